@@ -1,0 +1,11 @@
+//! The engine behind `pipe`. The way of the data, in the order of the modules below:
+//!
+//! ```text
+//! release.pipeline ── pipeline ──▶ Pipeline ── plan ──▶ Graph ── execute ──▶ slug ── release ──▶ target
+//!                                                        │  ▲
+//!                                                  key ──┘  └── step ── plugin ── archive │ fetch │ sandbox
+//!                                                        store (blobs, trees, actions)
+//! ```
+
+pub mod digest;
+pub mod tree;
