@@ -1,0 +1,6 @@
+//! Python's packaging specifications, as far as installing a locked environment needs them: plain data and functions.
+//!
+//! Knows nothing of steps, stores and networks, and compiles to Wasm as it does to anything else.
+
+pub mod lock;
+pub mod name;
