@@ -8,4 +8,5 @@
 //! ```
 
 pub mod digest;
+pub mod lockfile;
 pub mod tree;
