@@ -8,5 +8,7 @@
 //! ```
 
 pub mod digest;
+pub mod event;
 pub mod lockfile;
+pub mod store;
 pub mod tree;

@@ -1,0 +1,47 @@
+//! A directory on a disk becomes a tree: links as links, executable bits, empty directories; no times, no owners.
+
+use std::fs;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::Path;
+
+use super::{Store, StoreError};
+use crate::digest::Digest;
+use crate::tree::{Entry, Tree};
+
+impl Store {
+    /// Keeps a directory and all that is in it. Sockets, pipes and devices are refused; links are not followed.
+    pub fn import(&self, dir: &Path) -> Result<Digest, StoreError> {
+        let mut tree = Tree::default();
+        for found in fs::read_dir(dir).map_err(StoreError::io("list", dir))? {
+            let found = found.map_err(StoreError::io("list", dir))?;
+            let path = found.path();
+            let refuse = |why: &str| StoreError::Path { path: path.display().to_string(), why: why.to_owned() };
+            let name = found.file_name();
+            let name = name.to_str().ok_or_else(|| refuse("its name is not UTF-8"))?;
+            let entry = self.import_entry(&path)?;
+            tree.insert(name, entry).map_err(|error| refuse(&error.to_string()))?;
+        }
+        self.put_tree(&tree)
+    }
+
+    /// Keeps one file, link or directory.
+    pub fn import_entry(&self, path: &Path) -> Result<Entry, StoreError> {
+        let metadata = path.symlink_metadata().map_err(StoreError::io("look at", path))?;
+        let kind = metadata.file_type();
+        let refuse = |why: &str| StoreError::Path { path: path.display().to_string(), why: why.to_owned() };
+        if kind.is_dir() {
+            Ok(Entry::Tree { digest: self.import(path)? })
+        } else if kind.is_symlink() {
+            let target = fs::read_link(path).map_err(StoreError::io("read", path))?;
+            let target = target.to_str().ok_or_else(|| refuse("the link's target is not UTF-8"))?.to_owned();
+            Ok(Entry::Symlink { target })
+        } else if kind.is_file() {
+            let executable = metadata.permissions().mode() & 0o100 != 0;
+            Ok(Entry::File { digest: self.put_file(path)?, executable })
+        } else if kind.is_socket() {
+            Err(refuse("it is a socket"))
+        } else {
+            Err(refuse("it is a pipe or a device"))
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! What a store promises, tried on a real directory.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+
+use super::*;
+use crate::tree::Entry;
+
+fn store() -> (tempfile::TempDir, Store) {
+    let home = tempfile::tempdir().expect("a directory");
+    let store = Store::open(home.path()).expect("a store");
+    (home, store)
+}
+
+fn file(store: &Store, text: &str) -> Entry {
+    Entry::File { digest: store.put(text.as_bytes()).expect("a blob"), executable: false }
+}
+
+#[test]
+fn small_and_large_blobs_come_back_before_and_after_a_flush() {
+    let (home, store) = store();
+    for size in [0, 1, 4096, 127 << 10, 128 << 10, 3 << 20] {
+        let bytes: Vec<u8> = (0..size).map(|at| u8::try_from(at % 251).expect("small")).collect();
+        let digest = store.put(&bytes).expect("kept");
+        assert_eq!(store.get(&digest).expect("there"), bytes, "{size}");
+        assert_eq!(store.size(&digest).expect("there"), bytes.len() as u64);
+        store.put_action(&digest, b"record", &[digest]).expect("recorded");
+        let other = Store::open(home.path()).expect("a second handle");
+        assert_eq!(other.get(&digest).expect("there"), bytes, "{size}");
+        assert_eq!(other.action(&digest).expect("read").expect("known"), b"record");
+    }
+}
+
+#[test]
+fn what_was_not_flushed_is_not_promised_to_others() {
+    let (home, store) = store();
+    let digest = store.put(b"not yet").expect("kept");
+    assert!(store.contains(&digest));
+    assert!(!Store::open(home.path()).expect("a second handle").contains(&digest));
+}
+
+#[test]
+fn a_flipped_bit_is_noticed_and_the_bytes_are_not_served_again() {
+    for size in [100, 1 << 20] {
+        let (home, store) = store();
+        let digest = store.put(&vec![7; size]).expect("kept");
+        store.put_action(&digest, b"record", &[digest]).expect("recorded");
+        for found in ignore::Walk::new(store.root()).map(|found| found.expect("listed")) {
+            if found.path().extension().is_some_and(|end| end == "db" || end.to_string_lossy().starts_with("db-")) {
+                continue;
+            }
+            if let Ok(mut bytes) = fs::read(found.path())
+                && bytes.len() >= size
+            {
+                let last = bytes.len() - 1;
+                bytes[last] ^= 1;
+                fs::remove_file(found.path()).expect("removed");
+                fs::write(found.path(), bytes).expect("written");
+            }
+        }
+        let store = Store::open(home.path()).expect("a store");
+        assert!(matches!(store.get(&digest), Err(StoreError::Damaged(damaged)) if damaged == digest));
+        assert!(!store.contains(&digest));
+        assert!(store.action(&digest).expect("read").is_none(), "a hit counts only when all is there");
+        store.put(&vec![7; size]).expect("kept again");
+        assert!(store.get(&digest).is_ok());
+    }
+}
+
+#[test]
+fn a_directory_survives_the_way_in_and_out() {
+    let (home, store) = store();
+    let dir = home.path().join("project");
+    fs::create_dir_all(dir.join("empty/.hidden")).expect("made");
+    fs::create_dir_all(dir.join("a")).expect("made");
+    fs::write(dir.join("a/run"), "#!/bin/sh\n").expect("written");
+    fs::set_permissions(dir.join("a/run"), fs::Permissions::from_mode(0o755)).expect("set");
+    fs::write(dir.join("a/same"), "x").expect("written");
+    fs::write(dir.join("a/too"), "x").expect("written");
+    symlink("../nowhere", dir.join("a/link")).expect("linked");
+    let tree = store.import(&dir).expect("imported");
+    let out = store.lay_out(&tree).expect("laid out");
+    assert_eq!(store.import(&out).expect("imported again"), tree);
+    assert_eq!(fs::read_link(out.join("a/link")).expect("a link").to_str(), Some("../nowhere"));
+    assert_eq!(store.lay_out(&tree).expect("laid out"), out);
+}
+
+#[test]
+fn merging_refuses_keeps_or_replaces() {
+    let (_home, store) = store();
+    let tree = |text: &str| {
+        let mut builder = TreeBuilder::new(&store, None).expect("a builder");
+        builder.put("dir/file", file(&store, text)).expect("put");
+        builder.put(&format!("dir/{text}"), file(&store, text)).expect("put");
+        builder.finish().expect("a tree")
+    };
+    let (old, new) = (tree("old"), tree("new"));
+    let merged = |conflict| {
+        let mut builder = TreeBuilder::new(&store, Some(&old)).expect("a builder");
+        builder.put_tree("", &new, conflict)?;
+        let merged = builder.finish()?;
+        assert!(store.lookup(&merged, "dir/new")?.is_some() && store.lookup(&merged, "dir/old")?.is_some());
+        store.lookup(&merged, "dir/file")
+    };
+    assert!(matches!(merged(Conflict::Refuse), Err(StoreError::Conflict(path)) if path == "dir/file"));
+    assert_eq!(merged(Conflict::Keep).expect("merged"), Some(file(&store, "old")));
+    assert_eq!(merged(Conflict::Replace).expect("merged"), Some(file(&store, "new")));
+}
+
+#[test]
+fn globs_mean_files_directories_and_all_below() {
+    let (_home, store) = store();
+    let mut builder = TreeBuilder::new(&store, None).expect("a builder");
+    for path in ["a.py", "a/b.py", "a/c/d.py", "a/c/d.txt", "static/x.css"] {
+        builder.put(path, file(&store, path)).expect("put");
+    }
+    builder.put_directory("static/empty").expect("put");
+    let tree = builder.finish().expect("a tree");
+    let glob = |include: &[&str], exclude: &[&str]| {
+        let owned = |globs: &[&str]| globs.iter().map(|glob| (*glob).to_owned()).collect::<Vec<_>>();
+        let globs = Globs::new(&owned(include), &owned(exclude)).expect("globs");
+        let selected = store.select(&tree, &globs).expect("selected");
+        let named = store.glob(&tree, &globs).expect("named");
+        let kept: Vec<String> = store.walk(&selected).expect("walked").into_iter().map(|found| found.path).collect();
+        assert!(named.iter().all(|path| kept.contains(path)), "{named:?} {kept:?}");
+        (named, kept)
+    };
+    assert_eq!(glob(&["*.py"], &[]).0, ["a.py"]);
+    assert_eq!(glob(&["**/*.py"], &["a/c"]).0, ["a.py", "a/b.py"]);
+    assert_eq!(glob(&["a"], &["**/*.txt"]).0, ["a/b.py", "a/c/d.py"]);
+    assert_eq!(glob(&["static"], &[]).1, ["static/empty", "static/x.css"]);
+    assert!(glob(&["nothing"], &[]).0.is_empty());
+}
+
+#[test]
+fn paths_that_leave_the_tree_are_refused() {
+    let (_home, store) = store();
+    let mut builder = TreeBuilder::new(&store, None).expect("a builder");
+    for path in ["", "/etc/passwd", "../x", "a/../b", "a//b", "a/."] {
+        assert!(builder.put(path, file(&store, "x")).is_err(), "{path:?}");
+    }
+}

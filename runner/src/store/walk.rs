@@ -1,0 +1,162 @@
+//! Ways through a stored tree: one path, all paths, and the part that globs name.
+
+use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+
+use super::{Store, StoreError};
+use crate::digest::Digest;
+use crate::tree::{Entry, Tree};
+
+/// Something found in a tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Its path from the tree's root, `/`-separated.
+    pub path: String,
+    /// What it is.
+    pub entry: Entry,
+}
+
+/// Which part of a tree is meant: what `include` matches and `exclude` does not. `*` stays within a directory, `**` does not,
+/// and a glob that matches a directory means all that is in it.
+#[derive(Debug)]
+pub struct Globs {
+    include: GlobSet,
+    exclude: GlobSet,
+}
+
+impl Globs {
+    /// Reads globs.
+    pub fn new(include: &[String], exclude: &[String]) -> Result<Self, globset::Error> {
+        Ok(Self { include: glob_set(include)?, exclude: glob_set(exclude)? })
+    }
+
+    /// Whether these globs mean a path whose parent is, or is not, included already.
+    fn includes(&self, path: &str, parent: bool) -> bool {
+        parent || self.include.is_match(path)
+    }
+}
+
+fn glob_set(globs: &[String]) -> Result<GlobSet, globset::Error> {
+    let mut set = GlobSetBuilder::new();
+    for glob in globs {
+        let glob = glob.strip_prefix("./").unwrap_or(glob).trim_end_matches('/');
+        set.add(GlobBuilder::new(glob).literal_separator(true).build()?);
+    }
+    set.build()
+}
+
+/// The path of `name` in the directory `dir`.
+pub(crate) fn join(dir: &str, name: &str) -> String {
+    if dir.is_empty() { name.to_owned() } else { format!("{dir}/{name}") }
+}
+
+/// The names of a path of a tree; `""` is the tree itself.
+pub(crate) fn names(path: &str) -> Result<Vec<&str>, StoreError> {
+    if path.is_empty() {
+        return Ok(Vec::new());
+    }
+    let names: Vec<&str> = path.split('/').collect();
+    if names.iter().any(|name| matches!(*name, "" | "." | "..")) || path.contains('\0') {
+        return Err(StoreError::Path { path: path.to_owned(), why: "it is not relative and normalised".to_owned() });
+    }
+    Ok(names)
+}
+
+impl Store {
+    /// What is at a path of a tree; links on the way are not followed.
+    pub fn lookup(&self, root: &Digest, path: &str) -> Result<Option<Entry>, StoreError> {
+        let mut at = Entry::Tree { digest: *root };
+        for name in names(path)? {
+            let Entry::Tree { digest } = &at else { return Ok(None) };
+            match self.tree(digest)?.get(name) {
+                Some(entry) => at = entry.clone(),
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(at))
+    }
+
+    /// All files, links and empty directories of a tree, in order of the directories' names.
+    pub fn walk(&self, root: &Digest) -> Result<Vec<Found>, StoreError> {
+        let mut found = Vec::new();
+        self.walk_into(root, "", &mut |path, entry| {
+            found.push(Found { path: path.to_owned(), entry: entry.clone() });
+        })?;
+        Ok(found)
+    }
+
+    fn walk_into(&self, dir: &Digest, at: &str, visit: &mut impl FnMut(&str, &Entry)) -> Result<(), StoreError> {
+        for (name, entry) in self.tree(dir)?.entries() {
+            let path = join(at, name);
+            match entry {
+                Entry::Tree { digest } if !self.tree(digest)?.is_empty() => self.walk_into(digest, &path, visit)?,
+                _ => visit(&path, entry),
+            }
+        }
+        Ok(())
+    }
+
+    /// The paths of the files and links that globs mean, in bytewise order.
+    pub fn glob(&self, root: &Digest, globs: &Globs) -> Result<Vec<String>, StoreError> {
+        let mut paths = Vec::new();
+        self.glob_into(root, "", globs, false, &mut paths)?;
+        paths.sort_unstable();
+        Ok(paths)
+    }
+
+    fn glob_into(
+        &self,
+        dir: &Digest,
+        at: &str,
+        globs: &Globs,
+        parent: bool,
+        paths: &mut Vec<String>,
+    ) -> Result<(), StoreError> {
+        for (name, entry) in self.tree(dir)?.entries() {
+            let path = join(at, name);
+            if globs.exclude.is_match(&path) {
+                continue;
+            }
+            let included = globs.includes(&path, parent);
+            match entry {
+                Entry::Tree { digest } => self.glob_into(digest, &path, globs, included, paths)?,
+                _ if included => paths.push(path),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The part of a tree that globs mean, as a tree.
+    pub fn select(&self, root: &Digest, globs: &Globs) -> Result<Digest, StoreError> {
+        match self.select_in(root, "", globs, false)? {
+            Some(digest) => Ok(digest),
+            None => self.put_tree(&Tree::default()),
+        }
+    }
+
+    /// None where nothing of the directory is meant.
+    fn select_in(&self, dir: &Digest, at: &str, globs: &Globs, parent: bool) -> Result<Option<Digest>, StoreError> {
+        let whole = self.tree(dir)?;
+        if parent && (globs.exclude.is_empty() || whole.is_empty()) {
+            return Ok(Some(*dir));
+        }
+        let mut part = Tree::default();
+        for (name, entry) in whole.entries() {
+            let path = join(at, name);
+            if globs.exclude.is_match(&path) {
+                continue;
+            }
+            let included = globs.includes(&path, parent);
+            let kept = match entry {
+                Entry::Tree { digest } => {
+                    self.select_in(digest, &path, globs, included)?.map(|digest| Entry::Tree { digest })
+                }
+                _ => included.then(|| entry.clone()),
+            };
+            if let Some(entry) = kept {
+                part.insert(name, entry).map_err(|source| StoreError::NotATree { digest: *dir, source })?;
+            }
+        }
+        if part.is_empty() { Ok(None) } else { self.put_tree(&part).map(Some) }
+    }
+}
