@@ -7,8 +7,10 @@
 //!                                                        store (blobs, trees, actions)
 //! ```
 
+pub mod archive;
 pub mod digest;
 pub mod event;
+pub mod key;
 pub mod lockfile;
 pub mod store;
 pub mod tree;

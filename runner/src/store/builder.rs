@@ -77,6 +77,16 @@ impl TreeBuilder {
         }
     }
 
+    /// What is at a path now; a directory that was opened has no digest yet, and counts as nothing.
+    pub fn get(&mut self, path: &str) -> Result<Option<Entry>, StoreError> {
+        let (name, parents) = split(path)?;
+        let parent = self.root.descend(&self.store, &parents, false)?;
+        Ok(parent.and_then(|parent| match parent.0.get(name) {
+            Some(Node::Kept(entry)) => Some(entry.clone()),
+            _ => None,
+        }))
+    }
+
     /// Removes what is at a path, if anything is.
     pub fn remove(&mut self, path: &str) -> Result<(), StoreError> {
         let (name, parents) = split(path)?;
@@ -114,7 +124,11 @@ impl Directory {
             let opened = match at.0.get(*name) {
                 Some(Node::Open(_)) => None,
                 Some(Node::Kept(Entry::Tree { digest })) => Some(Self::open(store, digest)?),
-                _ if make => Some(Self::default()),
+                None if make => Some(Self::default()),
+                Some(_) if make => {
+                    let why = format!("`{name}` is not a directory");
+                    return Err(StoreError::Path { path: path.join("/"), why });
+                }
                 _ => return Ok(None),
             };
             if let Some(directory) = opened {

@@ -1,0 +1,106 @@
+//! Honest archives in and out, and dishonest ones refused.
+
+use std::io::Write;
+
+use super::*;
+
+fn store() -> (tempfile::TempDir, Store) {
+    let home = tempfile::tempdir().expect("a directory");
+    let store = Store::open(home.path()).expect("a store");
+    (home, store)
+}
+
+fn tar_of(entries: &[(&str, ::tar::EntryType, &str)]) -> Vec<u8> {
+    let mut builder = ::tar::Builder::new(Vec::new());
+    for (path, kind, content) in entries {
+        let mut header = ::tar::Header::new_gnu();
+        header.as_gnu_mut().expect("gnu").name[..path.len()].copy_from_slice(path.as_bytes());
+        header.set_entry_type(*kind);
+        header.set_mode(0o755);
+        let body = if kind.is_file() { content.as_bytes() } else { b"" };
+        if !kind.is_file() && !kind.is_dir() {
+            header.set_link_name(content).expect("a link");
+        }
+        header.set_size(body.len() as u64);
+        header.set_cksum();
+        builder.append(&header, body).expect("appended");
+    }
+    builder.into_inner().expect("a tar")
+}
+
+fn unpack_bytes(store: &Store, bytes: &[u8], format: Format) -> Result<Digest, ArchiveError> {
+    let archive = store.put(bytes).expect("kept");
+    unpack(store, &archive, format, 0)
+}
+
+#[test]
+fn what_is_packed_unpacks_to_the_same_tree_and_packs_to_the_same_bytes() {
+    let (home, store) = store();
+    let dir = home.path().join("in");
+    std::fs::create_dir_all(dir.join("empty")).expect("made");
+    let long = "n".repeat(180);
+    std::fs::write(dir.join(&long), "a long name").expect("written");
+    std::fs::write(dir.join("large"), vec![b'x'; 1 << 20]).expect("written");
+    std::os::unix::fs::symlink(&long, dir.join("link")).expect("linked");
+    let tree = store.import(&dir).expect("imported");
+    for format in [Format::Tar, Format::TarZstd] {
+        let packed = || {
+            let mut bytes = Vec::new();
+            pack(&store, &tree, format, &mut bytes).expect("packed");
+            bytes
+        };
+        assert_eq!(packed(), packed());
+        assert_eq!(unpack_bytes(&store, &packed(), format).expect("unpacked"), tree, "{}", format.name());
+    }
+}
+
+#[test]
+fn a_wheel_like_zip_keeps_its_executable_bits() {
+    let (_home, store) = store();
+    let mut writer = ::zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    let options = ::zip::write::SimpleFileOptions::default();
+    writer.start_file("pkg/__init__.py", options.unix_permissions(0o644)).expect("started");
+    writer.start_file("pkg/tool", options.unix_permissions(0o755)).expect("started");
+    writer.write_all(b"#!/bin/sh\n").expect("written");
+    let bytes = writer.finish().expect("a zip").into_inner();
+    let tree = unpack_bytes(&store, &bytes, Format::Zip).expect("unpacked");
+    let executable = |path| match store.lookup(&tree, path).expect("looked up") {
+        Some(Entry::File { executable, .. }) => executable,
+        other => panic!("{path}: {other:?}"),
+    };
+    assert!(executable("pkg/tool") && !executable("pkg/__init__.py"));
+}
+
+#[test]
+fn dishonest_entries_are_refused() {
+    use ::tar::EntryType as Kind;
+    let (_home, store) = store();
+    let refused = |entries: &[(&str, Kind, &str)]| match unpack_bytes(&store, &tar_of(entries), Format::Tar) {
+        Err(ArchiveError::Refused { why, .. }) => why.to_owned(),
+        Err(ArchiveError::Store(error)) => error.to_string(),
+        other => panic!("{entries:?}: {other:?}"),
+    };
+    assert_eq!(refused(&[("/etc/passwd", Kind::Regular, "x")]), "its path is absolute");
+    assert_eq!(refused(&[("a/../../b", Kind::Regular, "x")]), "its path leaves the archive");
+    assert_eq!(refused(&[("dev", Kind::Char, "x")]), "it is a device, a pipe or of an unknown kind");
+    assert_eq!(refused(&[("a", Kind::Link, "b")]), "it is a link to what is not in the archive");
+}
+
+#[test]
+fn an_entry_through_a_link_is_refused() {
+    use ::tar::EntryType as Kind;
+    let (_home, store) = store();
+    let bytes = tar_of(&[("out", Kind::Symlink, "/tmp"), ("out/file", Kind::Regular, "x")]);
+    let error = unpack_bytes(&store, &bytes, Format::Tar).expect_err("refused");
+    assert!(error.to_string().contains("`out` is not a directory"), "{error}");
+}
+
+#[test]
+fn damaged_archives_are_errors_and_not_panics() {
+    let (_home, store) = store();
+    for format in [Format::Zip, Format::TarGzip, Format::TarBzip2, Format::TarXz, Format::TarZstd] {
+        for bytes in [&b"not an archive at all, by any means"[..], b"PK\x03\x04", b"\x1f\x8b\x08\0\0\0\0\0"] {
+            assert!(unpack_bytes(&store, bytes, format).is_err(), "{} {bytes:?}", format.name());
+        }
+    }
+}
