@@ -1,0 +1,33 @@
+# `make demo` sets everything up and deploys the example; `make test` proves that it works.
+
+PIPE := target/release/pipe
+CARGO := cargo
+# Where cargo writes; `target/release/pipe` is the binary, wherever that is.
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+
+.PHONY: demo test build plugins check clean
+
+demo: build
+	$(PIPE) run pipelines/release.pipeline
+
+test: build
+	$(CARGO) test --locked --release --workspace
+
+build: plugins
+	$(CARGO) build --locked --release --package pipe-runner
+ifneq ($(TARGET_DIR),target)
+	mkdir -p target/release && ln -sf $(abspath $(TARGET_DIR))/release/pipe $(PIPE)
+endif
+
+# The built-in steps, each a WebAssembly module of its own; `pipe` embeds them.
+plugins:
+	plugins/build
+
+# What CI asks for besides the tests.
+check: build
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --release --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --release --workspace --no-deps
+
+clean:
+	$(CARGO) clean
