@@ -3,4 +3,12 @@
 //! Knows nothing of steps, stores and networks, and compiles to Wasm as it does to anything else.
 
 pub mod lock;
+pub mod marker;
 pub mod name;
+pub mod platform;
+pub mod problem;
+pub mod requirement;
+pub mod tags;
+pub mod wheel;
+
+pub use pep440_rs as pep440;
