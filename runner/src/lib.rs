@@ -8,6 +8,7 @@
 //! ```
 
 pub mod archive;
+pub mod description;
 pub mod digest;
 pub mod event;
 pub mod key;

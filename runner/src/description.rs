@@ -1,0 +1,48 @@
+//! What a plugin says of itself, as plain data. Knows nothing of Wasm: [`crate::plugin`] reads it, [`crate::pipeline`] checks
+//! a pipeline against it.
+
+use serde::{Deserialize, Serialize};
+
+/// A plugin's own account of itself, and what it asks for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PluginDescription {
+    /// What it calls itself.
+    pub name: String,
+    /// Its own version.
+    pub version: String,
+    /// What it does, in a sentence fragment.
+    pub summary: String,
+    /// JSON Schema 2020-12 of its config, an object.
+    pub config_schema: serde_json::Value,
+    /// What it takes in.
+    pub inputs: Vec<Port>,
+    /// What it gives; a step's bare name means the first of these.
+    pub outputs: Vec<Port>,
+    /// The capabilities that its import list asks for, in the order of their names: `exec`, `fetch`, `wasi`.
+    pub capabilities: Vec<String>,
+}
+
+/// A place where a value goes in or comes out.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Port {
+    /// Its name.
+    pub name: String,
+    /// What passes through it.
+    pub kind: PortKind,
+    /// Whether a pipeline must bind it.
+    pub required: bool,
+    /// Whether it takes a list.
+    pub many: bool,
+    /// What it is for.
+    pub doc: String,
+}
+
+/// What passes through a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PortKind {
+    /// Bytes.
+    Blob,
+    /// A directory.
+    Tree,
+}
