@@ -11,6 +11,7 @@ pub mod archive;
 pub mod description;
 pub mod digest;
 pub mod event;
+pub mod fetch;
 pub mod key;
 pub mod lockfile;
 pub mod store;
