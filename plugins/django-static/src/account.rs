@@ -1,0 +1,186 @@
+//! Turns what the driver says about a failure into a message and a remedy. Knows nothing of how the driver was run.
+
+use pipe_sdk::Failure;
+use serde::Deserialize;
+
+/// Lines of the program's own output that a message shows.
+const TAIL: usize = 20;
+
+/// The driver's report, as far as this step reads it; the rest is for the steps that follow.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Report {
+    #[serde(default)]
+    pub(crate) warnings: Vec<String>,
+    pub(crate) failure: Option<Account>,
+}
+
+/// Why the driver gave up: an exception, or one of its own reasons (`refused`, `command`).
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Account {
+    #[serde(rename = "type")]
+    kind: String,
+    message: String,
+    /// The variable that `os.environ` does not hold.
+    variable: Option<String>,
+    /// The module that could not be imported.
+    module: Option<String>,
+    /// The file that could not be opened.
+    path: Option<String>,
+    /// The innermost line of the project's own.
+    file: Option<String>,
+    line: Option<u32>,
+}
+
+impl Account {
+    /// The failure of the step.
+    pub(crate) fn explain(&self, stderr: &str) -> Failure {
+        let message =
+            match self.kind.as_str() {
+                "refused" => return Failure::failed(self.message.clone()).hint(
+                    "add the file, correct the reference, or set `manifest_strict = False` on a storage of your own",
+                ),
+                "command" => self.message.clone(),
+                kind => format!("`collectstatic` failed: {kind}: {}{}", self.message, self.place()),
+            };
+        let failure = Failure::failed(format!("{message}{}", tail(stderr)));
+        match self.remedy() {
+            Some(remedy) => failure.hint(remedy),
+            None => failure,
+        }
+    }
+
+    fn place(&self) -> String {
+        match (&self.file, self.line) {
+            (Some(file), Some(line)) => format!(" ({file}:{line})"),
+            _ => String::new(),
+        }
+    }
+
+    fn remedy(&self) -> Option<String> {
+        let variable = self.variable.as_deref().or_else(|| match self.kind.as_str() {
+            "ImproperlyConfigured"
+            | "UndefinedValueError"
+            | "EnvError"
+            | "ValidationError"
+            | "EnvironmentVariableError" => variable_in(&self.message),
+            _ => None,
+        });
+        if let Some(variable) = variable {
+            return Some(format!(
+                "give it a value for the build: `config = {{ environment = {{ {variable} = \"…\" }} }}`"
+            ));
+        }
+        match self.kind.as_str() {
+            "ModuleNotFoundError" => self.module.as_deref().map(missing_module),
+            "OperationalError" | "InterfaceError" => Some(
+                "something asks the database while Django starts, and a build has none: look at the project's line above"
+                    .to_owned(),
+            ),
+            "FileNotFoundError" | "PermissionError" => self.path.as_deref().map(missing_path),
+            "ImproperlyConfigured" => Some("give the settings what they need: `config = { environment = { … } }`".to_owned()),
+            "ValueError" | "MissingFileError" if self.message.contains("could not be found with") => Some(
+                "add the missing file, or leave out the one that refers to it: `config = { options = [\"-i\", \"…\"] }`"
+                    .to_owned(),
+            ),
+            _ => None,
+        }
+    }
+}
+
+/// A program that left no report: it was ended from outside, or Python did not start.
+pub(crate) fn silent(exit_code: i32, stderr: &str) -> Failure {
+    Failure::failed(format!("`python` ended with exit code {exit_code} before it could say why{}", tail(stderr)))
+}
+
+fn missing_module(module: &str) -> String {
+    let package = module.split('.').next().unwrap_or(module);
+    format!(
+        "the environment has no `{package}`: add the package to the project's lock, or to `python-venv`: `config = {{ add = \
+         [\"{package}\"] }}`; a module of the project that is kept out of version control comes by an `overlay`"
+    )
+}
+
+fn missing_path(path: &str) -> String {
+    let directory = path.strip_prefix("/app/src/").unwrap_or(path);
+    let directory = directory.rsplit_once('/').map_or(directory, |(parent, _)| parent);
+    format!("if the project expects a directory that it doesn't hold: `config = {{ directories = [\"{directory}\"] }}`")
+}
+
+/// The first word of a message that looks like the name of an environment variable.
+fn variable_in(message: &str) -> Option<&str> {
+    message.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).find(|word| {
+        word.len() > 2
+            && word.starts_with(|c: char| c.is_ascii_uppercase())
+            && word.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
+            && (word.contains('_') || message.contains("nvironment") || message.contains("envvar"))
+    })
+}
+
+/// The end of a program's output, set off from the message.
+fn tail(output: &str) -> String {
+    let lines: Vec<_> = output.trim_end().lines().collect();
+    let from = lines.len().saturating_sub(TAIL);
+    lines[from..].iter().fold(String::new(), |text, line| text + "\n  " + line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hint(kind: &str, message: &str) -> Option<String> {
+        let account = Account { kind: kind.into(), message: message.into(), ..Account::default() };
+        account.explain("").hint
+    }
+
+    #[test]
+    fn a_missing_variable_names_the_line_to_add() {
+        let expected =
+            Some("give it a value for the build: `config = { environment = { FOO_KEY = \"…\" } }`".to_owned());
+        assert_eq!(hint("ImproperlyConfigured", "Set the FOO_KEY environment variable"), expected);
+        assert_eq!(
+            hint("UndefinedValueError", "FOO_KEY not found. Declare it as envvar or define a default."),
+            expected
+        );
+        let account = Account { kind: "KeyError".into(), variable: Some("FOO_KEY".into()), ..Account::default() };
+        assert_eq!(account.explain("").hint, expected);
+    }
+
+    #[test]
+    fn prose_in_capitals_is_no_variable() {
+        assert_eq!(variable_in("The SECRET_KEY setting must not be empty."), Some("SECRET_KEY"));
+        assert_eq!(variable_in("Requested setting DEBUG, but settings are not configured."), None);
+        assert_eq!(variable_in("Error loading MySQLdb module. Did you install mysqlclient?"), None);
+    }
+
+    #[test]
+    fn a_missing_module_names_its_package() {
+        let account =
+            Account { kind: "ModuleNotFoundError".into(), module: Some("foo.bar".into()), ..Account::default() };
+        assert!(account.explain("").hint.expect("a remedy").starts_with("the environment has no `foo`"));
+    }
+
+    #[test]
+    fn a_missing_directory_names_the_config() {
+        let account = Account {
+            kind: "FileNotFoundError".into(),
+            message: "[Errno 2] No such file or directory".into(),
+            path: Some("/app/src/logs/app.log".into()),
+            file: Some("mysite/settings.py".into()),
+            line: Some(12),
+            ..Account::default()
+        };
+        let failure = account.explain("");
+        assert!(failure.hint.expect("a remedy").ends_with("`config = { directories = [\"logs\"] }`"));
+        assert!(failure.message.ends_with("(mysite/settings.py:12)"), "{}", failure.message);
+    }
+
+    #[test]
+    fn the_message_comes_first_and_the_output_is_cut() {
+        let stderr = (0..50).map(|line| format!("line {line}")).collect::<Vec<_>>().join("\n");
+        let account = Account { kind: "command".into(), message: "`x` ended".into(), ..Account::default() };
+        let message = account.explain(&stderr).message;
+        assert!(message.starts_with("`x` ended\n  line 30"), "{message}");
+        assert!(message.ends_with("\n  line 49"), "{message}");
+    }
+}
