@@ -14,5 +14,6 @@ pub mod event;
 pub mod fetch;
 pub mod key;
 pub mod lockfile;
+pub mod sandbox;
 pub mod store;
 pub mod tree;

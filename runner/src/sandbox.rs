@@ -1,0 +1,34 @@
+//! Native programs in a root of their own: what they may see is a [`Spec`], and nothing else of the machine is there.
+//!
+//! ```text
+//! runner                          pipe sandbox-init (monitor)           pid 1 of the sandbox          the program
+//! run/spawn ── Spec, stdin ─────▶ clone into new namespaces ──────────▶ mounts, privileges, filter ─▶ execve
+//!    ▲  ◀── root's descriptor, started, ended ─────────────────────────── reaps, kills what is left ◀── exit
+//!    └── closes the socket, or dies ──▶ kills pid 1, and with it everything
+//! ```
+//!
+//! The runner executes its own binary again as `pipe sandbox-init`, so nothing has to be installed; that process reads the
+//! spec from the socket on its standard input. Setting up is done by one process with one thread, the only state in which
+//! user namespaces can be entered. As root the mounts are made with root's own rights and then the process leaves them for
+//! an unprivileged id; as a user they are made in a user namespace. The program sees the same either way.
+//!
+//! Unaware of steps, stores and runtimes: directories in, output and a directory out.
+
+mod confine;
+mod error;
+mod init;
+mod namespaces;
+mod root;
+mod run;
+mod scratch;
+mod spec;
+mod wire;
+
+pub use error::SandboxError;
+pub use init::init_main;
+pub use run::{Child, Ended, Found, Outcome, Root, Run, Stdio, Stream, run, spawn};
+pub use scratch::{Scratch, remove_all};
+pub use spec::{Limits, Mount, Network, Spec, User, build_owner};
+
+/// The hidden subcommand that becomes the inside of a sandbox; `main` hands it to [`init_main`] before anything else.
+pub const INIT_COMMAND: &str = "sandbox-init";

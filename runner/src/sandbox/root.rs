@@ -1,0 +1,288 @@
+//! Builds a root out of a spec and makes it the only one. Runs as pid 1 of the sandbox, before any program.
+//!
+//! The new root is a small file system in memory. The old one hangs below it at [`OLD`] while mounts are made, and is gone
+//! before the program starts. No link of the new root is followed on the way: what it holds is not to be trusted.
+
+use std::fmt::Write as _;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, chown, symlink};
+use std::path::{Component, Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::unistd::{pivot_root, sethostname};
+
+use super::error::{Mechanism, Refusal};
+use super::spec::{Mount, Network, Spec};
+
+/// Where the machine's root is while the new one is built.
+const OLD: &str = "/.machine";
+/// Bytes for the root itself: it holds mount points, links and small files.
+const ROOT_SIZE: u64 = 16 << 20;
+/// A directory that every machine has, to put the new root on for a moment.
+const STAGE: &str = "/tmp";
+
+const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
+const DEVICE_LINKS: [(&str, &str); 4] = [
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+];
+
+/// Builds it and changes into it; what belongs to the program belongs to `owner`, an id of the user namespace that this
+/// process is in.
+pub(super) fn build(spec: &Spec, owner: u32, privileged: bool) -> Result<(), Refusal> {
+    let root = Builder { owner, privileged };
+    root.stage()?;
+    root.system(spec)?;
+    for mount in &spec.mounts {
+        root.mount(mount)?;
+    }
+    seal()?;
+    sethostname("pipe").map_err(|errno| Refusal::new(Mechanism::Setup, "hostname", errno))?;
+    if spec.network == Network::None {
+        // Programs talk to themselves over it. That it cannot be brought up harms only those.
+        let _ = bring_up_loopback();
+    }
+    std::env::set_current_dir(&spec.cwd).map_err(|error| Refusal::io(Mechanism::Setup, spec.cwd.as_ref(), &error))
+}
+
+struct Builder {
+    owner: u32,
+    /// Whether mounts are made with root's own rights.
+    privileged: bool,
+}
+
+impl Builder {
+    fn stage(&self) -> Result<(), Refusal> {
+        let _ = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
+        let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+        mount(None::<&str>, "/", None::<&str>, private, None::<&str>)
+            .map_err(|errno| Refusal::new(Mechanism::Mount, "/", errno))?;
+        tmpfs(Path::new(STAGE), ROOT_SIZE, 0o755)?;
+        let old = format!("{STAGE}{OLD}");
+        fs::create_dir(&old).map_err(|error| Refusal::io(Mechanism::Mount, old.as_ref(), &error))?;
+        pivot_root(STAGE, old.as_str()).map_err(|errno| Refusal::new(Mechanism::PivotRoot, "", errno))?;
+        std::env::set_current_dir("/").map_err(|error| Refusal::io(Mechanism::PivotRoot, "/".as_ref(), &error))
+    }
+
+    /// What is in every root.
+    fn system(&self, spec: &Spec) -> Result<(), Refusal> {
+        let proc_flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+        let at = self.directory("/proc")?;
+        mount(Some("proc"), &at, Some("proc"), proc_flags, None::<&str>)
+            .map_err(|errno| Refusal::new(Mechanism::Proc, "", errno))?;
+        self.directory("/dev")?;
+        for name in DEVICES {
+            let at = format!("/dev/{name}");
+            self.empty_file(&at)?;
+            bind(&from_old(Path::new(&at)), Path::new(&at))?;
+        }
+        for (name, target) in DEVICE_LINKS {
+            self.link(&format!("/dev/{name}"), target)?;
+        }
+        tmpfs(&self.directory("/dev/shm")?, spec.limits.tmp, 0o1777)?;
+        tmpfs(&self.directory("/tmp")?, spec.limits.tmp, 0o1777)?;
+        self.directory("/tmp/home")?;
+        let id = spec.user.inside;
+        let files = [
+            ("/etc/passwd", format!("app:x:{id}:{id}::/tmp/home:/bin/sh\n")),
+            ("/etc/group", format!("app:x:{id}:\n")),
+            ("/etc/hosts", "127.0.0.1 localhost pipe\n::1 localhost\n".to_owned()),
+            ("/etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n".to_owned()),
+        ];
+        for (at, content) in files {
+            self.file(at, &content, false)?;
+        }
+        if spec.network == Network::Host {
+            self.host_network()?;
+        }
+        Ok(())
+    }
+
+    fn host_network(&self) -> Result<(), Refusal> {
+        for at in ["/etc/resolv.conf", "/etc/hosts"] {
+            if let Ok(content) = fs::read_to_string(from_old(Path::new(at))) {
+                self.file(at, &content, false)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn mount(&self, entry: &Mount) -> Result<(), Refusal> {
+        match entry {
+            Mount::Bind { source, at, writable } => {
+                let source = from_old(source);
+                let metadata =
+                    fs::metadata(&source).map_err(|error| Refusal::io(Mechanism::Mount, strip_old(&source), &error))?;
+                let at = if metadata.is_dir() { self.directory(at)? } else { self.empty_file(at)? };
+                bind(&source, &at)?;
+                set_attributes(&at, if *writable { 0 } else { libc::MOUNT_ATTR_RDONLY }, true)
+            }
+            Mount::Overlay { lower, at, scratch } => self.overlay(lower, at, &from_old(scratch)),
+            Mount::Tmpfs { at, size } => {
+                let at = self.directory(at)?;
+                tmpfs(&at, *size, 0o755)?;
+                self.give(&at)
+            }
+            Mount::Symlink { at, target } => self.link(at, target),
+            Mount::File { at, content, executable } => self.file(at, content, *executable),
+        }
+    }
+
+    fn overlay(&self, lower: &[PathBuf], at: &str, scratch: &Path) -> Result<(), Refusal> {
+        let (upper, work) = (scratch.join("upper"), scratch.join("work"));
+        for dir in [&upper, &work] {
+            fs::create_dir(dir).map_err(|error| Refusal::io(Mechanism::Overlay, strip_old(dir), &error))?;
+        }
+        self.give(&upper)?;
+        let mut options = String::from("lowerdir=");
+        for (index, dir) in lower.iter().enumerate() {
+            options.push_str(if index == 0 { "" } else { ":" });
+            options.push_str(&escaped(&from_old(dir))?);
+        }
+        // Volatile: what is lost in a power cut would have been thrown away or imported anyway, and a sync of the whole
+        // file system at the end is slow.
+        let _ = write!(options, ",upperdir={},workdir={},volatile", escaped(&upper)?, escaped(&work)?);
+        if !self.privileged {
+            options.push_str(",userxattr");
+        }
+        let target = self.directory(at)?;
+        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+        mount(Some("overlay"), &target, Some("overlay"), flags, Some(options.as_str()))
+            .map_err(|errno| Refusal::new(Mechanism::Overlay, at, errno))
+    }
+
+    /// Makes the directory `at` and those on the way to it, where they are missing.
+    fn directory(&self, at: &str) -> Result<PathBuf, Refusal> {
+        let mut path = PathBuf::from("/");
+        for component in Path::new(at).components() {
+            match component {
+                Component::RootDir => continue,
+                Component::Normal(name) => path.push(name),
+                _ => return Err(Refusal::new(Mechanism::Mount, at, Errno::EINVAL)),
+            }
+            match fs::symlink_metadata(&path) {
+                Ok(metadata) if metadata.is_dir() => {}
+                Ok(metadata) if metadata.is_symlink() => return Err(Refusal::new(Mechanism::Mount, at, Errno::ELOOP)),
+                Ok(_) => return Err(Refusal::new(Mechanism::Mount, at, Errno::ENOTDIR)),
+                Err(_) => {
+                    fs::create_dir(&path).map_err(|error| Refusal::io(Mechanism::Mount, at.as_ref(), &error))?;
+                    self.give(&path)?;
+                }
+            }
+        }
+        Ok(path)
+    }
+
+    fn parent(&self, at: &str) -> Result<PathBuf, Refusal> {
+        let (parent, name) = at.rsplit_once('/').ok_or_else(|| Refusal::new(Mechanism::Mount, at, Errno::EINVAL))?;
+        Ok(self.directory(parent)?.join(name))
+    }
+
+    fn file(&self, at: &str, content: &str, executable: bool) -> Result<(), Refusal> {
+        let path = self.parent(at)?;
+        let failed = |error| Refusal::io(Mechanism::Mount, at.as_ref(), &error);
+        let _ = fs::remove_file(&path);
+        let mode = if executable { 0o755 } else { 0o644 };
+        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&path).map_err(failed)?;
+        std::io::Write::write_all(&mut file, content.as_bytes()).map_err(failed)
+    }
+
+    /// A file to mount another one on.
+    fn empty_file(&self, at: &str) -> Result<PathBuf, Refusal> {
+        let path = self.parent(at)?;
+        if !fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_file()) {
+            self.file(at, "", false)?;
+        }
+        Ok(path)
+    }
+
+    fn link(&self, at: &str, target: &str) -> Result<(), Refusal> {
+        let path = self.parent(at)?;
+        symlink(target, &path).map_err(|error| Refusal::io(Mechanism::Mount, at.as_ref(), &error))
+    }
+
+    fn give(&self, path: &Path) -> Result<(), Refusal> {
+        chown(path, Some(self.owner), Some(self.owner)).map_err(|error| Refusal::io(Mechanism::IdMap, path, &error))
+    }
+}
+
+fn from_old(path: &Path) -> PathBuf {
+    Path::new(OLD).join(path.strip_prefix("/").unwrap_or(path))
+}
+
+/// A path as it is outside, for messages.
+fn strip_old(path: &Path) -> &Path {
+    // The leading slash of what is left is lost, and back in the message of whoever knows the path.
+    path.strip_prefix(OLD).unwrap_or(path)
+}
+
+fn tmpfs(at: &Path, size: u64, mode: u32) -> Result<(), Refusal> {
+    let options = format!("size={size},mode={mode:o}");
+    mount(Some("tmpfs"), at, Some("tmpfs"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, Some(options.as_str()))
+        .map_err(|errno| Refusal::new(Mechanism::Mount, at.display(), errno))
+}
+
+fn bind(source: &Path, at: &Path) -> Result<(), Refusal> {
+    mount(Some(source), at, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>)
+        .map_err(|errno| Refusal::new(Mechanism::Mount, at.display(), errno))
+}
+
+/// Takes rights from a mount, and from all below it.
+fn set_attributes(at: &Path, attributes: u64, recursive: bool) -> Result<(), Refusal> {
+    use std::os::unix::ffi::OsStrExt;
+    let failed = |errno| Refusal::new(Mechanism::ReadOnly, at.display(), errno);
+    let path = std::ffi::CString::new(at.as_os_str().as_bytes()).map_err(|_| failed(Errno::EINVAL))?;
+    let attributes = libc::mount_attr {
+        attr_set: attributes | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: 0,
+    };
+    let flags = if recursive { libc::AT_RECURSIVE } else { 0 };
+    #[expect(unsafe_code, reason = "no safe wrapper of mount_setattr is at hand")]
+    // SAFETY: a path that ends with a NUL, a struct of the size that is given, both alive during the call.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            flags,
+            &raw const attributes,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    Errno::result(result).map(drop).map_err(failed)
+}
+
+/// Lets go of the machine's root and closes the new one for writing.
+fn seal() -> Result<(), Refusal> {
+    umount2(OLD, MntFlags::MNT_DETACH).map_err(|errno| Refusal::new(Mechanism::PivotRoot, OLD, errno))?;
+    fs::remove_dir(OLD).map_err(|error| Refusal::io(Mechanism::PivotRoot, OLD.as_ref(), &error))?;
+    fs::set_permissions("/", Permissions::from_mode(0o755))
+        .map_err(|error| Refusal::io(Mechanism::Setup, "/".as_ref(), &error))?;
+    set_attributes(Path::new("/"), libc::MOUNT_ATTR_RDONLY, false)
+}
+
+/// A path in an overlay's options, where `:`, `,` and `\` mean something.
+fn escaped(path: &Path) -> Result<String, Refusal> {
+    let text = path.to_str().ok_or_else(|| Refusal::new(Mechanism::Overlay, path.display(), Errno::EILSEQ))?;
+    Ok(text.replace('\\', "\\\\").replace(':', "\\:").replace(',', "\\,"))
+}
+
+fn bring_up_loopback() -> Result<(), Errno> {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+    use std::os::fd::AsRawFd;
+    let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
+    #[expect(unsafe_code, reason = "an ioctl with a struct of the kernel's")]
+    // SAFETY: an `ifreq` of zeros is a valid one, and it lives during the call.
+    unsafe {
+        let mut request: libc::ifreq = std::mem::zeroed();
+        request.ifr_name[0] = b'l'.cast_signed();
+        request.ifr_name[1] = b'o'.cast_signed();
+        request.ifr_ifru.ifru_flags = i16::try_from(libc::IFF_UP | libc::IFF_RUNNING).unwrap_or(0);
+        Errno::result(libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request)).map(drop)
+    }
+}
