@@ -9,6 +9,7 @@
 
 pub mod archive;
 pub mod description;
+pub mod diagnostic;
 pub mod digest;
 pub mod event;
 pub mod fetch;
