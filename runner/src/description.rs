@@ -1,6 +1,8 @@
 //! What a plugin says of itself, as plain data. Knows nothing of Wasm: [`crate::plugin`] reads it, [`crate::pipeline`] checks
 //! a pipeline against it.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 /// A plugin's own account of itself, and what it asks for.
@@ -45,4 +47,33 @@ pub enum PortKind {
     Blob,
     /// A directory.
     Tree,
+}
+
+impl PluginDescription {
+    /// The input of that name.
+    pub fn input(&self, name: &str) -> Option<&Port> {
+        self.inputs.iter().find(|port| port.name == name)
+    }
+
+    /// The output of that name, or the first where none is named.
+    pub fn output(&self, name: Option<&str>) -> Option<&Port> {
+        match name {
+            Some(name) => self.outputs.iter().find(|port| port.name == name),
+            None => self.outputs.first(),
+        }
+    }
+
+    /// Whether it asks for a capability.
+    pub fn asks_for(&self, capability: &str) -> bool {
+        self.capabilities.iter().any(|asked| asked == capability)
+    }
+}
+
+impl fmt::Display for PortKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Blob => "blob",
+            Self::Tree => "tree",
+        })
+    }
 }

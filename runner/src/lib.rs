@@ -16,5 +16,6 @@ pub mod fetch;
 pub mod key;
 pub mod lockfile;
 pub mod sandbox;
+pub mod pipeline;
 pub mod store;
 pub mod tree;

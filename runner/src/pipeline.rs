@@ -1,0 +1,353 @@
+//! A pipeline file as data: what the user wrote, each value with its place in the text.
+//!
+//! [`parse`] takes a text and gives either a [`Pipeline`] or everything that is wrong with its shape; [`check`] then holds
+//! a pipeline against the plugins that it names. Knows nothing of how plugins are loaded, of the store, or of running.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+
+use crate::diagnostic::{Diagnostic, Document};
+
+pub mod check;
+mod config;
+mod fields;
+mod read;
+mod references;
+mod schema;
+mod spanned;
+mod units;
+
+pub use config::Config;
+pub use schema::schema;
+pub use spanned::Spanned;
+
+/// The name of the pipeline file that commands look for when none is given.
+pub const FILE_NAME: &str = "release.pipeline";
+
+/// The version of the language that this runner reads.
+const VERSION: i64 = 1;
+
+/// The platforms that a pipeline can build for, the first by default.
+const PLATFORMS: &[&str] = &["linux-x86_64-gnu", "linux-aarch64-gnu"];
+
+/// What a `fetch` grant can name.
+const FETCH_SOURCES: &[&str] = &["index", "npm", "https", "git"];
+
+/// A pipeline: how one application is built, and where it is released to.
+#[derive(Debug, Clone, JsonSchema)]
+#[schemars(rename_all = "kebab-case", deny_unknown_fields, title = "A pipeline of pipe")]
+pub struct Pipeline {
+    /// The text that all spans are places of.
+    #[schemars(skip)]
+    pub document: Arc<Document>,
+    /// The directory that the file is in, which the paths in it are relative to.
+    #[schemars(skip)]
+    pub directory: PathBuf,
+    /// The version of this language.
+    #[schemars(default = "default_version", range(min = 1, max = 1))]
+    pub version: i64,
+    /// The platform that is built for, whatever the machine that builds.
+    #[schemars(default = "default_platform", extend("enum" = PLATFORMS))]
+    pub platform: Spanned<String>,
+    /// The application.
+    pub app: App,
+    /// The directory that is built.
+    #[schemars(default)]
+    pub source: Source,
+    /// What native programs stand on: Python, libraries, compilers.
+    #[schemars(default, with = "schema::Runtime")]
+    pub runtime: Runtime,
+    /// Programs outside of the runtime, by name; each is shown to sandboxed programs under `/opt/tools/<name>`.
+    #[schemars(default, with = "BTreeMap<String, PathBuf>")]
+    pub tools: BTreeMap<String, Spanned<PathBuf>>,
+    /// Where Python packages come from.
+    #[schemars(default)]
+    pub index: Index,
+    /// Where npm packages come from.
+    #[schemars(default)]
+    pub npm: Npm,
+    /// The steps, in the file's order. They run in the order that their inputs ask for.
+    #[schemars(with = "BTreeMap<String, Step>", extend("propertyNames" = { "pattern": units::NAME_PATTERN }))]
+    pub steps: Vec<Step>,
+    /// Where slugs are released to, in the file's order.
+    #[schemars(default, with = "BTreeMap<String, Target>", extend("propertyNames" = { "pattern": units::NAME_PATTERN }))]
+    pub targets: Vec<Target>,
+}
+
+/// The application.
+#[derive(Debug, Clone, Default, JsonSchema)]
+#[schemars(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct App {
+    /// Its name, which slugs and releases carry.
+    #[schemars(regex(pattern = units::NAME_PATTERN))]
+    pub name: Spanned<String>,
+    /// The version of Python that it runs on, such as `3.11`.
+    #[schemars(regex(pattern = r"^3\.\d+$"))]
+    pub python: Option<Spanned<String>>,
+}
+
+/// The directory that is built: an immutable snapshot, without what `.gitignore` and `.pipeignore` name.
+#[derive(Debug, Clone, Default, JsonSchema)]
+#[schemars(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Source {
+    /// Relative to the pipeline file; the pipeline file's own directory by default.
+    #[schemars(default, with = "String")]
+    pub path: Spanned<PathBuf>,
+    /// What else to leave out: patterns as in `.gitignore`.
+    #[schemars(default)]
+    pub exclude: Vec<Spanned<String>>,
+}
+
+/// What native programs stand on.
+#[derive(Debug, Clone)]
+pub enum Runtime {
+    /// The machine's own `/usr` and Python. Slugs are marked as this machine's.
+    Host {
+        /// The interpreter; by default the one of the wanted version on `PATH`.
+        python: Option<Spanned<PathBuf>>,
+    },
+    /// Debian packages, pinned in `pipe.lock`.
+    Packages {
+        /// Packages beyond what Python needs, at build and in production.
+        system: Vec<Spanned<String>>,
+        /// Packages for builds only: compilers, headers.
+        build_system: Vec<Spanned<String>>,
+        /// The Debian mirror.
+        mirror: Option<Spanned<String>>,
+        /// The Debian release.
+        suite: Option<Spanned<String>>,
+    },
+    /// A standalone Python.
+    Archive {
+        /// Where its archive is.
+        url: Spanned<String>,
+        /// What the archive's bytes must be, in hex.
+        sha256: Spanned<String>,
+    },
+}
+
+/// Where Python packages come from.
+#[derive(Debug, Clone, Default, JsonSchema)]
+#[schemars(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Index {
+    /// The index; PyPI by default.
+    #[schemars(default)]
+    pub url: Option<Spanned<String>>,
+    /// Indexes that are asked as well.
+    #[schemars(default)]
+    pub extra: Vec<Spanned<String>>,
+    /// Directories with wheels and sdists, relative to the pipeline file.
+    #[schemars(default, with = "Vec<String>")]
+    pub find_links: Vec<Spanned<PathBuf>>,
+}
+
+/// Where npm packages come from.
+#[derive(Debug, Clone, Default, JsonSchema)]
+#[schemars(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Npm {
+    /// The registry; npm's own by default.
+    #[schemars(default)]
+    pub registry: Option<Spanned<String>>,
+}
+
+/// One use of a plugin.
+#[derive(Debug, Clone, JsonSchema)]
+#[schemars(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Step {
+    /// Its name in the pipeline, at the place of its table.
+    #[schemars(skip)]
+    pub name: Spanned<String>,
+    /// A built-in step (`python-venv`), a file (`./my-step.wasm`), or an image (`oci://…@sha256:…`).
+    #[schemars(with = "String")]
+    pub plugin: Spanned<PluginRef>,
+    /// What it takes in: for each port of the plugin `source`, a step's name, `step.port`, or a list of these.
+    #[schemars(default, with = "BTreeMap<String, schema::OneOrMany>")]
+    pub inputs: Vec<Input>,
+    /// The plugin's settings, checked against its own schema.
+    #[schemars(default)]
+    pub config: Config,
+    /// What the plugin is allowed beyond its inputs.
+    #[schemars(default)]
+    pub grants: Grants,
+    /// What it may use up.
+    #[schemars(default)]
+    pub limits: Limits,
+}
+
+/// Which plugin a step uses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PluginRef {
+    /// One that is built in, by name.
+    BuiltIn(String),
+    /// A component file, relative to the pipeline file.
+    File(PathBuf),
+    /// An image in a registry: all that follows `oci://`.
+    Oci(String),
+}
+
+/// What is bound to one port.
+#[derive(Debug, Clone)]
+pub struct Input {
+    /// The plugin's port.
+    pub port: Spanned<String>,
+    /// The values, in order; several where the port takes a list.
+    pub from: Vec<Spanned<Reference>>,
+}
+
+/// A value that a step takes in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reference {
+    /// The snapshot of the source directory.
+    Source,
+    /// What a step gives.
+    Step {
+        /// The step's name.
+        step: String,
+        /// The output; its plugin's first where none is named.
+        port: Option<String>,
+    },
+}
+
+/// What a plugin is allowed beyond its inputs.
+#[derive(Debug, Clone, Default, JsonSchema)]
+#[schemars(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Grants {
+    /// Where it may fetch from by digest: `index`, `npm`, `https`, `git`.
+    #[schemars(default, extend("items" = { "enum": FETCH_SOURCES }))]
+    pub fetch: Option<Spanned<Vec<Spanned<String>>>>,
+    /// The native programs that it may run in the sandbox, such as `python`.
+    #[schemars(default)]
+    pub exec: Option<Spanned<Vec<Spanned<String>>>>,
+}
+
+/// What a step may use up.
+#[derive(Debug, Clone, Default, JsonSchema)]
+#[schemars(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Limits {
+    /// How long it may run, such as `90s`, `10m`, `1h30m`.
+    #[schemars(default, with = "Option<String>", regex(pattern = units::DURATION_PATTERN))]
+    pub time: Option<Spanned<Duration>>,
+    /// How much memory it and each of its programs may take, in bytes, written such as `512MiB`, `2GiB`.
+    #[schemars(default, with = "Option<String>", regex(pattern = units::SIZE_PATTERN))]
+    pub memory: Option<Spanned<u64>>,
+}
+
+/// A place that runs the application.
+#[derive(Debug, Clone, JsonSchema)]
+#[schemars(rename_all = "kebab-case", deny_unknown_fields, extend("oneOf" = [{ "required": ["release"] }, { "required": ["promote"] }]))]
+pub struct Target {
+    /// Its name in the pipeline, at the place of its table.
+    #[schemars(skip)]
+    pub name: Spanned<String>,
+    /// What runs it: `local`, the agent on this machine.
+    pub driver: Driver,
+    /// Where its slugs come from.
+    #[schemars(flatten, with = "schema::Origin")]
+    pub origin: Origin,
+    /// Its processes' environment, in the clear.
+    #[schemars(default, with = "BTreeMap<String, String>")]
+    pub env: BTreeMap<String, Spanned<String>>,
+    /// A file of `NAME=value` lines that are no part of a slug or of the repository, relative to the pipeline file.
+    #[schemars(default, with = "Option<String>")]
+    pub env_file: Option<Spanned<PathBuf>>,
+    /// Commands that run once for each release, before it is switched to: migrations.
+    #[schemars(default)]
+    pub release_commands: Vec<Spanned<String>>,
+    /// Directories that are the target's and outlive releases (uploads, SQLite), relative to `/app/src`.
+    #[schemars(default)]
+    pub data: Vec<Spanned<String>>,
+    /// Where it listens, such as `127.0.0.1:8000`.
+    #[schemars(default, with = "Option<String>")]
+    pub address: Option<Spanned<SocketAddr>>,
+    /// The domain that it is asked for by.
+    #[schemars(default)]
+    pub host: Option<Spanned<String>>,
+}
+
+/// What runs a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema)]
+#[schemars(rename_all = "kebab-case")]
+pub enum Driver {
+    /// The agent on this machine.
+    Local,
+}
+
+/// Where a target's slugs come from.
+#[derive(Debug, Clone)]
+pub enum Origin {
+    /// A run of this pipeline: the named step's slug.
+    Release(Spanned<String>),
+    /// What another target runs, never rebuilt.
+    Promote(Spanned<String>),
+}
+
+/// Reads a pipeline; `path` is where the text is from, for messages and for what is relative to it.
+///
+/// Every error in the shape of the file, and in the names that its targets use, is reported; a text that is no TOML at all
+/// is only reported as that. What depends on plugins is left to [`check`].
+pub fn parse(path: &Path, text: &str) -> Result<Pipeline, Vec<Diagnostic>> {
+    read::pipeline(path, text)
+}
+
+impl Pipeline {
+    /// The step of that name.
+    pub fn step(&self, name: &str) -> Option<&Step> {
+        self.steps.iter().find(|step| *step.name == name)
+    }
+
+    /// The target of that name.
+    pub fn target(&self, name: &str) -> Option<&Target> {
+        self.targets.iter().find(|target| *target.name == name)
+    }
+
+    /// The directory to take the snapshot of.
+    pub fn source_directory(&self) -> PathBuf {
+        self.resolve(&self.source.path)
+    }
+
+    /// A path of the file, seen from the working directory.
+    pub fn resolve(&self, path: &Path) -> PathBuf {
+        if path.as_os_str().is_empty() || path == Path::new(".") {
+            self.directory.clone()
+        } else {
+            self.directory.join(path)
+        }
+    }
+
+    /// A message about a place of this pipeline.
+    pub fn error(&self, span: Range<usize>, message: impl Into<String>) -> Diagnostic {
+        Diagnostic::new(&self.document, span, message)
+    }
+}
+
+impl Grants {
+    /// The sources that it may fetch from.
+    pub fn fetch(&self) -> impl Iterator<Item = &str> {
+        self.fetch.iter().flat_map(|names| names.iter()).map(|name| name.as_str())
+    }
+
+    /// The programs that it may run.
+    pub fn exec(&self) -> impl Iterator<Item = &str> {
+        self.exec.iter().flat_map(|names| names.iter()).map(|name| name.as_str())
+    }
+}
+
+impl Default for Runtime {
+    fn default() -> Self {
+        Self::Host { python: None }
+    }
+}
+
+const fn default_version() -> i64 {
+    VERSION
+}
+
+fn default_platform() -> String {
+    PLATFORMS[0].to_owned()
+}

@@ -1,0 +1,151 @@
+//! A step's config against its plugin's JSON schema: each mismatch at the place where it is written.
+
+use jsonschema::error::{TypeKind, ValidationErrorKind};
+use jsonschema::{JsonType, ValidationError};
+use serde_json::Value;
+
+use crate::description::PluginDescription;
+use crate::diagnostic::Diagnostic;
+use crate::pipeline::config::escaped;
+use crate::pipeline::{Pipeline, Step};
+
+/// What is wrong with the config of a step.
+pub(super) fn check(pipeline: &Pipeline, step: &Step, plugin: &PluginDescription) -> Vec<Diagnostic> {
+    let validator = match jsonschema::validator_for(&plugin.config_schema) {
+        Ok(validator) => validator,
+        Err(error) => {
+            let message = format!("the config schema of `{}` is itself wrong: {error}", plugin.name);
+            return vec![pipeline.error(step.plugin.span(), message)];
+        }
+    };
+    let place = Place { pipeline, step, plugin };
+    validator.iter_errors(step.config.value()).flat_map(|error| place.explain(&error)).collect()
+}
+
+struct Place<'a> {
+    pipeline: &'a Pipeline,
+    step: &'a Step,
+    plugin: &'a PluginDescription,
+}
+
+impl Place<'_> {
+    fn explain(&self, error: &ValidationError<'_>) -> Vec<Diagnostic> {
+        let pointer = error.instance_path().as_str();
+        match error.kind() {
+            ValidationErrorKind::AdditionalProperties { unexpected }
+            | ValidationErrorKind::UnevaluatedProperties { unexpected } => {
+                unexpected.iter().map(|key| self.unknown_key(error, pointer, key)).collect()
+            }
+            ValidationErrorKind::AnyOf { context } | ValidationErrorKind::OneOfNotValid { context } => {
+                match likely(context, pointer) {
+                    Some(errors) => errors.iter().flat_map(|error| self.explain(error)).collect(),
+                    None => {
+                        vec![self.at(pointer, format!("`{}` has none of the forms allowed here", self.named(pointer)))]
+                    }
+                }
+            }
+            ValidationErrorKind::Required { property } => {
+                let name = property.as_str().unwrap_or_default();
+                let message = format!("`{}` has no `{name}`, which `{}` needs", self.named(pointer), self.plugin.name);
+                vec![self.at(pointer, message).hint(self.doc(error, name))]
+            }
+            ValidationErrorKind::Type { kind } => {
+                let found = type_name(JsonType::from(error.instance().as_ref()));
+                let wanted = wanted(kind);
+                let message = format!("`{}` takes {wanted}, not {found}", self.named(pointer));
+                vec![self.at(pointer, message).label(format!("expected {wanted}"))]
+            }
+            ValidationErrorKind::Enum { options } => vec![self.choice(pointer, error.instance(), options)],
+            _ => vec![self.at(pointer, format!("`{}`: {error}", self.named(pointer)))],
+        }
+    }
+
+    fn at(&self, pointer: &str, message: String) -> Diagnostic {
+        let span = self.step.config.span(pointer).filter(|_| !pointer.is_empty());
+        let span = span.or_else(|| self.step.config.key_span(pointer)).unwrap_or_else(|| self.step.name.span());
+        self.pipeline.error(span, message)
+    }
+
+    fn unknown_key(&self, error: &ValidationError<'_>, pointer: &str, key: &str) -> Diagnostic {
+        let span = self.step.config.key_span(&format!("{pointer}/{}", escaped(key)));
+        let span = span.unwrap_or_else(|| self.step.name.span());
+        let known = self.properties(error);
+        let message = format!("unknown key `{key}` in `{}` of `{}`", self.named(pointer), self.plugin.name);
+        let diagnostic = self.pipeline.error(span, message).suggest(key, known.iter().map(String::as_str));
+        if known.is_empty() { diagnostic.hint("this plugin has no settings here") } else { diagnostic }
+    }
+
+    fn choice(&self, pointer: &str, found: &Value, options: &Value) -> Diagnostic {
+        let options: Vec<&str> = options.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let found = found.as_str().map_or_else(|| found.to_string(), str::to_owned);
+        let message = format!("`{}` cannot be `{found}`", self.named(pointer));
+        self.at(pointer, message).suggest(&found, options)
+    }
+
+    /// The keys that the schema knows where an error arose.
+    fn properties(&self, error: &ValidationError<'_>) -> Vec<String> {
+        let properties = self.beside(error).and_then(|schema| schema.get("properties")).and_then(Value::as_object);
+        properties.map(|properties| properties.keys().cloned().collect()).unwrap_or_default()
+    }
+
+    /// What the schema says that a missing key is for.
+    fn doc(&self, error: &ValidationError<'_>, key: &str) -> String {
+        let property = self.beside(error).and_then(|schema| schema.get("properties")?.get(key));
+        match property.and_then(|property| property.get("description")?.as_str()) {
+            Some(doc) => format!("`{key}`: {doc}"),
+            None => format!("add `{key} = …`"),
+        }
+    }
+
+    /// The part of the schema that holds the keyword that failed.
+    fn beside(&self, error: &ValidationError<'_>) -> Option<&Value> {
+        let (around, _) = error.schema_path().as_str().rsplit_once('/')?;
+        self.plugin.config_schema.pointer(around)
+    }
+
+    /// How a user would write a JSON pointer: `config.options.0`.
+    fn named(&self, pointer: &str) -> String {
+        let path = pointer.replace('/', ".").replace("~1", "/").replace("~0", "~");
+        format!("{}.config{path}", self.step.name)
+    }
+}
+
+/// The errors of the one alternative that can have been meant: the only one that fails within, or the only one beside `null`.
+fn likely<'e>(
+    alternatives: &'e [Vec<ValidationError<'static>>],
+    pointer: &str,
+) -> Option<&'e [ValidationError<'static>]> {
+    let is_mistyped = |error: &ValidationError<'_>| {
+        error.instance_path().as_str() == pointer && matches!(error.kind(), ValidationErrorKind::Type { .. })
+    };
+    let is_null = |error: &ValidationError<'_>| {
+        matches!(error.kind(), ValidationErrorKind::Type { kind: TypeKind::Single(JsonType::Null) })
+    };
+    let only = |excluded: &dyn Fn(&ValidationError<'_>) -> bool| {
+        let mut left = alternatives.iter().filter(|errors| !errors.iter().any(excluded));
+        left.next().filter(|_| left.next().is_none()).map(Vec::as_slice)
+    };
+    only(&is_mistyped).or_else(|| only(&is_null))
+}
+
+fn wanted(kind: &TypeKind) -> String {
+    match kind {
+        TypeKind::Single(kind) => type_name(*kind).to_owned(),
+        TypeKind::Multiple(kinds) => {
+            let names: Vec<&str> = kinds.iter().filter(|kind| *kind != JsonType::Null).map(type_name).collect();
+            names.join(" or ")
+        }
+    }
+}
+
+const fn type_name(kind: JsonType) -> &'static str {
+    match kind {
+        JsonType::Array => "a list",
+        JsonType::Boolean => "a boolean",
+        JsonType::Integer => "an integer",
+        JsonType::Null => "nothing",
+        JsonType::Number => "a number",
+        JsonType::Object => "a table",
+        JsonType::String => "a string",
+    }
+}

@@ -1,0 +1,105 @@
+//! `[targets]`: the places that run the application.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Component, Path, PathBuf};
+
+use super::{known, name_of};
+use crate::pipeline::fields::{Fields, Item, Reader};
+use crate::pipeline::{Driver, Origin, Spanned, Target};
+
+pub(super) fn targets(reader: &Reader, item: &Item<'_>) -> Vec<Target> {
+    let entries = reader.entries(item).into_iter();
+    let targets = entries.filter_map(|(name, item)| {
+        let fields = reader.fields(&item)?;
+        let name = name_of(reader, name, "a target");
+        let target = target(fields);
+        Some(Target { name: name?, ..target? })
+    });
+    targets.collect()
+}
+
+fn target(mut fields: Fields<'_, '_>) -> Option<Target> {
+    let reader = fields.reader;
+    if let Some(driver) = fields.required("driver", "`driver = \"local\"`") {
+        known(reader, driver, "driver", &["local"]);
+    }
+    let origin = origin(&mut fields);
+    let env = fields.get("env").map(|item| env(reader, &item)).unwrap_or_default();
+    let env_file = fields.string("env-file").map(|text| text.map(PathBuf::from));
+    let release_commands = fields.strings("release-commands");
+    let data = fields.strings("data").into_iter().filter_map(|path| data_path(reader, path)).collect();
+    let address = fields.string("address").and_then(|text| socket_address(reader, &text));
+    let host = fields.string("host").and_then(|text| domain(reader, text));
+    fields.finish();
+    let (name, driver) = (Spanned::default(), Driver::Local);
+    Some(Target { name, driver, origin: origin?, env, env_file, release_commands, data, address, host })
+}
+
+fn origin(fields: &mut Fields<'_, '_>) -> Option<Origin> {
+    let release = fields.get("release");
+    let promote = fields.get("promote");
+    match (release, promote) {
+        (Some(item), None) => fields.reader.string(&item).map(Origin::Release),
+        (None, Some(item)) => fields.reader.string(&item).map(Origin::Promote),
+        (None, None) => {
+            let example = "`release = \"…\"`, the step whose slug runs here\nor `promote = \"…\"`, the target whose slug runs here after it";
+            fields.missing("release", example);
+            None
+        }
+        (Some(_), Some(item)) => {
+            let error = fields.reader.error(item.key, "a target takes its slugs either by `release` or by `promote`");
+            fields.reader.report(error.hint("keep one of the two"));
+            None
+        }
+    }
+}
+
+fn env(reader: &Reader, item: &Item<'_>) -> BTreeMap<String, Spanned<String>> {
+    let entries = reader.entries(item).into_iter();
+    let entries = entries.filter_map(|(name, item)| {
+        let value = reader.string(&item);
+        let valid = name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        if !valid {
+            reader.report(
+                reader
+                    .error(name.span(), format!("`{name}` cannot be the name of a variable"))
+                    .hint("letters, digits and `_`, not starting with a digit"),
+            );
+            return None;
+        }
+        Some((name.into_inner(), value?))
+    });
+    entries.collect()
+}
+
+fn data_path(reader: &Reader, text: Spanned<String>) -> Option<Spanned<String>> {
+    let path = Path::new(text.as_str());
+    let inside = path.components().all(|part| matches!(part, Component::Normal(_)));
+    if inside && !text.is_empty() && !text.ends_with('/') {
+        return Some(text);
+    }
+    let error = reader.error(text.span(), format!("`{text}` is not a directory inside the application"));
+    reader.report(error.label("such as \"media\"").hint("data is kept at a path relative to `/app/src`, without `..`"));
+    None
+}
+
+fn socket_address(reader: &Reader, text: &Spanned<String>) -> Option<Spanned<SocketAddr>> {
+    if let Ok(address) = text.parse() {
+        return Some(Spanned::new(text.span(), address));
+    }
+    let error = reader.error(text.span(), format!("`{text}` is not an address to listen at"));
+    reader.report(error.label("such as \"127.0.0.1:8000\""));
+    None
+}
+
+fn domain(reader: &Reader, text: Spanned<String>) -> Option<Spanned<String>> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
+    if !text.is_empty() && text.bytes().all(allowed) && !text.starts_with(['.', '-']) {
+        return Some(text);
+    }
+    let error = reader.error(text.span(), format!("`{text}` is not a domain"));
+    reader.report(error.label("such as \"example.org\"").hint("without a scheme, a port or a path"));
+    None
+}

@@ -1,0 +1,117 @@
+//! The names that a pipeline's parts know each other by: steps that exist, targets that exist, and no circles.
+//!
+//! Knows nothing of plugins and their ports.
+
+use std::ops::Range;
+
+use super::{Origin, Pipeline, Reference, Spanned};
+use crate::diagnostic::Diagnostic;
+
+/// What is wrong with the names that targets use.
+pub(super) fn targets(pipeline: &Pipeline) -> Vec<Diagnostic> {
+    let mut errors = Vec::new();
+    let names: Vec<&str> = pipeline.targets.iter().map(|target| target.name.as_str()).collect();
+    let mut edges: Vec<Vec<(usize, Range<usize>)>> = vec![Vec::new(); names.len()];
+    for (from, target) in pipeline.targets.iter().enumerate() {
+        match &target.origin {
+            Origin::Release(step) if pipeline.step(step).is_none() => errors.push(unknown_step(pipeline, step, step)),
+            Origin::Release(_) => {}
+            Origin::Promote(other) => match names.iter().position(|name| *name == other.as_str()) {
+                Some(to) => edges[from].push((to, other.span())),
+                None => {
+                    let error = pipeline.error(other.span(), format!("unknown target `{other}`"));
+                    errors.push(error.suggest(other, names.iter().copied().filter(|name| **target.name != **name)));
+                }
+            },
+        }
+    }
+    errors.extend(order(pipeline, "targets are promoted from each other", &names, &edges).err());
+    errors
+}
+
+/// The steps in an order in which each comes after what it takes in, or the steps that are unknown and the circle.
+pub(super) fn steps(pipeline: &Pipeline) -> Result<Vec<usize>, Vec<Diagnostic>> {
+    let names: Vec<&str> = pipeline.steps.iter().map(|step| step.name.as_str()).collect();
+    let mut errors = Vec::new();
+    let mut edges: Vec<Vec<(usize, Range<usize>)>> = vec![Vec::new(); names.len()];
+    for (from, step) in pipeline.steps.iter().enumerate() {
+        for reference in step.inputs.iter().flat_map(|input| &input.from) {
+            let Reference::Step { step, .. } = &**reference else { continue };
+            match names.iter().position(|name| name == step) {
+                Some(to) => edges[from].push((to, reference.span())),
+                None => errors.push(unknown_step(pipeline, reference, step)),
+            }
+        }
+    }
+    match order(pipeline, "steps need each other", &names, &edges) {
+        Ok(order) if errors.is_empty() => Ok(order),
+        Ok(_) => Err(errors),
+        Err(circle) => {
+            errors.push(circle);
+            Err(errors)
+        }
+    }
+}
+
+fn unknown_step<T>(pipeline: &Pipeline, place: &Spanned<T>, name: &str) -> Diagnostic {
+    let names = pipeline.steps.iter().map(|step| step.name.as_str());
+    pipeline.error(place.span(), format!("unknown step `{name}`")).suggest(name, names)
+}
+
+/// How far the search for circles has come with a node.
+#[derive(Clone, Copy, PartialEq)]
+enum Visit {
+    New,
+    Open,
+    Done,
+}
+
+/// Nodes, each after those that its edges lead to; or the first circle, named.
+fn order(
+    pipeline: &Pipeline,
+    what: &str,
+    names: &[&str],
+    edges: &[Vec<(usize, Range<usize>)>],
+) -> Result<Vec<usize>, Diagnostic> {
+    let mut visits = vec![Visit::New; names.len()];
+    let mut done = Vec::with_capacity(names.len());
+    for start in 0..names.len() {
+        let mut path = Vec::new();
+        if let Some(closing) = visit(start, edges, &mut visits, &mut path, &mut done) {
+            let (first, span) = closing;
+            let circle: Vec<&str> =
+                path.into_iter().skip_while(|node| *node != first).map(|node| names[node]).collect();
+            let named = circle.iter().copied().chain([names[first]]).collect::<Vec<_>>().join("` → `");
+            let error = pipeline.error(span, format!("{what} in a circle: `{named}`"));
+            return Err(error.hint("take one of these names out of where it is used"));
+        }
+    }
+    Ok(done)
+}
+
+/// Follows edges depth first; gives the node that an edge leads back to, and that edge's place.
+fn visit(
+    node: usize,
+    edges: &[Vec<(usize, Range<usize>)>],
+    visits: &mut [Visit],
+    path: &mut Vec<usize>,
+    done: &mut Vec<usize>,
+) -> Option<(usize, Range<usize>)> {
+    if visits[node] == Visit::Done {
+        return None;
+    }
+    visits[node] = Visit::Open;
+    path.push(node);
+    for (next, span) in &edges[node] {
+        if visits[*next] == Visit::Open {
+            return Some((*next, span.clone()));
+        }
+        if let Some(found) = visit(*next, edges, visits, path, done) {
+            return Some(found);
+        }
+    }
+    path.pop();
+    visits[node] = Visit::Done;
+    done.push(node);
+    None
+}

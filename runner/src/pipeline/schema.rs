@@ -1,0 +1,58 @@
+//! The JSON schema of a pipeline file, for editors; made from the very types that the file is read into.
+
+use schemars::JsonSchema;
+use schemars::generate::SchemaSettings;
+use serde_json::Value;
+
+use super::Pipeline;
+
+/// The schema as JSON.
+pub fn schema() -> Value {
+    SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<Pipeline>().to_value()
+}
+
+/// A value or a list of values.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+#[expect(dead_code, reason = "only its schema is used")]
+pub(super) enum OneOrMany {
+    /// A step, `step.port` or `source`.
+    One(String),
+    /// Several of these, for a port that takes a list.
+    Many(Vec<String>),
+}
+
+/// What native programs stand on; which keys apply depends on `kind`.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "kebab-case", deny_unknown_fields)]
+#[expect(dead_code, reason = "only its schema is used")]
+pub(super) struct Runtime {
+    /// `host`: the machine's own; `packages`: Debian packages, pinned; `archive`: a standalone Python.
+    #[schemars(extend("enum" = ["host", "packages", "archive"]))]
+    kind: Option<String>,
+    /// The interpreter (`host`).
+    python: Option<String>,
+    /// Debian packages at build and in production (`packages`).
+    system: Option<Vec<String>>,
+    /// Debian packages for builds only (`packages`).
+    build_system: Option<Vec<String>>,
+    /// The Debian mirror (`packages`).
+    mirror: Option<String>,
+    /// The Debian release (`packages`).
+    suite: Option<String>,
+    /// Where the archive is (`archive`).
+    url: Option<String>,
+    /// What the archive's bytes must be, in hex (`archive`).
+    sha256: Option<String>,
+}
+
+/// Where a target's slugs come from.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "kebab-case")]
+#[expect(dead_code, reason = "only its schema is used")]
+pub(super) struct Origin {
+    /// The step whose slug runs here.
+    release: Option<String>,
+    /// The target whose slug runs here after it, never rebuilt.
+    promote: Option<String>,
+}
