@@ -15,7 +15,7 @@ pub mod event;
 pub mod fetch;
 pub mod key;
 pub mod lockfile;
-pub mod sandbox;
 pub mod pipeline;
+pub mod sandbox;
 pub mod store;
 pub mod tree;

@@ -19,10 +19,10 @@ struct Files;
 #[serde(crate = "pipe_sdk::serde", deny_unknown_fields)]
 #[schemars(crate = "pipe_sdk::schemars")]
 struct Config {
-    /// Globs of the files to take; each must match something. `*` stays within a directory, `**` does not.
+    /// Globs of what to take, a directory whole; each must match something. `*` stays within a directory, `**` does not.
     #[serde(default = "everything")]
     include: Vec<String>,
-    /// Globs of files to leave out of those.
+    /// Globs of what to leave out of those.
     #[serde(default)]
     exclude: Vec<String>,
     /// A directory to take alone: what is under it moves up to the top.
@@ -143,7 +143,7 @@ fn plan_moves(renames: &[Rename], tree: &Tree) -> Result<Vec<Move>, Failure> {
         let from = rename.from.trim_matches('/');
         if rename::is_glob(from) {
             let paths = tree.glob(&[from.to_owned()], &[])?;
-            moves.extend(paths.iter().map(|path| rename.to_directory(path)));
+            moves.extend(paths.iter().map(|path| rename.below(path)));
         } else if tree.kind(from)?.is_some() {
             moves.push(rename.whole(from));
         }

@@ -11,7 +11,7 @@ use pipe_sdk::{Deserialize, JsonSchema};
 pub(crate) struct Rename {
     /// A file or a directory, or a glob of files.
     pub(crate) from: String,
-    /// Its new path; for a glob, the directory that the files go into under their own names.
+    /// Its new path; for a glob, the directory that the files go under, as they are below the part without wildcards.
     to: String,
 }
 
@@ -29,14 +29,12 @@ impl Rename {
         Move { rename: self.clone(), from: from.to_owned(), to: self.to.trim_matches('/').to_owned() }
     }
 
-    /// Moves the file `path`, which the glob matched, into the directory `to`.
-    pub(crate) fn to_directory(&self, path: &str) -> Move {
-        let name = path.rsplit('/').next().unwrap_or(path);
-        let to = match self.to.trim_matches('/') {
-            "" | "." => name.to_owned(),
-            directory => format!("{directory}/{name}"),
-        };
-        Move { rename: self.clone(), from: path.to_owned(), to }
+    /// Moves `path`, which the glob matched, under `to`; it keeps what follows the part of the glob that is a plain path.
+    pub(crate) fn below(&self, path: &str) -> Move {
+        let fixed = self.from.trim_matches('/').split('/').take_while(|part| !is_glob(part)).count();
+        let parts = path.split('/').skip(fixed);
+        let to: Vec<&str> = self.to.split('/').filter(|part| !part.is_empty()).chain(parts).collect();
+        Move { rename: self.clone(), from: path.to_owned(), to: to.join("/") }
     }
 }
 
@@ -74,17 +72,18 @@ mod tests {
     }
 
     #[test]
-    fn globbed_files_keep_their_names_in_the_new_directory() {
-        let fonts = rename("**/*.woff2", "fonts");
+    fn globbed_files_stay_as_they_are_below_the_plain_part() {
+        let fonts = rename("pkg/files/**/*.woff2", "/fonts/");
         assert!(is_glob(&fonts.from));
-        assert_eq!(fonts.to_directory("pkg/files/inter.woff2").to, "fonts/inter.woff2");
-        assert_eq!(rename("a/*", "").to_directory("a/b").to, "b");
+        assert_eq!(fonts.below("pkg/files/inter.woff2").to, "fonts/inter.woff2");
+        assert_eq!(fonts.below("pkg/files/a/inter.woff2").to, "fonts/a/inter.woff2");
+        assert_eq!(rename("a/*", "").below("a/b").to, "b");
+        assert_eq!(rename("*.css", "css").below("a.css").to, "css/a.css");
     }
 
     #[test]
     fn two_files_cannot_have_one_place() {
-        let fonts = rename("**/*.woff2", "fonts");
-        let clash = [fonts.to_directory("a/x.woff2"), fonts.to_directory("b/x.woff2")];
+        let clash = [rename("a/*", "fonts").below("a/x.woff2"), rename("b/*", "fonts").below("b/x.woff2")];
         assert_eq!(
             check(&clash).expect_err("a clash"),
             "`a/x.woff2` and `b/x.woff2` are both renamed to `fonts/x.woff2`"
