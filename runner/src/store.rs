@@ -15,6 +15,7 @@ mod walk;
 
 use std::collections::HashMap;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, RwLock};
 
@@ -23,6 +24,7 @@ use crate::tree::{Tree, TreeError};
 
 pub use blobs::{BlobReader, BlobWriter};
 pub use builder::{Conflict, TreeBuilder};
+pub(crate) use walk::join;
 pub use walk::{Found, Globs};
 
 use index::Index;
@@ -137,6 +139,11 @@ impl Store {
     /// Opens the store of a home directory, and makes it where there is none.
     pub fn open(home: &Path) -> Result<Self, StoreError> {
         let root = home.join("store");
+        let private = |dir: &Path| {
+            std::fs::DirBuilder::new().recursive(true).create(dir)?;
+            std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700))
+        };
+        private(&root).map_err(StoreError::io("create", &root))?;
         for dir in ["blobs", "segments", "pool/files", "pool/trees", "tmp", "damaged"] {
             let dir = root.join(dir);
             std::fs::create_dir_all(&dir).map_err(StoreError::io("create", &dir))?;

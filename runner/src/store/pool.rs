@@ -1,11 +1,11 @@
-//! Trees as directories, for native programs to see: read-only, made of hard links into a pool of files, and disposable.
+//! Trees as directories, for native programs to see: made of hard links into a pool of files, and disposable.
 //!
-//! Read-only by how they are mounted, and not by their modes: under the writable layer of a sandbox they are what its
-//! program owns and may change. The store's own directory is the runner's alone, so nobody else comes near them.
+//! They are the lower layers of sandboxes, which no write reaches. Whoever runs there may be any user, and is to find files
+//! that it may change in its own layer: so modes are open, and what keeps others out is that only the owner enters the store.
 
 use std::fs::{self, File, Permissions};
 use std::io;
-use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use super::{Store, StoreError};
@@ -32,9 +32,9 @@ impl Store {
     }
 
     fn lay_out_into(&self, tree: &Digest, dir: &Path, files: &Path) -> Result<(), StoreError> {
-        fs::create_dir(dir).map_err(StoreError::io("create", dir))?;
-        fs::set_permissions(dir, Permissions::from_mode(0o755)).map_err(StoreError::io("create", dir))?;
-        give_to_programs(dir)?;
+        fs::create_dir(dir)
+            .and_then(|()| fs::set_permissions(dir, Permissions::from_mode(0o777)))
+            .map_err(StoreError::io("create", dir))?;
         for (name, entry) in self.tree(tree)?.entries() {
             let path = dir.join(name);
             match entry {
@@ -73,15 +73,7 @@ impl Store {
         let mut reader = self.open_blob(digest)?;
         let mut file = File::create_new(path).map_err(StoreError::io("create", path))?;
         io::copy(&mut reader, &mut file).map_err(StoreError::io("write", path))?;
-        let mode = if executable { 0o755 } else { 0o644 };
-        file.set_permissions(Permissions::from_mode(mode)).map_err(StoreError::io("write", path))?;
-        give_to_programs(path)
-    }
-}
-
-fn give_to_programs(path: &Path) -> Result<(), StoreError> {
-    match crate::sandbox::build_owner() {
-        Some(id) => chown(path, Some(id), Some(id)).map_err(StoreError::io("change the owner of", path)),
-        None => Ok(()),
+        let mode = if executable { 0o777 } else { 0o666 };
+        file.set_permissions(Permissions::from_mode(mode)).map_err(StoreError::io("write", path))
     }
 }

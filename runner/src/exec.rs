@@ -1,0 +1,320 @@
+//! A native program as an action: program, arguments, environment and root give an exit code, output and collected trees.
+//!
+//! Knows the key of such an action and how its root is put together out of the runtime and of trees; knows nothing of how the
+//! kernel makes that root ([`crate::sandbox`]), nor of who may run what ([`crate::plugin`]).
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+use crate::event::Event;
+use crate::key::KeyBuilder;
+use crate::plugin::{Code, Failure, Services};
+use crate::sandbox::{self, Ended, Mount, Run, Scratch, Spec};
+use crate::store::{Store, StoreError};
+
+/// Raised when a change to how programs are run could change what they give.
+const RULES: &[u8] = b"1";
+/// The most that a program may write to standard output and error, in bytes.
+const OUTPUT_LIMIT: u64 = 64 << 20;
+/// 1980-01-01 00:00:01 UTC, the first second that a zip file can hold.
+const SOURCE_DATE_EPOCH: &str = "315532801";
+
+/// A program to run, in a root of the runtime and of trees.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Command {
+    /// A name on the root's `PATH`, or an absolute path in the root.
+    pub program: String,
+    /// What follows it.
+    pub args: Vec<String>,
+    /// What is added to the environment that every program has.
+    pub env: BTreeMap<String, String>,
+    /// Where it starts.
+    pub cwd: String,
+    /// Trees by the place where they are seen; later ones cover earlier ones.
+    pub mounts: Vec<(String, Digest)>,
+    /// Paths of the root that are kept afterwards.
+    pub collect: Vec<String>,
+    /// A blob on standard input.
+    pub stdin: Option<Digest>,
+}
+
+/// What a program left.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// 0 where it did what it was asked to.
+    pub exit_code: i32,
+    /// Standard output, a blob.
+    pub stdout: Digest,
+    /// Standard error, a blob.
+    pub stderr: Digest,
+    /// What was at each collected path, where something was.
+    pub collected: BTreeMap<String, Found>,
+}
+
+/// What was at a collected path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Found {
+    /// A directory.
+    Tree(Digest),
+    /// A file.
+    File(Digest),
+}
+
+/// What every root of a pipeline's programs stands on.
+#[derive(Debug, Clone)]
+pub struct Base {
+    /// What identifies it: the same digest, the same programs.
+    pub digest: Digest,
+    /// What is mounted before anything else.
+    pub mounts: Vec<Mount>,
+    /// The programs' `PATH`.
+    pub path: String,
+}
+
+/// Runs programs, at most so many at one time.
+pub struct Executor {
+    store: Store,
+    base: Base,
+    permits: Permits,
+}
+
+impl Command {
+    /// A program without arguments in an otherwise empty root.
+    pub fn new(program: String) -> Self {
+        Self {
+            program,
+            args: Vec::new(),
+            env: BTreeMap::new(),
+            cwd: "/".to_owned(),
+            mounts: Vec::new(),
+            collect: Vec::new(),
+            stdin: None,
+        }
+    }
+
+    /// The name of the action. Limits are no part of it: they only fail, and failures are not kept.
+    fn key(&self, base: &Base) -> Digest {
+        let mut key = KeyBuilder::new("exec")
+            .field("rules", RULES)
+            .field("runtime", base.digest.as_bytes())
+            .field("path", base.path.as_bytes())
+            .field("program", self.program.as_bytes())
+            .field("cwd", self.cwd.as_bytes())
+            .field("stdin", self.stdin.as_ref().map_or(&[][..], |digest| digest.as_bytes()));
+        key.add_list("args", self.args.iter().map(String::as_str));
+        key.add_list("env", self.env.iter().flat_map(|(name, value)| [name.as_str(), value.as_str()]));
+        key.add_list("collect", self.collect.iter().map(String::as_str));
+        for (at, tree) in &self.mounts {
+            key.add(&format!("mount {at}"), tree.as_bytes());
+        }
+        key.finish()
+    }
+}
+
+impl Outcome {
+    /// All that the outcome names.
+    fn refs(&self) -> Vec<Digest> {
+        let collected = self.collected.values().map(|(Found::Tree(digest) | Found::File(digest))| *digest);
+        [self.stdout, self.stderr].into_iter().chain(collected).collect()
+    }
+}
+
+impl Executor {
+    /// An executor that runs up to `jobs` programs side by side.
+    pub fn new(store: Store, base: Base, jobs: usize) -> Self {
+        Self { store, base, permits: Permits::new(jobs) }
+    }
+
+    /// Runs programs side by side; the first failure ends all.
+    pub fn run_all(&self, commands: &[Command], services: &Services) -> Result<Vec<Outcome>, Failure> {
+        let next = AtomicUsize::new(0);
+        let results: Mutex<Vec<Option<Result<Outcome, Failure>>>> = Mutex::new(vec![None; commands.len()]);
+        let work = || {
+            loop {
+                let index = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                let Some(command) = commands.get(index) else { return };
+                let result = self.run(command, services);
+                if result.is_err() {
+                    next.store(commands.len(), std::sync::atomic::Ordering::Relaxed);
+                }
+                results.lock().expect(POISONED)[index] = Some(result);
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 1..self.permits.total.min(commands.len()) {
+                scope.spawn(work);
+            }
+            work();
+        });
+        let results = results.into_inner().expect(POISONED);
+        // Programs that were never started stand behind the one that failed.
+        results.into_iter().flatten().collect()
+    }
+
+    /// Runs a program, unless what it gives is known.
+    pub fn run(&self, command: &Command, services: &Services) -> Result<Outcome, Failure> {
+        let key = command.key(&self.base);
+        if let Some(record) = self.store.action(&key)?
+            && let Ok(outcome) = serde_json::from_slice(&record)
+        {
+            return Ok(outcome);
+        }
+        let _permit = self.permits.take();
+        let outcome = self.run_now(command, services)?;
+        // A program that failed may pass the next time: only success is kept.
+        if outcome.exit_code == 0 {
+            let record = serde_json::to_vec(&outcome).expect("an outcome is plain data");
+            self.store.put_action(&key, &record, &outcome.refs())?;
+        }
+        Ok(outcome)
+    }
+
+    fn run_now(&self, command: &Command, services: &Services) -> Result<Outcome, Failure> {
+        // Held until the outcome is in the store: they are the writable layers.
+        let mut layers = Vec::new();
+        let spec = self.spec(command, &mut layers)?;
+        let stdin = command.stdin.as_ref().map(|digest| self.stdin(digest)).transpose()?;
+        let run = Run {
+            stdin,
+            time_limit: Some(services.time_left()),
+            output_limit: Some(OUTPUT_LIMIT),
+            cancel: Some(&services.cancel),
+        };
+        let show = |_, bytes: &[u8]| {
+            let text = String::from_utf8_lossy(bytes).into_owned();
+            services.events.send(Event::StepOutput { step: services.step.clone(), text });
+        };
+        let outcome = sandbox::run(&spec, run, show, |root| self.collect(command, root));
+        let outcome = outcome.map_err(|error| {
+            let failure = Failure::of(Code::Unavailable, &error);
+            Failure { hint: error.hint(), retryable: false, ..failure }
+        })?;
+        let name = &command.program;
+        let exit_code = match outcome.ended {
+            Ended::Exited(code) => code,
+            Ended::Killed(signal) => 128 + signal,
+            Ended::Cancelled => return Err(Failure::new(Code::Cancelled, "the run was stopped")),
+            Ended::TimedOut => {
+                return Err(Failure::new(
+                    Code::TimedOut,
+                    format!("`{name}` was still running at the step's time limit"),
+                )
+                .hint(format!("raise `limits.time` of `[steps.{}]`", services.step)));
+            }
+            Ended::TooMuchOutput => {
+                let limit = OUTPUT_LIMIT >> 20;
+                return Err(Failure::new(
+                    Code::LimitExceeded,
+                    format!("`{name}` wrote more than {limit} MiB of output"),
+                )
+                .hint("make it quieter, or send its output to a file"));
+            }
+        };
+        Ok(Outcome {
+            exit_code,
+            stdout: self.store.put(&outcome.stdout)?,
+            stderr: self.store.put(&outcome.stderr)?,
+            collected: outcome.collected.transpose()?.unwrap_or_default(),
+        })
+    }
+
+    fn spec(&self, command: &Command, layers: &mut Vec<Scratch>) -> Result<Spec, StoreError> {
+        let mut spec = Spec::new(std::iter::once(&command.program).chain(&command.args));
+        let fixed = [
+            ("PATH", self.base.path.as_str()),
+            ("HOME", "/tmp/home"),
+            ("LANG", "C.UTF-8"),
+            ("TZ", "UTC"),
+            ("PYTHONHASHSEED", "0"),
+            ("SOURCE_DATE_EPOCH", SOURCE_DATE_EPOCH),
+        ];
+        spec.env.extend(fixed.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        spec.env.extend(command.env.clone());
+        spec.cwd.clone_from(&command.cwd);
+        spec.mounts.clone_from(&self.base.mounts);
+        let tmp = self.store.root().join("tmp");
+        for (at, tree) in &command.mounts {
+            let lower = vec![self.store.lay_out(tree)?];
+            let layer = Scratch::new_in(&tmp).map_err(|source| StoreError::Io {
+                action: "create a directory in",
+                path: tmp.clone(),
+                source,
+            })?;
+            spec.mounts.push(Mount::Overlay { lower, at: at.clone(), scratch: layer.path().to_owned() });
+            layers.push(layer);
+        }
+        Ok(spec)
+    }
+
+    /// A program reads standard input from a file that nobody else sees.
+    fn stdin(&self, digest: &Digest) -> Result<std::fs::File, Failure> {
+        let unavailable = |error: io::Error| Failure::of(Code::Unavailable, &error);
+        let mut file = tempfile::tempfile_in(self.store.root().join("tmp")).map_err(unavailable)?;
+        io::copy(&mut self.store.open_blob(digest)?, &mut file).map_err(unavailable)?;
+        io::Seek::rewind(&mut file).map_err(unavailable)?;
+        Ok(file)
+    }
+
+    fn collect(&self, command: &Command, root: &sandbox::Root) -> Result<BTreeMap<String, Found>, Failure> {
+        let mut collected = BTreeMap::new();
+        for path in &command.collect {
+            let found = match root.open(path).map_err(|error| Failure::of(Code::Unavailable, &error))? {
+                sandbox::Found::Nothing => continue,
+                sandbox::Found::Directory(directory) => Found::Tree(self.store.import(directory.path())?),
+                sandbox::Found::File { mut file, .. } => {
+                    let mut writer = self.store.writer()?;
+                    io::copy(&mut file, &mut writer).map_err(|error| Failure::of(Code::Unavailable, &error))?;
+                    Found::File(writer.finish()?)
+                }
+            };
+            collected.insert(path.clone(), found);
+        }
+        Ok(collected)
+    }
+}
+
+impl Services {
+    /// How long the step may still take.
+    fn time_left(&self) -> Duration {
+        self.deadline.saturating_duration_since(std::time::Instant::now())
+    }
+}
+
+/// So many programs may run at one time.
+struct Permits {
+    total: usize,
+    free: Arc<(Mutex<usize>, Condvar)>,
+}
+
+struct Permit(Arc<(Mutex<usize>, Condvar)>);
+
+impl Permits {
+    fn new(total: usize) -> Self {
+        let total = total.max(1);
+        Self { total, free: Arc::new((Mutex::new(total), Condvar::new())) }
+    }
+
+    fn take(&self) -> Permit {
+        let (free, changed) = &*self.free;
+        let mut free = changed.wait_while(free.lock().expect(POISONED), |free| *free == 0).expect(POISONED);
+        *free -= 1;
+        Permit(Arc::clone(&self.free))
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let (free, changed) = &*self.0;
+        *free.lock().expect(POISONED) += 1;
+        changed.notify_one();
+    }
+}
+
+const POISONED: &str = "no thread panics while it holds a lock of the executor";

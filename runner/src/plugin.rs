@@ -1,0 +1,180 @@
+//! Plugins: components that are loaded, described and run, each time in a fresh Wasm store with nothing ambient in it.
+//!
+//! Knows what a component may import and what it costs at most; knows nothing of pipelines, caching or the order of steps.
+
+mod bindings;
+mod builtin;
+mod compile;
+mod host;
+mod observe;
+mod run;
+mod wasi;
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use wasmtime::component::Component;
+
+use crate::description::PluginDescription;
+use crate::digest::Digest;
+use crate::store::{Store, StoreError};
+
+pub use builtin::{Builtin, builtins};
+pub use host::{Code, Failure, Grants, Pin, Services};
+pub use observe::{Observation, Pinned, Place, World};
+pub use run::{Answer, Binding, Call, Limits, Value};
+
+/// Raised when a change to how plugins run could change what they give.
+pub const DETERMINISM: u32 = 1;
+
+/// A component, ready to run.
+pub struct Plugin {
+    /// The digest of its file.
+    pub digest: Digest,
+    /// What it says of itself.
+    pub description: PluginDescription,
+    component: Component,
+}
+
+/// What can be wrong with a plugin, whatever it is asked to do.
+#[derive(Debug, thiserror::Error)]
+pub enum PluginError {
+    /// The bytes are not a component.
+    #[error("plugin `{name}`: not a WebAssembly component")]
+    NotAComponent {
+        /// The plugin, as the pipeline names it.
+        name: String,
+        /// What is wrong with it.
+        source: wasmtime::Error,
+    },
+    /// It asks for an interface that does not exist here.
+    #[error("plugin `{name}`: asks for `{import}`, which this runner does not have")]
+    UnknownImport {
+        /// The plugin, as the pipeline names it.
+        name: String,
+        /// What it imports.
+        import: String,
+    },
+    /// It is a component, but not a step.
+    #[error("plugin `{name}`: not a step of `pipe:step@0.1.0`")]
+    NotAStep {
+        /// The plugin, as the pipeline names it.
+        name: String,
+        /// What is missing.
+        source: wasmtime::Error,
+    },
+    /// It trapped, or passed a limit, while it was asked to describe itself.
+    #[error("plugin `{name}`: cannot describe itself")]
+    Describe {
+        /// The plugin, as the pipeline names it.
+        name: String,
+        /// What happened.
+        source: wasmtime::Error,
+    },
+    /// Its own config schema is no JSON.
+    #[error("plugin `{name}`: its config schema is not JSON")]
+    Schema {
+        /// The plugin, as the pipeline names it.
+        name: String,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+    /// The engine does not start.
+    #[error("the WebAssembly engine does not start")]
+    Engine(#[source] wasmtime::Error),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl PluginError {
+    /// Whether the plugin's file is at fault, rather than this machine.
+    pub const fn is_the_files(&self) -> bool {
+        !matches!(self, Self::Engine(_) | Self::Store(_))
+    }
+
+    /// What a user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NotAComponent { .. } => {
+                Some("build it with `cargo build --release --target wasm32-wasip2`, or see the SDK's page".to_owned())
+            }
+            Self::UnknownImport { .. } => {
+                Some("update `pipe`, or build the plugin against this version's `wit/`".to_owned())
+            }
+            Self::NotAStep { .. } => Some("export `pipe:step/guest@0.1.0`: `pipe_sdk::step!` does".to_owned()),
+            Self::Describe { .. } | Self::Schema { .. } => {
+                Some("this is the plugin's fault: tell its author".to_owned())
+            }
+            Self::Engine(_) => None,
+            Self::Store(error) => error.hint(),
+        }
+    }
+}
+
+/// The engine, and the plugins that it has loaded.
+pub struct Plugins {
+    engine: wasmtime::Engine,
+    compiled: compile::Cache,
+    store: Store,
+    loaded: Mutex<HashMap<Digest, Arc<Plugin>>>,
+}
+
+impl Plugins {
+    /// Starts an engine whose compiled components are kept in `home`.
+    pub fn open(home: &Path, store: &Store) -> Result<Self, PluginError> {
+        let engine = compile::engine().map_err(PluginError::Engine)?;
+        let compiled = compile::Cache::open(home)?;
+        Ok(Self { engine, compiled, store: store.clone(), loaded: Mutex::default() })
+    }
+
+    /// Loads a plugin from the bytes of its file: a component, or a core module that says what component it wants to be.
+    pub fn load(&self, name: &str, bytes: &[u8]) -> Result<Arc<Plugin>, PluginError> {
+        let digest = Digest::of(bytes);
+        if let Some(plugin) = self.loaded.lock().expect(POISONED).get(&digest) {
+            return Ok(Arc::clone(plugin));
+        }
+        let component = self.compiled.component(&self.engine, name, bytes, &digest)?;
+        let capabilities = capabilities(&self.engine, name, &component)?;
+        let description = run::describe(&self.engine, &self.store, name, &component, &digest, capabilities)?;
+        let plugin = Arc::new(Plugin { digest, description, component });
+        self.loaded.lock().expect(POISONED).insert(digest, Arc::clone(&plugin));
+        Ok(plugin)
+    }
+
+    /// Runs a plugin once.
+    pub fn run(&self, plugin: &Plugin, call: Call<'_>) -> Result<Answer, Failure> {
+        run::run(&self.engine, &self.store, plugin, call)
+    }
+}
+
+impl Plugin {
+    /// Whether WASI must be lent to it.
+    fn wants_wasi(&self) -> bool {
+        self.description.capabilities.iter().any(|capability| capability == "wasi")
+    }
+}
+
+/// What the import list asks for; refuses what nobody here can give.
+fn capabilities(engine: &wasmtime::Engine, name: &str, component: &Component) -> Result<Vec<String>, PluginError> {
+    let mut capabilities = Vec::new();
+    for (import, _) in component.component_type().imports(engine) {
+        let interface = import.split('@').next().unwrap_or(import);
+        let capability = match interface {
+            "pipe:step/types" | "pipe:step/store" | "pipe:step/archive" | "pipe:step/context" | "pipe:step/log" => {
+                continue;
+            }
+            "pipe:step/exec" => "exec",
+            "pipe:step/fetch" => "fetch",
+            _ if interface.starts_with("wasi:") => "wasi",
+            _ => return Err(PluginError::UnknownImport { name: name.to_owned(), import: import.to_owned() }),
+        };
+        capabilities.push(capability.to_owned());
+    }
+    capabilities.sort();
+    capabilities.dedup();
+    Ok(capabilities)
+}
+
+const POISONED: &str = "no thread panics while it holds a lock of the plugins";

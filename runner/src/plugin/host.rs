@@ -1,0 +1,270 @@
+//! What a running step can ask for: one room per capability, and the values that it holds handles on.
+//!
+//! Every answer about an input is recorded as an [`Observation`]. Knows nothing of who compares them later.
+
+mod archive;
+mod context;
+mod exec;
+mod fetch;
+pub(super) mod handles;
+mod store;
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use wasmtime::component::ResourceTable;
+
+use super::bindings::pipe::step::types;
+use super::observe::{Observation, Place};
+use super::run::Value;
+use crate::digest::Digest;
+use crate::event::Events;
+use crate::exec::Executor;
+use crate::fetch::Fetcher;
+use crate::store::{Store, StoreError};
+
+use handles::{Blob, Builder, Command, Origin, Outcome, Tree, Writer};
+
+/// What kind of failure ended a step, or a call that it made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Code {
+    /// The config or an input is the user's to mend.
+    InvalidConfig,
+    /// A port that is needed has nothing bound to it.
+    MissingInput,
+    /// The pipeline does not grant it.
+    Denied,
+    /// A limit was passed.
+    LimitExceeded,
+    /// The network, a registry or the machine failed.
+    Unavailable,
+    /// It took too long.
+    TimedOut,
+    /// The run was stopped.
+    Cancelled,
+    /// The work itself failed.
+    Failed,
+    /// The plugin or the runner is at fault.
+    Internal,
+    /// Whatever else a plugin says.
+    Other(String),
+}
+
+/// Why a step, or a call that it made, gave nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Failure {
+    /// Its kind.
+    pub code: Code,
+    /// What failed and why.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+    /// Whether another try may pass.
+    pub retryable: bool,
+}
+
+impl Failure {
+    /// A failure without a remedy.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        let retryable = code == Code::Unavailable;
+        Self { code, message: message.into(), hint: None, retryable }
+    }
+
+    /// Adds the remedy.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// An error with all its causes, in one line.
+    pub(crate) fn of(code: Code, error: &dyn std::error::Error) -> Self {
+        let mut message = error.to_string();
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            message.push_str(": ");
+            message.push_str(&error.to_string());
+            cause = error.source();
+        }
+        Self::new(code, message)
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        let code = match error {
+            StoreError::Io { .. } | StoreError::Index { .. } => Code::Unavailable,
+            StoreError::Missing(_) | StoreError::Damaged(_) | StoreError::NotATree { .. } => Code::Internal,
+            StoreError::Path { .. } | StoreError::Conflict(_) => Code::Failed,
+        };
+        Self { hint: error.hint(), retryable: false, ..Self::of(code, &error) }
+    }
+}
+
+impl From<wasmtime::component::ResourceTableError> for Failure {
+    fn from(error: wasmtime::component::ResourceTableError) -> Self {
+        Self::of(Code::LimitExceeded, &error).hint("the plugin holds too many handles at once: tell its author")
+    }
+}
+
+impl From<Failure> for types::Failure {
+    fn from(failure: Failure) -> Self {
+        let code = match failure.code {
+            Code::InvalidConfig => types::ErrorCode::InvalidConfig,
+            Code::MissingInput => types::ErrorCode::MissingInput,
+            Code::Denied => types::ErrorCode::Denied,
+            Code::LimitExceeded => types::ErrorCode::LimitExceeded,
+            Code::Unavailable => types::ErrorCode::Unavailable,
+            Code::TimedOut => types::ErrorCode::TimedOut,
+            Code::Cancelled => types::ErrorCode::Cancelled,
+            Code::Failed => types::ErrorCode::Failed,
+            Code::Internal => types::ErrorCode::Internal,
+            Code::Other(name) => types::ErrorCode::Other(name),
+        };
+        Self { code, message: failure.message, hint: failure.hint, retryable: failure.retryable }
+    }
+}
+
+impl From<types::Failure> for Failure {
+    fn from(failure: types::Failure) -> Self {
+        let code = match failure.code {
+            types::ErrorCode::InvalidConfig => Code::InvalidConfig,
+            types::ErrorCode::MissingInput => Code::MissingInput,
+            types::ErrorCode::Denied => Code::Denied,
+            types::ErrorCode::LimitExceeded => Code::LimitExceeded,
+            types::ErrorCode::Unavailable => Code::Unavailable,
+            types::ErrorCode::TimedOut => Code::TimedOut,
+            types::ErrorCode::Cancelled => Code::Cancelled,
+            types::ErrorCode::Failed => Code::Failed,
+            types::ErrorCode::Internal => Code::Internal,
+            types::ErrorCode::Other(name) => Code::Other(name),
+        };
+        Self { code, message: failure.message, hint: failure.hint, retryable: failure.retryable }
+    }
+}
+
+/// What a pipeline grants a step, by name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Grants {
+    /// Programs that may be run.
+    pub exec: Vec<String>,
+    /// Sources that may be fetched from.
+    pub fetch: Vec<String>,
+}
+
+/// Answers `fetch.pin`: source, requirements and constraints give JSON.
+pub type Pin = Arc<dyn Fn(&str, &[String], &[String]) -> Result<String, Failure> + Send + Sync>;
+
+/// What a step is run with, besides its config and inputs.
+#[derive(Clone)]
+pub struct Services {
+    /// The step's name, for events.
+    pub step: String,
+    /// Where its messages go.
+    pub events: Events,
+    /// What it may do.
+    pub grants: Grants,
+    /// What the pipeline says about the whole run, by name.
+    pub context: Arc<BTreeMap<String, String>>,
+    /// Runs native programs.
+    pub executor: Arc<Executor>,
+    /// Fetches by digest.
+    pub fetcher: Fetcher,
+    /// Resolves versions into `pipe.lock`.
+    pub pin: Pin,
+    /// When its time is over.
+    pub deadline: Instant,
+    /// Set when the run is stopped.
+    pub cancel: Arc<AtomicBool>,
+}
+
+/// The state of one running step.
+pub(super) struct Host {
+    pub(super) store: Store,
+    pub(super) table: ResourceTable,
+    pub(super) memory: super::run::Memory,
+    pub(super) wasi: wasmtime_wasi::WasiCtx,
+    /// None while a plugin describes itself: it has no inputs and may ask for nothing.
+    pub(super) services: Option<Services>,
+    pub(super) observations: HashSet<Observation>,
+    /// Host calls that are left.
+    pub(super) calls: u64,
+}
+
+impl Host {
+    /// Counts a call and gives the services, which a plugin that describes itself does not have.
+    fn services(&mut self) -> Result<&Services, Failure> {
+        self.count()?;
+        self.services.as_ref().ok_or_else(|| Failure::new(Code::Denied, "`describe` may not ask for anything"))
+    }
+
+    /// Counts a call; ends a step that was stopped, or that makes too many.
+    fn count(&mut self) -> Result<(), Failure> {
+        if self.services.as_ref().is_some_and(|services| services.cancel.load(Ordering::Relaxed)) {
+            return Err(Failure::new(Code::Cancelled, "the run was stopped"));
+        }
+        self.calls = self.calls.checked_sub(1).ok_or_else(|| {
+            Failure::new(Code::LimitExceeded, "the step made more host calls than its limit")
+                .hint("raise `limits.calls` of the step")
+        })?;
+        Ok(())
+    }
+
+    /// Records what an answer about an input was.
+    fn observe(&mut self, origin: &Origin, observation: impl FnOnce(Place) -> Observation) {
+        if let Some(place) = origin {
+            self.observations.insert(observation(place.clone()));
+        }
+    }
+
+    /// Records that a value was read whole, or passed on.
+    fn observe_content(&mut self, origin: &Origin, digest: Digest) {
+        self.observe(origin, |at| Observation::Content { at, digest });
+    }
+
+    /// Lends an input to the step.
+    pub(super) fn lend(
+        &mut self,
+        input: usize,
+        value: &Value,
+    ) -> Result<super::bindings::exports::pipe::step::guest::Value, Failure> {
+        use super::bindings::exports::pipe::step::guest;
+        let origin = Some(Place { input, path: String::new() });
+        Ok(match value {
+            Value::Blob(digest) => {
+                guest::Value::Blob(self.table.push(Blob { digest: *digest, origin, reader: None })?)
+            }
+            Value::Tree(digest) => guest::Value::Tree(self.table.push(Tree { digest: *digest, origin })?),
+        })
+    }
+
+    /// Takes an output from the step.
+    pub(super) fn take(&mut self, value: super::bindings::exports::pipe::step::guest::Value) -> Result<Value, Failure> {
+        use super::bindings::exports::pipe::step::guest;
+        match value {
+            guest::Value::Blob(blob) => {
+                let blob = self.table.delete(blob)?;
+                self.observe_content(&blob.origin, blob.digest);
+                Ok(Value::Blob(blob.digest))
+            }
+            guest::Value::Tree(tree) => {
+                let tree = self.table.delete(tree)?;
+                self.observe_content(&tree.origin, tree.digest);
+                Ok(Value::Tree(tree.digest))
+            }
+        }
+    }
+}
+
+impl types::Host for Host {
+    fn convert_failure(&mut self, failure: Failure) -> wasmtime::Result<types::Failure> {
+        // A step that was stopped is not asked what it makes of it.
+        match failure.code {
+            Code::Cancelled => Err(failure.into()),
+            _ => Ok(failure.into()),
+        }
+    }
+}

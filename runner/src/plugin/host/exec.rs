@@ -1,0 +1,155 @@
+//! Native programs, as far as the pipeline grants them.
+
+use wasmtime::component::Resource;
+
+use super::{Blob, Code, Command, Failure, Host, Outcome, Tree};
+use crate::exec::{self, Found};
+use crate::plugin::bindings::pipe::step::exec as wit;
+
+/// The name that a grant gives a program: its file name, without a version behind it (`python3.11` is `python`).
+fn granted_name(program: &str) -> &str {
+    let name = program.rsplit('/').next().unwrap_or(program);
+    let bare = name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.' || c == '-');
+    if bare.is_empty() { name } else { bare }
+}
+
+impl Host {
+    fn command(&mut self, command: &Resource<Command>) -> wasmtime::Result<&mut exec::Command> {
+        self.count()?;
+        Ok(&mut self.table.get_mut(command)?.0)
+    }
+
+    fn check_grant(&mut self, command: &exec::Command) -> Result<(), Failure> {
+        let services = self.services()?;
+        let name = granted_name(&command.program);
+        let file = command.program.rsplit('/').next().unwrap_or(name);
+        if services.grants.exec.iter().any(|granted| granted == name || granted == file) {
+            return Ok(());
+        }
+        Err(Failure::new(Code::Denied, format!("the pipeline does not let step `{}` run `{name}`", services.step))
+            .hint(format!("add `grants = {{ exec = [\"{name}\"] }}` to `[steps.{}]`", services.step)))
+    }
+
+    fn run_commands(&mut self, commands: Vec<Resource<Command>>) -> Result<Vec<Resource<Outcome>>, Failure> {
+        let commands = commands
+            .into_iter()
+            .map(|command| Ok(self.table.delete(command)?.0))
+            .collect::<Result<Vec<_>, Failure>>()?;
+        for command in &commands {
+            self.check_grant(command)?;
+        }
+        let services = self.services()?.clone();
+        let outcomes = services.executor.run_all(&commands, &services)?;
+        outcomes.into_iter().map(|outcome| Ok(self.table.push(Outcome(outcome))?)).collect()
+    }
+}
+
+impl wit::Host for Host {
+    fn run(&mut self, command: Resource<Command>) -> Result<Resource<Outcome>, Failure> {
+        let mut outcomes = self.run_commands(vec![command])?;
+        outcomes.pop().ok_or_else(|| Failure::new(Code::Internal, "a command gave no outcome"))
+    }
+
+    fn run_all(&mut self, commands: Vec<Resource<Command>>) -> Result<Vec<Resource<Outcome>>, Failure> {
+        self.run_commands(commands)
+    }
+}
+
+impl wit::HostCommand for Host {
+    fn new(&mut self, program: String) -> wasmtime::Result<Resource<Command>> {
+        self.count()?;
+        Ok(self.table.push(Command(exec::Command::new(program)))?)
+    }
+
+    fn arg(&mut self, command: Resource<Command>, value: String) -> wasmtime::Result<()> {
+        self.command(&command)?.args.push(value);
+        Ok(())
+    }
+
+    fn env(&mut self, command: Resource<Command>, name: String, value: String) -> wasmtime::Result<()> {
+        self.command(&command)?.env.insert(name, value);
+        Ok(())
+    }
+
+    fn cwd(&mut self, command: Resource<Command>, path: String) -> wasmtime::Result<()> {
+        self.command(&command)?.cwd = path;
+        Ok(())
+    }
+
+    fn mount(&mut self, command: Resource<Command>, path: String, content: Resource<Tree>) -> wasmtime::Result<()> {
+        let tree = self.table.get(&content)?;
+        let (digest, origin) = (tree.digest, tree.origin.clone());
+        self.observe_content(&origin, digest);
+        self.command(&command)?.mounts.push((path, digest));
+        Ok(())
+    }
+
+    fn collect(&mut self, command: Resource<Command>, path: String) -> wasmtime::Result<()> {
+        self.command(&command)?.collect.push(path);
+        Ok(())
+    }
+
+    fn stdin(&mut self, command: Resource<Command>, content: Resource<Blob>) -> wasmtime::Result<()> {
+        let blob = self.table.get(&content)?;
+        let (digest, origin) = (blob.digest, blob.origin.clone());
+        self.observe_content(&origin, digest);
+        self.command(&command)?.stdin = Some(digest);
+        Ok(())
+    }
+
+    fn drop(&mut self, command: Resource<Command>) -> wasmtime::Result<()> {
+        self.table.delete(command)?;
+        Ok(())
+    }
+}
+
+impl wit::HostOutcome for Host {
+    fn exit_code(&mut self, outcome: Resource<Outcome>) -> wasmtime::Result<i32> {
+        Ok(self.table.get(&outcome)?.0.exit_code)
+    }
+
+    fn stdout(&mut self, outcome: Resource<Outcome>) -> wasmtime::Result<Resource<Blob>> {
+        let digest = self.table.get(&outcome)?.0.stdout;
+        Ok(self.table.push(Blob { digest, origin: None, reader: None })?)
+    }
+
+    fn stderr(&mut self, outcome: Resource<Outcome>) -> wasmtime::Result<Resource<Blob>> {
+        let digest = self.table.get(&outcome)?.0.stderr;
+        Ok(self.table.push(Blob { digest, origin: None, reader: None })?)
+    }
+
+    fn tree(&mut self, outcome: Resource<Outcome>, path: String) -> Result<Option<Resource<Tree>>, Failure> {
+        match self.table.get(&outcome)?.0.collected.get(&path) {
+            Some(Found::Tree(digest)) => Ok(Some(self.table.push(Tree { digest: *digest, origin: None })?)),
+            _ => Ok(None),
+        }
+    }
+
+    fn file(&mut self, outcome: Resource<Outcome>, path: String) -> Result<Option<Resource<Blob>>, Failure> {
+        match self.table.get(&outcome)?.0.collected.get(&path) {
+            Some(Found::File(digest)) => {
+                Ok(Some(self.table.push(Blob { digest: *digest, origin: None, reader: None })?))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn drop(&mut self, outcome: Resource<Outcome>) -> wasmtime::Result<()> {
+        self.table.delete(outcome)?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::granted_name;
+
+    #[test]
+    fn a_grant_names_a_program_whatever_its_version_and_place() {
+        for (program, name) in
+            [("python", "python"), ("/app/venv/bin/python3.11", "python"), ("gcc-12", "gcc"), ("7z", "7z"), ("7", "7")]
+        {
+            assert_eq!(granted_name(program), name);
+        }
+    }
+}

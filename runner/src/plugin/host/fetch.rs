@@ -1,0 +1,67 @@
+//! Bytes from outside, as far as the pipeline grants their source.
+
+use wasmtime::component::Resource;
+
+use super::{Blob, Code, Failure, Host, Observation, Tree};
+use crate::digest::Digest;
+use crate::fetch::{FetchError, Request};
+use crate::plugin::bindings::pipe::step::fetch as wit;
+
+impl From<FetchError> for Failure {
+    fn from(error: FetchError) -> Self {
+        let code = if error.unavailable() { Code::Unavailable } else { Code::Failed };
+        Self { hint: error.hint(), retryable: error.transient(), ..Self::of(code, &error) }
+    }
+}
+
+impl Host {
+    fn check_source(&mut self, source: &str) -> Result<(), Failure> {
+        let services = self.services()?;
+        if services.grants.fetch.iter().any(|granted| granted == source) {
+            return Ok(());
+        }
+        Err(Failure::new(
+            Code::Denied,
+            format!("the pipeline does not let step `{}` fetch from `{source}`", services.step),
+        )
+        .hint(format!("add `grants = {{ fetch = [\"{source}\"] }}` to `[steps.{}]`", services.step)))
+    }
+}
+
+impl wit::Host for Host {
+    fn get(&mut self, requests: Vec<wit::Request>) -> Result<Vec<Resource<Blob>>, Failure> {
+        for request in &requests {
+            self.check_source(&request.source)?;
+        }
+        let requests: Vec<Request> = requests
+            .into_iter()
+            .map(|wit::Request { source, url, name, digest }| Request { source, url, name, digest })
+            .collect();
+        let fetcher = self.services()?.fetcher.clone();
+        let blobs = fetcher.get(&requests)?;
+        blobs.into_iter().map(|digest| Ok(self.table.push(Blob { digest, origin: None, reader: None })?)).collect()
+    }
+
+    fn find(&mut self, source: String, project: String, digests: Vec<String>) -> Result<Vec<wit::Found>, Failure> {
+        self.check_source(&source)?;
+        let fetcher = self.services()?.fetcher.clone();
+        let found = fetcher.find(&source, &project, &digests)?;
+        Ok(found.into_iter().map(|file| wit::Found { name: file.name, url: file.url, digest: file.digest }).collect())
+    }
+
+    fn pin(&mut self, source: String, requirements: Vec<String>, constraints: Vec<String>) -> Result<String, Failure> {
+        self.check_source(&source)?;
+        let pin = self.services()?.pin.clone();
+        let text = pin(&source, &requirements, &constraints)?;
+        let answer = Digest::of(text.as_bytes());
+        self.observations.insert(Observation::Pin { source, requirements, constraints, answer });
+        Ok(text)
+    }
+
+    fn git(&mut self, url: String, commit: String) -> Result<Resource<Tree>, Failure> {
+        self.check_source("git")?;
+        let fetcher = self.services()?.fetcher.clone();
+        let digest = fetcher.git(&url, &commit)?;
+        Ok(self.table.push(Tree { digest, origin: None })?)
+    }
+}

@@ -1,0 +1,203 @@
+//! What a step saw: every read, every failed look-up, every listing, and every value that it passed on.
+//!
+//! A later run with other inputs gives the same outputs if all of this still holds, since a step sees nothing else.
+
+use serde::{Deserialize, Serialize};
+
+use super::run::Value;
+use crate::digest::Digest;
+use crate::store::{Globs, Store, StoreError};
+use crate::tree::Entry;
+
+/// A path in one of a step's inputs.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Place {
+    /// Which input, in the order of the bindings.
+    pub input: usize,
+    /// Where in its tree; `""` is the input itself.
+    pub path: String,
+}
+
+/// One thing that a step saw.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(tag = "saw", rename_all = "kebab-case")]
+pub enum Observation {
+    /// Whether something is there, and of which kind.
+    Kind {
+        /// Where it looked.
+        at: Place,
+        /// `file`, `executable`, `symlink` or `directory`; none where there was nothing.
+        kind: Option<String>,
+    },
+    /// The names and kinds in a directory.
+    Entries {
+        /// Where it looked.
+        at: Place,
+        /// The digest of the listing; none where there was no directory.
+        listing: Option<Digest>,
+    },
+    /// What is there, whole: bytes that were read, or a value that was passed on.
+    Content {
+        /// Where it was taken from.
+        at: Place,
+        /// The digest of the blob or the tree.
+        digest: Digest,
+    },
+    /// Where a link points to.
+    Link {
+        /// Where it looked.
+        at: Place,
+        /// The target; none where there was no link.
+        target: Option<String>,
+    },
+    /// The names that globs mean.
+    Glob {
+        /// Where it looked.
+        at: Place,
+        /// The globs that name.
+        include: Vec<String>,
+        /// The globs that leave out.
+        exclude: Vec<String>,
+        /// The digest of the list.
+        names: Digest,
+    },
+    /// The part of a tree that globs mean.
+    Select {
+        /// Where it was taken from.
+        at: Place,
+        /// The globs that name.
+        include: Vec<String>,
+        /// The globs that leave out.
+        exclude: Vec<String>,
+        /// The digest of the part.
+        part: Digest,
+    },
+    /// What the pipeline says about the whole run.
+    Context {
+        /// What was asked.
+        name: String,
+        /// What was answered.
+        value: Option<String>,
+    },
+    /// Versions that stand in `pipe.lock`.
+    Pin {
+        /// Which index.
+        source: String,
+        /// What was asked for.
+        requirements: Vec<String>,
+        /// Within what.
+        constraints: Vec<String>,
+        /// The digest of the answer.
+        answer: Digest,
+    },
+}
+
+/// The kind of an entry, as plugins and observations call it.
+pub(super) const fn kind_name(entry: &Entry) -> &'static str {
+    match entry {
+        Entry::File { executable: false, .. } => "file",
+        Entry::File { executable: true, .. } => "executable",
+        Entry::Symlink { .. } => "symlink",
+        Entry::Tree { .. } => "directory",
+    }
+}
+
+/// The digest of a directory's names and kinds.
+pub(super) fn listing(store: &Store, tree: &Digest) -> Result<Digest, StoreError> {
+    let mut hasher = blake3::Hasher::new();
+    for (name, entry) in store.tree(tree)?.entries() {
+        for part in [name, kind_name(entry)] {
+            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(part.as_bytes());
+        }
+    }
+    Ok(hasher.finalize().into())
+}
+
+/// The digest of a list of names.
+pub(super) fn names_digest(names: &[String]) -> Digest {
+    Digest::of(names.join("\0").as_bytes())
+}
+
+/// What is at a place of the inputs.
+pub(super) fn entry_at(store: &Store, inputs: &[Value], at: &Place) -> Result<Option<Entry>, StoreError> {
+    match inputs.get(at.input) {
+        Some(Value::Tree(root)) => store.lookup(root, &at.path),
+        Some(Value::Blob(digest)) if at.path.is_empty() => Ok(Some(Entry::File { digest: *digest, executable: false })),
+        _ => Ok(None),
+    }
+}
+
+/// Answers from `pipe.lock` for a source, requirements and constraints; none where nothing stands there.
+pub type Pinned = dyn Fn(&str, &[String], &[String]) -> Option<String> + Send + Sync;
+
+/// What the world outside of the inputs answers now.
+pub struct World<'a> {
+    /// The answers of [`Observation::Context`].
+    pub context: &'a dyn Fn(&str) -> Option<String>,
+    /// The answers of [`Observation::Pin`]; none where nothing stands in `pipe.lock`.
+    pub pin: &'a Pinned,
+}
+
+impl Observation {
+    /// Whether a step that looked now would see the same.
+    pub fn holds(&self, store: &Store, inputs: &[Value], world: &World<'_>) -> Result<bool, StoreError> {
+        let tree_at = |at: &Place| -> Result<Option<Digest>, StoreError> {
+            Ok(match entry_at(store, inputs, at)? {
+                Some(Entry::Tree { digest }) => Some(digest),
+                _ => None,
+            })
+        };
+        let globs = |include: &[String], exclude: &[String]| Globs::new(include, exclude).ok();
+        Ok(match self {
+            Self::Kind { at, kind } => entry_at(store, inputs, at)?.as_ref().map(kind_name) == kind.as_deref(),
+            Self::Entries { at, listing: seen } => match tree_at(at)? {
+                Some(tree) => Some(listing(store, &tree)?) == *seen,
+                None => seen.is_none(),
+            },
+            Self::Content { at, digest: seen } => match entry_at(store, inputs, at)? {
+                Some(Entry::File { digest, .. } | Entry::Tree { digest }) => digest == *seen,
+                _ => false,
+            },
+            Self::Link { at, target: seen } => match entry_at(store, inputs, at)? {
+                Some(Entry::Symlink { target }) => Some(&target) == seen.as_ref(),
+                _ => seen.is_none(),
+            },
+            Self::Glob { at, include, exclude, names } => match (tree_at(at)?, globs(include, exclude)) {
+                (Some(tree), Some(globs)) => names_digest(&store.glob(&tree, &globs)?) == *names,
+                _ => false,
+            },
+            Self::Select { at, include, exclude, part } => match (tree_at(at)?, globs(include, exclude)) {
+                (Some(tree), Some(globs)) => store.select(&tree, &globs)? == *part,
+                _ => false,
+            },
+            Self::Context { name, value } => (world.context)(name) == *value,
+            Self::Pin { source, requirements, constraints, answer } => (world.pin)(source, requirements, constraints)
+                .is_some_and(|text| Digest::of(text.as_bytes()) == *answer),
+        })
+    }
+
+    /// Whether this is about what is not an input, and so not in the step's full key.
+    pub const fn is_outside(&self) -> bool {
+        matches!(self, Self::Pin { .. })
+    }
+
+    /// What changed, in a few words, where this no longer holds.
+    pub fn describe(&self, ports: &[String]) -> String {
+        let place = |at: &Place| {
+            let port = ports.get(at.input).map_or("input", String::as_str);
+            if at.path.is_empty() { format!("`{port}`") } else { format!("`{}` in `{port}`", at.path) }
+        };
+        match self {
+            Self::Kind { at, kind: None } => format!("{} has appeared", place(at)),
+            Self::Kind { at, .. } => format!("{} is gone or of another kind", place(at)),
+            Self::Entries { at, .. } => format!("{} holds other names", place(at)),
+            Self::Content { at, .. } | Self::Link { at, .. } => format!("{} has changed", place(at)),
+            Self::Glob { at, include, .. } | Self::Select { at, include, .. } => {
+                format!("what `{}` means in {} has changed", include.join(" "), place(at))
+            }
+            Self::Context { name, .. } => format!("`{name}` of the pipeline has changed"),
+            Self::Pin { .. } => "`pipe.lock` has changed".to_owned(),
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! One run of a plugin: a fresh Wasm store, limits, and what comes of it.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use wasmtime::component::{Component, HasSelf, Linker, ResourceTable};
+use wasmtime::{Engine, ResourceLimiter, UpdateDeadline};
+
+use super::bindings::StepExecFetch;
+use super::bindings::exports::pipe::step::guest;
+use super::host::{Code, Failure, Host, Services};
+use super::observe::Observation;
+use super::{Plugin, PluginError, wasi};
+use crate::description::{PluginDescription, Port, PortKind};
+use crate::digest::Digest;
+use crate::key::KeyBuilder;
+use crate::store::Store;
+
+/// How often a running plugin is asked whether it is time to stop.
+pub(super) const TICK: Duration = Duration::from_millis(10);
+
+/// What passes through a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Value {
+    /// Bytes.
+    Blob(Digest),
+    /// A directory.
+    Tree(Digest),
+}
+
+impl Value {
+    /// The digest of the bytes, or of the directory.
+    pub const fn digest(&self) -> &Digest {
+        match self {
+            Self::Blob(digest) | Self::Tree(digest) => digest,
+        }
+    }
+
+    /// What it is.
+    pub const fn kind(&self) -> PortKind {
+        match self {
+            Self::Blob(_) => PortKind::Blob,
+            Self::Tree(_) => PortKind::Tree,
+        }
+    }
+}
+
+/// A value at a port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Binding {
+    /// The port's name.
+    pub port: String,
+    /// What is bound to it.
+    pub value: Value,
+}
+
+/// What a step may use up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// From its start to its end, programs and fetches included.
+    pub time: Duration,
+    /// Bytes of the plugin's own memory.
+    pub memory: u64,
+    /// Calls into the runner.
+    pub calls: u64,
+    /// Handles held at one time.
+    pub handles: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { time: Duration::from_hours(1), memory: 1 << 30, calls: 10_000_000, handles: 1_000_000 }
+    }
+}
+
+/// What a plugin is run with.
+pub struct Call<'a> {
+    /// A JSON object that fits the plugin's schema.
+    pub config: &'a str,
+    /// The inputs, in the pipeline's order.
+    pub inputs: &'a [Binding],
+    /// Everything else that it can ask for.
+    pub services: Services,
+    /// What it may use up.
+    pub limits: Limits,
+}
+
+/// What a plugin gave, and what it saw.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// A value for each output port.
+    pub outputs: Vec<Binding>,
+    /// In a fixed order.
+    pub observations: Vec<Observation>,
+}
+
+/// Counts the memory of a running plugin, and remembers whether it wanted too much.
+pub(super) struct Memory {
+    limit: usize,
+    used: usize,
+    passed: bool,
+}
+
+impl Memory {
+    fn new(limit: u64) -> Self {
+        Self { limit: usize::try_from(limit).unwrap_or(usize::MAX), used: 0, passed: false }
+    }
+
+    fn grow(&mut self, by: usize) -> wasmtime::Result<bool> {
+        self.used = self.used.saturating_add(by);
+        self.passed = self.used > self.limit;
+        if self.passed { Err(wasmtime::Error::msg("the memory limit is passed")) } else { Ok(true) }
+    }
+}
+
+impl ResourceLimiter for Memory {
+    fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        self.grow(desired.saturating_sub(current))
+    }
+
+    fn table_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        self.grow(desired.saturating_sub(current).saturating_mul(size_of::<usize>()))
+    }
+}
+
+/// Everything that a step can import; WASI only for those that ask for it.
+pub(super) fn linker(engine: &Engine, with_wasi: bool) -> wasmtime::Result<Linker<Host>> {
+    let mut linker = Linker::new(engine);
+    StepExecFetch::add_to_linker::<_, HasSelf<_>>(&mut linker, |host| host)?;
+    if with_wasi {
+        wasmtime_wasi::p2::add_to_linker_sync(&mut linker)?;
+    }
+    Ok(linker)
+}
+
+type Running = (wasmtime::Store<Host>, Arc<AtomicBool>);
+
+fn wasm_store(engine: &Engine, store: &Store, services: Option<Services>, limits: &Limits) -> Running {
+    let mut table = ResourceTable::new();
+    table.set_max_capacity(limits.handles);
+    let cancel = services.as_ref().map(|services| Arc::clone(&services.cancel));
+    let host = Host {
+        store: store.clone(),
+        table,
+        memory: Memory::new(limits.memory),
+        wasi: wasi::nothing_ambient(),
+        services,
+        observations: HashSet::new(),
+        calls: limits.calls,
+    };
+    let mut wasm = wasmtime::Store::new(engine, host);
+    wasm.limiter(|host| &mut host.memory);
+    wasm.set_epoch_deadline(1);
+    let timed_out = Arc::new(AtomicBool::new(false));
+    let (flag, started, time) = (Arc::clone(&timed_out), Instant::now(), limits.time);
+    wasm.epoch_deadline_callback(move |_| {
+        let late = started.elapsed() > time;
+        flag.store(late, Ordering::Relaxed);
+        let stopped = cancel.as_ref().is_some_and(|cancel| cancel.load(Ordering::Relaxed));
+        Ok(if late || stopped { UpdateDeadline::Interrupt } else { UpdateDeadline::Continue(1) })
+    });
+    (wasm, timed_out)
+}
+
+/// Asks a component to describe itself, once per component: the answer is kept.
+pub(super) fn describe(
+    engine: &Engine,
+    store: &Store,
+    name: &str,
+    component: &Component,
+    digest: &Digest,
+    capabilities: Vec<String>,
+) -> Result<PluginDescription, PluginError> {
+    let key = KeyBuilder::new("describe").field("plugin", digest.as_bytes()).finish();
+    if let Some(record) = store.action(&key)?
+        && let Ok(description) = serde_json::from_slice(&record)
+    {
+        return Ok(description);
+    }
+    let linker = linker(engine, true).map_err(PluginError::Engine)?;
+    let limits = Limits { time: Duration::from_mins(1), ..Limits::default() };
+    let (mut wasm, _) = wasm_store(engine, store, None, &limits);
+    let step = StepExecFetch::instantiate(&mut wasm, component, &linker)
+        .map_err(|source| PluginError::NotAStep { name: name.to_owned(), source })?;
+    let said = step
+        .pipe_step_guest()
+        .call_describe(&mut wasm)
+        .map_err(|source| PluginError::Describe { name: name.to_owned(), source })?;
+    let config_schema = serde_json::from_str(&said.config_schema)
+        .map_err(|source| PluginError::Schema { name: name.to_owned(), source })?;
+    let description = PluginDescription {
+        name: said.name,
+        version: said.version,
+        summary: said.summary,
+        config_schema,
+        inputs: said.inputs.into_iter().map(port).collect(),
+        outputs: said.outputs.into_iter().map(port).collect(),
+        capabilities,
+    };
+    let record = serde_json::to_vec(&description).expect("a description is plain data");
+    store.put_action(&key, &record, &[])?;
+    Ok(description)
+}
+
+fn port(port: guest::Port) -> Port {
+    let kind = match port.kind {
+        guest::PortKind::Blob => PortKind::Blob,
+        guest::PortKind::Tree => PortKind::Tree,
+    };
+    Port { name: port.name, kind, required: port.required, many: port.many, doc: port.doc }
+}
+
+/// Runs a plugin's `run`.
+pub(super) fn run(engine: &Engine, store: &Store, plugin: &Plugin, call: Call<'_>) -> Result<Answer, Failure> {
+    let broken =
+        |error: &wasmtime::Error| Failure::new(Code::Internal, format!("the plugin does not start: {error:#}"));
+    let linker = linker(engine, plugin.wants_wasi()).map_err(|error| broken(&error))?;
+    let limits = call.limits;
+    let (mut wasm, timed_out) = wasm_store(engine, store, Some(call.services), &limits);
+    let mut inputs = Vec::with_capacity(call.inputs.len());
+    for (index, Binding { port, value }) in call.inputs.iter().enumerate() {
+        inputs.push(guest::Binding { port: port.clone(), value: wasm.data_mut().lend(index, value)? });
+    }
+    let answered = StepExecFetch::instantiate(&mut wasm, &plugin.component, &linker)
+        .and_then(|step| step.pipe_step_guest().call_run(&mut wasm, call.config, &inputs));
+    let outputs = match answered {
+        Ok(answer) => answer.map_err(Failure::from)?,
+        Err(error) => return Err(trapped(error, wasm.data(), timed_out.load(Ordering::Relaxed), &limits)),
+    };
+    let outputs = outputs
+        .into_iter()
+        .map(|guest::Binding { port, value }| Ok(Binding { port, value: wasm.data_mut().take(value)? }))
+        .collect::<Result<Vec<_>, Failure>>()?;
+    check_outputs(&plugin.description, &outputs)?;
+    let mut observations: Vec<_> = wasm.into_data().observations.into_iter().collect();
+    observations.sort();
+    Ok(Answer { outputs, observations })
+}
+
+/// What ended a plugin that did not return.
+fn trapped(error: wasmtime::Error, host: &Host, timed_out: bool, limits: &Limits) -> Failure {
+    let step = host.services.as_ref().map_or("", |services| services.step.as_str());
+    let raise = |what: &str| format!("raise `limits.{what}` of `[steps.{step}]`");
+    if timed_out {
+        return Failure::new(Code::TimedOut, format!("took longer than its limit of {} s", limits.time.as_secs()))
+            .hint(raise("time"));
+    }
+    if host.memory.passed {
+        return Failure::new(
+            Code::LimitExceeded,
+            format!("used more memory than its limit of {} MiB", limits.memory >> 20),
+        )
+        .hint(raise("memory"));
+    }
+    if host.services.as_ref().is_some_and(|services| services.cancel.load(Ordering::Relaxed)) {
+        return Failure::new(Code::Cancelled, "the run was stopped");
+    }
+    match error.downcast::<Failure>() {
+        Ok(failure) => failure,
+        Err(error) => Failure::new(Code::Internal, format!("the plugin crashed: {}", error.root_cause()))
+            .hint("this is the plugin's fault: tell its author"),
+    }
+}
+
+/// A plugin that does not give what it said it would is at fault.
+fn check_outputs(description: &PluginDescription, outputs: &[Binding]) -> Result<(), Failure> {
+    let fault = |message: String| {
+        Err(Failure::new(Code::Internal, message).hint("this is the plugin's fault: tell its author"))
+    };
+    for port in &description.outputs {
+        let mut bound = outputs.iter().filter(|binding| binding.port == port.name);
+        match (bound.next(), bound.next()) {
+            (None, _) if port.required => return fault(format!("gave nothing at its output `{}`", port.name)),
+            (Some(binding), None) if binding.value.kind() == port.kind => {}
+            (None, _) => {}
+            (Some(_), None) => return fault(format!("gave a value of the wrong kind at its output `{}`", port.name)),
+            (Some(_), Some(_)) => return fault(format!("gave two values at its output `{}`", port.name)),
+        }
+    }
+    match outputs.iter().find(|binding| description.outputs.iter().all(|port| port.name != binding.port)) {
+        Some(binding) => fault(format!("gave a value at `{}`, which it never declared", binding.port)),
+        None => Ok(()),
+    }
+}
