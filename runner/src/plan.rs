@@ -1,0 +1,159 @@
+//! From a pipeline to a graph: plugins loaded, everything checked, edges drawn where a step takes in what another gives.
+//!
+//! Nothing runs here but plugins describing themselves. Knows nothing of what is cached.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use petgraph::graph::{DiGraph, NodeIndex};
+
+use crate::diagnostic::Diagnostic;
+use crate::pipeline::check::{self, Binding, BoundValue};
+use crate::pipeline::{Pipeline, PluginRef, Step};
+use crate::plugin::{Grants, Limits, Plugin, PluginError, Plugins, builtins};
+
+/// A pipeline that can run. Node `n` is the pipeline's step `n`; an edge goes from a step to one that takes in what it gives.
+pub type Graph = DiGraph<PlannedStep, ()>;
+
+/// A step that can run as soon as its inputs are there.
+#[derive(Clone)]
+pub struct PlannedStep {
+    /// Its name in the pipeline.
+    pub name: String,
+    /// The plugin, as the pipeline names it.
+    pub plugin_name: String,
+    /// The plugin.
+    pub plugin: Arc<Plugin>,
+    /// Its config: JSON, names in order.
+    pub config: String,
+    /// Where its inputs come from.
+    pub bindings: Vec<Binding>,
+    /// What it may do.
+    pub grants: Grants,
+    /// What it may use up.
+    pub limits: Limits,
+}
+
+/// Why a pipeline cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// The pipeline is wrong: every place of it that is.
+    #[error("the pipeline is wrong")]
+    Pipeline(Vec<Diagnostic>),
+    /// A plugin, or the engine, is at fault.
+    #[error(transparent)]
+    Plugin(#[from] PluginError),
+}
+
+/// Loads the plugins of a pipeline and checks it against them.
+pub fn plan(pipeline: &Pipeline, plugins: &Plugins) -> Result<Graph, PlanError> {
+    let mut errors = Vec::new();
+    let mut loaded = HashMap::new();
+    for step in &pipeline.steps {
+        match load(pipeline, step, plugins)? {
+            Ok(plugin) => {
+                loaded.insert(step.name.as_str(), plugin);
+            }
+            Err(error) => errors.push(*error),
+        }
+    }
+    let wiring = check::check(pipeline, |step| loaded.get(step.name.as_str()).map(|plugin| &plugin.description));
+    let wiring = match wiring {
+        Ok(wiring) if errors.is_empty() => wiring,
+        Ok(_) => return Err(PlanError::Pipeline(errors)),
+        Err(more) => {
+            errors.extend(more);
+            return Err(PlanError::Pipeline(errors));
+        }
+    };
+    let mut graph = Graph::new();
+    for (step, bindings) in pipeline.steps.iter().zip(wiring.bindings) {
+        let plugin = Arc::clone(&loaded[step.name.as_str()]);
+        graph.add_node(planned(step, plugin, bindings));
+    }
+    for node in graph.node_indices() {
+        let mut before: Vec<_> = graph[node].bindings.iter().filter_map(|binding| binding.value.step()).collect();
+        before.sort_unstable();
+        before.dedup();
+        for step in before {
+            graph.add_edge(NodeIndex::new(step), node, ());
+        }
+    }
+    Ok(graph)
+}
+
+impl BoundValue {
+    /// The step that gives this value.
+    pub const fn step(&self) -> Option<usize> {
+        match self {
+            Self::Source => None,
+            Self::Output { step, .. } => Some(*step),
+        }
+    }
+}
+
+/// The plugin of a step; or what is wrong with its name, which is the user's to mend.
+fn load(
+    pipeline: &Pipeline,
+    step: &Step,
+    plugins: &Plugins,
+) -> Result<Result<Arc<Plugin>, Box<Diagnostic>>, PluginError> {
+    match &*step.plugin {
+        PluginRef::BuiltIn(name) => match builtins().iter().find(|builtin| builtin.name == name) {
+            Some(builtin) => plugins.load(name, builtin.bytes).map(Ok),
+            None => {
+                let known = builtins().iter().map(|builtin| builtin.name);
+                Ok(Err(Box::new(check::unknown_plugin(pipeline, step, known))))
+            }
+        },
+        PluginRef::File(path) => match std::fs::read(pipeline.resolve(path)) {
+            Ok(bytes) => match plugins.load(&path.display().to_string(), &bytes) {
+                Err(error) if error.is_the_files() => {
+                    let cause =
+                        std::error::Error::source(&error).map_or_else(String::new, |cause| format!(": {cause}"));
+                    let diagnostic = pipeline.error(step.plugin.span(), format!("{error}{cause}"));
+                    let hint = error.hint();
+                    Ok(Err(Box::new(hint.into_iter().fold(diagnostic, Diagnostic::hint))))
+                }
+                loaded => loaded.map(Ok),
+            },
+            Err(error) => {
+                let message = format!("cannot read the plugin `{}`: {error}", path.display());
+                let hint = "the path is relative to the pipeline file; build the plugin first";
+                Ok(Err(Box::new(pipeline.error(step.plugin.span(), message).hint(hint))))
+            }
+        },
+        PluginRef::Oci(reference) => {
+            let message = format!("plugins from a registry are not supported yet: `oci://{reference}`");
+            let hint = "download the component and name its file: `plugin = \"./step.wasm\"`";
+            Ok(Err(Box::new(pipeline.error(step.plugin.span(), message).hint(hint))))
+        }
+    }
+}
+
+fn planned(step: &Step, plugin: Arc<Plugin>, bindings: Vec<Binding>) -> PlannedStep {
+    let defaults = Limits::default();
+    let name_of_plugin = match &*step.plugin {
+        PluginRef::BuiltIn(name) | PluginRef::Oci(name) => name.clone(),
+        PluginRef::File(path) => PathBuf::from(path).display().to_string(),
+    };
+    let mut config = step.config.value().clone();
+    config.sort_all_objects();
+    PlannedStep {
+        name: step.name.to_string(),
+        plugin_name: name_of_plugin,
+        plugin,
+        config: config.to_string(),
+        bindings,
+        grants: Grants {
+            exec: step.grants.exec().map(str::to_owned).collect(),
+            fetch: step.grants.fetch().map(str::to_owned).collect(),
+        },
+        limits: Limits {
+            time: step.limits.time.as_ref().map_or(defaults.time, |time| **time),
+            memory: step.limits.memory.as_ref().map_or(defaults.memory, |memory| **memory),
+            ..defaults
+        },
+    }
+}
