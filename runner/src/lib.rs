@@ -22,5 +22,7 @@ pub mod plan;
 pub mod plugin;
 pub mod sandbox;
 pub mod step;
+pub mod runtime;
+pub mod sandbox;
 pub mod store;
 pub mod tree;

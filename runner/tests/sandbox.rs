@@ -5,9 +5,13 @@
 
 #[path = "sandbox/root.rs"]
 mod root;
+#[path = "sandbox/runtime.rs"]
+mod runtime;
 
 use root::Try;
+use runner::runtime::Runtime;
 use runner::sandbox::Ended;
+use runner::store::Store;
 
 #[test]
 fn a_program_says_hello() {
@@ -15,4 +19,23 @@ fn a_program_says_hello() {
     assert_eq!(outcome.ended, Ended::Exited(3));
     assert_eq!(outcome.stdout, "hello\n1000\n/\n");
     assert_eq!(outcome.stderr, "oops\n");
+}
+
+#[test]
+fn the_machines_own_runtime_has_python_at_its_fixed_place() {
+    let home = tempfile::tempdir().expect("a directory");
+    let runtime = runtime::resolve(home.path(), runtime::host()).expect("a runtime");
+    let script = "import ssl, sqlite3, ctypes, sys; print(sys.executable, sys.prefix); print(sys.path)";
+    let outcome = Try::on(&runtime, &["python3", "-I", "-c", script]).run();
+    assert_eq!(outcome.stderr, "");
+    assert!(outcome.stdout.contains("/opt/python"), "{}", outcome.stdout);
+    println!("{}", outcome.stdout);
+    let outcome = Try::on(&runtime, &["/opt/python/bin/python3.11", "-c", "import sys; print(sys.path)"]).run();
+    assert!(!outcome.stdout.contains("/root"), "{}", outcome.stdout);
+
+    let again = runtime::resolve(home.path(), runtime::host()).expect("a runtime");
+    assert_eq!(again.digest(), runtime.digest());
+    let store = Store::open(home.path()).expect("a store");
+    let found = Runtime::find(&runtime.digest(), &store, home.path()).expect("the same");
+    assert_eq!(found.mounts(false), runtime.mounts(false));
 }

@@ -4,8 +4,8 @@
 //! before the program starts. No link of the new root is followed on the way: what it holds is not to be trusted.
 
 use std::fmt::Write as _;
-use std::fs::{self, Permissions};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, chown, symlink};
+use std::fs;
+use std::os::unix::fs::{OpenOptionsExt, chown, symlink};
 use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
@@ -17,7 +17,7 @@ use super::spec::{Mount, Network, Spec};
 
 /// Where the machine's root is while the new one is built.
 const OLD: &str = "/.machine";
-/// Bytes for the root itself: it holds mount points, links and small files.
+/// Bytes for a root that is read-only: it holds mount points, links and small files.
 const ROOT_SIZE: u64 = 16 << 20;
 /// A directory that every machine has, to put the new root on for a moment.
 const STAGE: &str = "/tmp";
@@ -34,12 +34,12 @@ const DEVICE_LINKS: [(&str, &str); 4] = [
 /// process is in.
 pub(super) fn build(spec: &Spec, owner: u32, privileged: bool) -> Result<(), Refusal> {
     let root = Builder { owner, privileged };
-    root.stage()?;
+    root.stage(spec)?;
     root.system(spec)?;
     for mount in &spec.mounts {
         root.mount(mount)?;
     }
-    seal()?;
+    root.close(spec)?;
     sethostname("pipe").map_err(|errno| Refusal::new(Mechanism::Setup, "hostname", errno))?;
     if spec.network == Network::None {
         // Programs talk to themselves over it. That it cannot be brought up harms only those.
@@ -55,12 +55,13 @@ struct Builder {
 }
 
 impl Builder {
-    fn stage(&self) -> Result<(), Refusal> {
+    fn stage(&self, spec: &Spec) -> Result<(), Refusal> {
         let _ = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
         let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
         mount(None::<&str>, "/", None::<&str>, private, None::<&str>)
             .map_err(|errno| Refusal::new(Mechanism::Mount, "/", errno))?;
-        tmpfs(Path::new(STAGE), ROOT_SIZE, 0o755)?;
+        let size = if spec.read_only { ROOT_SIZE } else { spec.limits.tmp };
+        tmpfs(Path::new(STAGE), size, 0o755)?;
         let old = format!("{STAGE}{OLD}");
         fs::create_dir(&old).map_err(|error| Refusal::io(Mechanism::Mount, old.as_ref(), &error))?;
         pivot_root(STAGE, old.as_str()).map_err(|errno| Refusal::new(Mechanism::PivotRoot, "", errno))?;
@@ -204,6 +205,15 @@ impl Builder {
         symlink(target, &path).map_err(|error| Refusal::io(Mechanism::Mount, at.as_ref(), &error))
     }
 
+    /// Lets go of the machine's root.
+    fn close(&self, spec: &Spec) -> Result<(), Refusal> {
+        umount2(OLD, MntFlags::MNT_DETACH).map_err(|errno| Refusal::new(Mechanism::PivotRoot, OLD, errno))?;
+        fs::remove_dir(OLD).map_err(|error| Refusal::io(Mechanism::PivotRoot, OLD.as_ref(), &error))?;
+        let root = Path::new("/");
+        self.give(root)?;
+        if spec.read_only { set_attributes(root, libc::MOUNT_ATTR_RDONLY, false) } else { Ok(()) }
+    }
+
     fn give(&self, path: &Path) -> Result<(), Refusal> {
         chown(path, Some(self.owner), Some(self.owner)).map_err(|error| Refusal::io(Mechanism::IdMap, path, &error))
     }
@@ -255,15 +265,6 @@ fn set_attributes(at: &Path, attributes: u64, recursive: bool) -> Result<(), Ref
         )
     };
     Errno::result(result).map(drop).map_err(failed)
-}
-
-/// Lets go of the machine's root and closes the new one for writing.
-fn seal() -> Result<(), Refusal> {
-    umount2(OLD, MntFlags::MNT_DETACH).map_err(|errno| Refusal::new(Mechanism::PivotRoot, OLD, errno))?;
-    fs::remove_dir(OLD).map_err(|error| Refusal::io(Mechanism::PivotRoot, OLD.as_ref(), &error))?;
-    fs::set_permissions("/", Permissions::from_mode(0o755))
-        .map_err(|error| Refusal::io(Mechanism::Setup, "/".as_ref(), &error))?;
-    set_attributes(Path::new("/"), libc::MOUNT_ATTR_RDONLY, false)
 }
 
 /// A path in an overlay's options, where `:`, `,` and `\` mean something.

@@ -20,6 +20,8 @@ pub struct Spec {
     pub cwd: String,
     /// What is in the root. Later ones cover earlier ones; missing directories on the way are made.
     pub mounts: Vec<Mount>,
+    /// Whether the root itself, where nothing is mounted, may not be written to. Otherwise it is in memory, and private.
+    pub read_only: bool,
     /// Whether there is a network.
     pub network: Network,
     /// Who the program is.
@@ -134,6 +136,7 @@ impl Spec {
             env: BTreeMap::new(),
             cwd: "/".into(),
             mounts: Vec::new(),
+            read_only: false,
             network: Network::None,
             user: User::default(),
             limits: Limits::default(),

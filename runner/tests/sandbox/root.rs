@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Once;
 use std::time::Duration;
 
+use runner::runtime::Runtime;
 use runner::sandbox::{self, Ended, Found, Mount, Network, Run, SandboxError, Scratch, Spec};
 use tempfile::TempDir;
 
@@ -28,6 +29,13 @@ pub(crate) struct Tried {
 }
 
 impl Try {
+    pub(crate) fn on(runtime: &Runtime, argv: &[&str]) -> Self {
+        let mut this = Self::program(argv);
+        this.spec.mounts = runtime.mounts(false).to_vec();
+        this.spec.env.insert("PATH".into(), runtime.path().into());
+        this
+    }
+
     pub(crate) fn program(argv: &[&str]) -> Self {
         static EXE: Once = Once::new();
         #[expect(unsafe_code, reason = "set once, before any thread of these tests reads the environment")]

@@ -1,0 +1,231 @@
+//! What native programs stand on: the loader, libraries, a shell, Python at `/opt/python`; for builds compilers and tools too.
+//!
+//! A path identifies nothing, so a runtime is a value with a digest, of one of three kinds: the machine's own `/usr`
+//! ([`host`]), Debian packages pinned in `pipe.lock` ([`packages`]), a standalone Python over the machine's `/usr`
+//! ([`archive`]). What was built on a runtime runs on that very one: its record is kept by its digest, and [`Runtime::find`]
+//! gives it back or says why not. Unaware of steps, slugs and releases.
+
+mod archive;
+mod error;
+mod host;
+mod identity;
+mod packages;
+mod tools;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+use crate::fetch::Fetcher;
+use crate::key::KeyBuilder;
+use crate::lockfile::LockFile;
+use crate::pipeline::{self, Pipeline};
+use crate::sandbox::Mount;
+use crate::store::Store;
+
+pub use error::RuntimeError;
+pub use host::Interpreter;
+
+use identity::Identities;
+
+/// The version of Python where a pipeline does not say.
+const DEFAULT_SUITE: &str = "bookworm";
+const DEFAULT_MIRROR: &str = "http://deb.debian.org/debian";
+
+/// What a pipeline asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wish {
+    /// Which kind, and what goes with it.
+    pub kind: Kind,
+    /// The version of Python, such as `3.11`; whichever there is where none.
+    pub python: Option<String>,
+    /// Programs outside of the runtime, for builds, by name.
+    pub tools: BTreeMap<String, PathBuf>,
+}
+
+/// The kinds of runtimes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kind {
+    /// The machine's own `/usr` and interpreter.
+    Host {
+        /// Which interpreter; by default the first of its version on `PATH`.
+        python: Option<PathBuf>,
+    },
+    /// Debian packages.
+    Packages(packages::Wanted),
+    /// A standalone Python.
+    Archive {
+        /// Where it is.
+        url: String,
+        /// What its bytes must be, in hex.
+        sha256: String,
+    },
+}
+
+/// What resolving needs of the rest.
+pub struct Resolver<'a> {
+    /// Where unpacked packages and the records of runtimes are.
+    pub store: &'a Store,
+    /// The home directory; what is known of the machine's files is remembered in its `cache`.
+    pub home: &'a Path,
+    /// What gets archives and packages by their digest.
+    pub fetcher: &'a Fetcher,
+    /// Where packages are pinned.
+    pub lock: &'a LockFile,
+    /// Refuses to resolve packages that are not pinned.
+    pub locked: bool,
+}
+
+/// A runtime that is there.
+#[derive(Debug, Clone)]
+pub struct Runtime {
+    digest: Digest,
+    build_digest: Digest,
+    python: String,
+    mounts: Vec<Mount>,
+    build_mounts: Vec<Mount>,
+    path: String,
+}
+
+/// How to find a runtime again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+enum Record {
+    Host { executable: PathBuf },
+    Packages { tree: Digest, python: String },
+    Archive { tree: Digest },
+}
+
+/// The parts of a runtime before they are put together.
+#[derive(Debug)]
+struct Parts {
+    record: Record,
+    digest: Digest,
+    python: String,
+    mounts: Vec<Mount>,
+    /// In place of the mounts and the digest, for builds.
+    build: Option<(Digest, Vec<Mount>)>,
+}
+
+impl Wish {
+    /// What a pipeline says.
+    pub fn of(pipeline: &Pipeline) -> Self {
+        let texts = |list: &[pipeline::Spanned<String>]| list.iter().map(|text| (**text).clone()).collect();
+        let kind = match &pipeline.runtime {
+            pipeline::Runtime::Host { python } => Kind::Host { python: python.as_deref().cloned() },
+            pipeline::Runtime::Packages { system, build_system, mirror, suite } => Kind::Packages(packages::Wanted {
+                system: texts(system),
+                build_system: texts(build_system),
+                mirror: mirror.as_deref().map_or(DEFAULT_MIRROR, String::as_str).trim_end_matches('/').to_owned(),
+                suite: suite.as_deref().map_or(DEFAULT_SUITE, String::as_str).to_owned(),
+            }),
+            pipeline::Runtime::Archive { url, sha256 } => {
+                Kind::Archive { url: (**url).clone(), sha256: (**sha256).clone() }
+            }
+        };
+        let tools =
+            pipeline.tools.iter().map(|(name, path)| (name.clone(), pipeline.directory.join(&**path))).collect();
+        Self { kind, python: pipeline.app.python.as_deref().cloned(), tools }
+    }
+}
+
+impl Runtime {
+    /// Makes the runtime that is asked for, and keeps how to find it again.
+    pub fn resolve(wish: &Wish, resolver: &Resolver<'_>) -> Result<Self, RuntimeError> {
+        let mut identities = Identities::open(resolver.home);
+        let python = wish.python.as_deref();
+        let parts = match &wish.kind {
+            Kind::Host { python: path } => host::resolve(path.as_deref(), python, &mut identities)?,
+            Kind::Packages(wanted) => packages::resolve(wanted, python, resolver)?,
+            Kind::Archive { url, sha256 } => archive::resolve(url, sha256, python, resolver, &mut identities)?,
+        };
+        let key = Record::key(&parts.digest);
+        let record = serde_json::to_vec(&parts.record).expect("a record is plain data");
+        if resolver.store.action(&key)?.is_none_or(|known| known != record) {
+            resolver.store.put_action(&key, &record, &parts.record.refs())?;
+        }
+        let tools = tools::resolve(&wish.tools, &mut identities)?;
+        identities.save();
+        Ok(Self::assemble(parts, tools))
+    }
+
+    /// The runtime of a digest, without tools, or why this machine does not have it.
+    pub fn find(digest: &Digest, store: &Store, home: &Path) -> Result<Self, RuntimeError> {
+        let record = store.action(&Record::key(digest))?.ok_or(RuntimeError::Unknown(*digest))?;
+        let record = serde_json::from_slice(&record).map_err(|_| RuntimeError::Unknown(*digest))?;
+        let mut identities = Identities::open(home);
+        let parts = match record {
+            Record::Host { executable } => host::resolve(Some(&executable), None, &mut identities)?,
+            Record::Packages { tree, python } => packages::of_tree(store, &tree, &python)?,
+            Record::Archive { tree } => archive::of_tree(store, &tree, None, &mut identities)?,
+        };
+        identities.save();
+        if parts.digest == *digest {
+            Ok(Self::assemble(parts, tools::Tools::default()))
+        } else {
+            Err(RuntimeError::Changed { wanted: *digest, found: parts.digest })
+        }
+    }
+
+    fn assemble(parts: Parts, tools: tools::Tools) -> Self {
+        let (build_digest, mut build_mounts) = parts.build.unwrap_or_else(|| (parts.digest, parts.mounts.clone()));
+        let mut path = String::from("/app/venv/bin:/opt/python/bin:");
+        for name in tools.names {
+            path.push_str(&format!("/opt/tools/{name}/bin:"));
+        }
+        path.push_str("/usr/local/bin:/usr/bin:/bin");
+        let mut key = KeyBuilder::new("runtime for builds").field("runtime", build_digest.as_bytes());
+        for (name, digest) in &tools.digests {
+            key.add(&format!("tool {name}"), digest.as_bytes());
+        }
+        build_mounts.extend(tools.mounts);
+        Self {
+            digest: parts.digest,
+            build_digest: key.finish(),
+            python: parts.python,
+            mounts: parts.mounts,
+            build_mounts,
+            path,
+        }
+    }
+
+    /// What identifies it: what a slug names, and runs on.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// What identifies it with all that only builds see: compilers, headers, tools.
+    pub fn build_digest(&self) -> Digest {
+        self.build_digest
+    }
+
+    /// The version of its Python, such as `3.11.2`.
+    pub fn python(&self) -> &str {
+        &self.python
+    }
+
+    /// What to mount before anything else, for builds or to run what was built.
+    pub fn mounts(&self, build: bool) -> &[Mount] {
+        if build { &self.build_mounts } else { &self.mounts }
+    }
+
+    /// The `PATH` of programs in it.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+}
+
+impl Record {
+    fn key(digest: &Digest) -> Digest {
+        KeyBuilder::new("runtime record").field("runtime", digest.as_bytes()).finish()
+    }
+
+    fn refs(&self) -> Vec<Digest> {
+        match self {
+            Self::Host { .. } => Vec::new(),
+            Self::Packages { tree, .. } | Self::Archive { tree } => vec![*tree],
+        }
+    }
+}
