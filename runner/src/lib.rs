@@ -23,6 +23,5 @@ pub mod plugin;
 pub mod sandbox;
 pub mod step;
 pub mod runtime;
-pub mod sandbox;
 pub mod store;
 pub mod tree;
