@@ -23,5 +23,7 @@ pub mod plugin;
 pub mod sandbox;
 pub mod step;
 pub mod runtime;
+pub mod slug;
 pub mod store;
 pub mod tree;
+pub mod verify;

@@ -37,6 +37,7 @@ def main(request):
     try:
         run_commands("before", request["before"])
         manage(request, report)
+        settle(request["static"])  # some commands go by times
         run_commands("after", request["after"])
         report["warnings"] = check(request, report)
     except BaseException as error:  # noqa: B902: also SystemExit, which manage.py may raise

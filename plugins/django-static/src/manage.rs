@@ -7,7 +7,7 @@ use crate::Config;
 /// Scripts that Django's `startproject` did not write don't say this.
 const MARK: &str = "django";
 /// Directories whose `manage.py` is somebody else's.
-const FOREIGN: [&str; 5] = ["**/node_modules/**", "**/site-packages/**", "**/.*/**", "node_modules/**", ".*/**"];
+const FOREIGN: [&str; 3] = ["**/node_modules/**", "**/site-packages/**", "**/.*/**"];
 
 /// Where Django is run.
 #[derive(Debug, PartialEq, Eq)]
@@ -39,13 +39,9 @@ pub(crate) fn find(project: &Tree, config: &Config) -> Result<Place, Failure> {
                 .hint("give its path from the top of the project")),
         };
     }
-    let globs = if root.is_empty() {
-        ["manage.py".to_owned(), "**/manage.py".to_owned()]
-    } else {
-        [format!("{root}/manage.py"), format!("{root}/**/manage.py")]
-    };
+    let glob = if root.is_empty() { "**/manage.py".to_owned() } else { format!("{root}/**/manage.py") };
     let mut scripts = Vec::new();
-    for path in shallowest_first(project.glob(&globs, &FOREIGN.map(str::to_owned))?) {
+    for path in shallowest_first(project.glob(&[glob], &FOREIGN.map(str::to_owned))?) {
         let Some(blob) = project.open(&path)? else { continue };
         let django = pipe_sdk::read(&blob).is_ok_and(|text| String::from_utf8_lossy(&text).contains(MARK));
         scripts.push((path, django));
@@ -54,9 +50,7 @@ pub(crate) fn find(project: &Tree, config: &Config) -> Result<Place, Failure> {
 }
 
 fn shallowest_first(mut paths: Vec<String>) -> Vec<String> {
-    paths.dedup();
     paths.sort_by_key(|path| (depth(path), path.clone()));
-    paths.dedup();
     paths
 }
 
@@ -103,7 +97,7 @@ mod tests {
 
     #[test]
     fn the_shallowest_script_wins() {
-        let found = shallowest_first(vec!["a/b/manage.py".into(), "src/manage.py".into(), "src/manage.py".into()]);
+        let found = shallowest_first(vec!["a/b/manage.py".into(), "src/manage.py".into()]);
         assert_eq!(found, ["src/manage.py", "a/b/manage.py"]);
         let place = chosen(&[("src/manage.py", true), ("a/b/manage.py", true)]).expect("one");
         assert_eq!(place, Place { directory: "src".into(), manage: Some("manage.py".into()) });

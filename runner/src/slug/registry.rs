@@ -1,0 +1,109 @@
+//! The slugs that this machine has built, one small file each. Knows nothing of what is in them.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::SlugError;
+use crate::digest::Digest;
+use crate::store::Store;
+
+/// A slug that this machine knows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// The digest of its manifest.
+    pub id: Digest,
+    /// The tree of `manifest.json` and `app/`.
+    pub tree: Digest,
+    /// The application's name.
+    pub app: String,
+    /// When it was first built, in seconds since 1970.
+    pub created: u64,
+    /// The attestation of how it came about, a blob of the store.
+    pub attestation: Option<Digest>,
+}
+
+/// Where records are kept: `slugs` in a home.
+#[derive(Debug, Clone)]
+pub struct Registry {
+    dir: PathBuf,
+}
+
+impl Registry {
+    /// The registry of a home directory.
+    pub fn of(home: &Path) -> Self {
+        Self { dir: home.join("slugs") }
+    }
+
+    /// Adds a slug, once all that it names is on the disk. One that is known already keeps the time when it was first built, and
+    /// gets the new attestation.
+    pub fn add(&self, store: &Store, record: &Record) -> Result<(), SlugError> {
+        store.flush()?;
+        let path = self.dir.join(format!("{}.json", record.id.hex()));
+        let mut record = record.clone();
+        if let Some(known) = read(&path)? {
+            record.created = known.created;
+            record.attestation = record.attestation.or(known.attestation);
+        }
+        let write = || -> io::Result<()> {
+            fs::create_dir_all(&self.dir)?;
+            let mut file = tempfile::NamedTempFile::new_in(&self.dir)?;
+            file.write_all(&serde_json::to_vec(&record)?)?;
+            file.as_file().sync_all()?;
+            file.persist(&path)?;
+            Ok(())
+        };
+        write().map_err(|source| SlugError::File { action: "write", path: path.display().to_string(), source })
+    }
+
+    /// All slugs, the newest first.
+    pub fn list(&self) -> Result<Vec<Record>, SlugError> {
+        let mut records = Vec::new();
+        let unreadable = |source| SlugError::File { action: "list", path: self.dir.display().to_string(), source };
+        let entries = match fs::read_dir(&self.dir) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(records),
+            Err(error) => return Err(unreadable(error)),
+        };
+        for entry in entries {
+            let path = entry.map_err(unreadable)?.path();
+            if path.extension().is_some_and(|extension| extension == "json") {
+                records.extend(read(&path)?);
+            }
+        }
+        records.sort_by_key(|record| (std::cmp::Reverse(record.created), record.id));
+        Ok(records)
+    }
+
+    /// The slug whose id begins with `wanted`, with or without `blake3:`.
+    pub fn find(&self, wanted: &str) -> Result<Record, SlugError> {
+        let prefix = wanted.strip_prefix("blake3:").unwrap_or(wanted).to_ascii_lowercase();
+        let records = self.list()?;
+        let mut found = records.iter().filter(|record| !prefix.is_empty() && record.id.hex().starts_with(&prefix));
+        match (found.next(), found.next()) {
+            (Some(record), None) => Ok(record.clone()),
+            (None, _) => Err(SlugError::Unknown { wanted: wanted.to_owned(), nearest: nearest(&records, &prefix) }),
+            (Some(first), Some(second)) => {
+                let found = [first, second].into_iter().chain(found).map(|record| record.id).collect();
+                Err(SlugError::Ambiguous { wanted: wanted.to_owned(), found })
+            }
+        }
+    }
+}
+
+/// The id that shares the most of its beginning, the newest of several.
+fn nearest(records: &[Record], wanted: &str) -> Option<Digest> {
+    let shared = |id: &Digest| id.hex().bytes().zip(wanted.bytes()).take_while(|(a, b)| a == b).count();
+    records.iter().rev().max_by_key(|record| shared(&record.id)).map(|record| record.id)
+}
+
+fn read(path: &Path) -> Result<Option<Record>, SlugError> {
+    let failed = |source| SlugError::File { action: "read", path: path.display().to_string(), source };
+    match fs::read(path) {
+        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| failed(error.into())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed(error)),
+    }
+}
