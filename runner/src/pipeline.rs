@@ -13,6 +13,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 
 use crate::diagnostic::{Diagnostic, Document};
+use crate::lockfile::LockFile;
 
 pub mod check;
 mod config;
@@ -46,6 +47,9 @@ pub struct Pipeline {
     /// The text that all spans are places of.
     #[schemars(skip)]
     pub document: Arc<Document>,
+    /// Where the file is, or would be.
+    #[schemars(skip)]
+    pub path: PathBuf,
     /// The directory that the file is in, which the paths in it are relative to.
     #[schemars(skip)]
     pub directory: PathBuf,
@@ -311,6 +315,17 @@ impl Pipeline {
         self.resolve(&self.source.path)
     }
 
+    /// What the snapshot leaves out, as patterns: what the user excludes, and the files that say how to build and release,
+    /// which are no part of what is built. So a target's secrets stay out of the slug, and its settings do not change it.
+    pub fn source_exclude(&self) -> Vec<String> {
+        let own = [self.path.clone(), LockFile::beside(&self.directory).path().to_owned()];
+        let env_files = self.targets.iter().filter_map(|target| target.env_file.as_deref());
+        let files = own.into_iter().chain(env_files.map(|path| self.resolve(path)));
+        let source = self.source_directory();
+        let inside = files.filter_map(|file| anchored(&source, &file));
+        self.source.exclude.iter().map(|pattern| pattern.to_string()).chain(inside).collect()
+    }
+
     /// A path of the file, seen from the working directory.
     pub fn resolve(&self, path: &Path) -> PathBuf {
         if path.as_os_str().is_empty() || path == Path::new(".") {
@@ -342,6 +357,14 @@ impl Default for Runtime {
     fn default() -> Self {
         Self::Host { python: None }
     }
+}
+
+/// The pattern for one file of a directory, if it is in there.
+fn anchored(directory: &Path, file: &Path) -> Option<String> {
+    let directory = directory.canonicalize().ok()?;
+    let file = file.parent()?.canonicalize().ok()?.join(file.file_name()?);
+    let relative = file.strip_prefix(directory).ok()?.to_str()?;
+    Some(format!("/{}", globset::escape(relative)))
 }
 
 const fn default_version() -> i64 {

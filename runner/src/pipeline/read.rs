@@ -59,6 +59,7 @@ fn sections(reader: &Reader, path: &Path, table: &DeTable<'_>) -> Pipeline {
     fields.finish();
     Pipeline {
         document: reader.document.clone(),
+        path: path.to_owned(),
         directory: directory_of(path),
         version: VERSION,
         platform: platform.unwrap_or_else(|| Spanned::new(0..0, PLATFORMS[0].to_owned())),

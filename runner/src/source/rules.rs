@@ -1,0 +1,108 @@
+//! What of a source directory is left out. From the strongest rule to the weakest; within each the last pattern that
+//! matches decides, and a pattern that starts with `!` keeps:
+//!
+//! 1. `.git`, `.hg` and `.svn`: always left out.
+//! 2. The patterns of the pipeline's `exclude`.
+//! 3. `.pipeignore`, that of the nearest directory first.
+//! 4. `.gitignore`, likewise, up to the root of the repository.
+//! 5. `__pycache__`, and directories that are a virtual environment: left out.
+//!
+//! As with git, nothing inside a directory that is left out can be kept. The user's own excludes for git (`core.excludesFile`,
+//! `.git/info/exclude`) have no say: they are this machine's, and a snapshot is the same on every machine. Nor has git's
+//! index: a file that is committed in spite of `.gitignore` is kept by a `!` line in `.pipeignore`.
+
+use std::path::Path;
+
+use ignore::Match;
+use ignore::gitignore::{Gitignore, GitignoreBuilder};
+
+use super::SourceError;
+
+const VERSION_CONTROL: &[&str] = &[".git", ".hg", ".svn"];
+
+/// The rules that hold in one directory.
+pub(super) struct Rules<'a> {
+    outer: Option<&'a Rules<'a>>,
+    exclude: Gitignore,
+    pipeignore: Gitignore,
+    /// From the weakest to the strongest.
+    gitignore: Vec<Gitignore>,
+}
+
+impl<'a> Rules<'a> {
+    /// The rules of the source directory itself.
+    pub(super) fn new(dir: &Path, exclude: &[String]) -> Result<Self, SourceError> {
+        let mut builder = GitignoreBuilder::new(dir);
+        let pattern = |source| SourceError::Pattern { path: dir.to_owned(), source };
+        for line in exclude {
+            builder.add_line(None, line).map_err(pattern)?;
+        }
+        let exclude = builder.build().map_err(pattern)?;
+        Ok(Self { outer: None, exclude, pipeignore: pipeignore(dir)?, gitignore: outer_gitignores(dir) })
+    }
+
+    /// The rules of a directory within.
+    pub(super) fn within(&'a self, dir: &Path) -> Result<Self, SourceError> {
+        let gitignore = vec![gitignore(dir)];
+        Ok(Self { outer: Some(self), exclude: Gitignore::empty(), pipeignore: pipeignore(dir)?, gitignore })
+    }
+
+    /// Whether a path of this directory is left out.
+    pub(super) fn leave_out(&self, path: &Path, is_dir: bool) -> bool {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if VERSION_CONTROL.contains(&name) {
+            return true;
+        }
+        let exclude = self.find(|rules| rules.exclude.matched(path, is_dir).map(|_| ()));
+        let pipeignore = || self.find(|rules| rules.pipeignore.matched(path, is_dir).map(|_| ()));
+        let gitignore = || self.find(|rules| rules.by_git(path, is_dir));
+        match exclude.or_else(pipeignore).or_else(gitignore) {
+            Some(left_out) => left_out,
+            None => is_dir && (name == "__pycache__" || path.join("pyvenv.cfg").exists()),
+        }
+    }
+
+    fn by_git(&self, path: &Path, is_dir: bool) -> Match<()> {
+        let mut found = self.gitignore.iter().rev().map(|rules| rules.matched(path, is_dir).map(|_| ()));
+        found.find(|found| !found.is_none()).unwrap_or(Match::None)
+    }
+
+    /// What the nearest directory that has a say says: whether to leave out.
+    fn find(&self, ask: impl Fn(&Rules<'_>) -> Match<()>) -> Option<bool> {
+        let mut rules = Some(self);
+        while let Some(here) = rules {
+            match ask(here) {
+                Match::Ignore(()) => return Some(true),
+                Match::Whitelist(()) => return Some(false),
+                Match::None => rules = here.outer,
+            }
+        }
+        None
+    }
+}
+
+/// A `.pipeignore`; a pattern that cannot be read is an error.
+fn pipeignore(dir: &Path) -> Result<Gitignore, SourceError> {
+    let path = dir.join(".pipeignore");
+    if !path.is_file() {
+        return Ok(Gitignore::empty());
+    }
+    match Gitignore::new(&path) {
+        (rules, None) => Ok(rules),
+        (_, Some(source)) => Err(SourceError::Pattern { path, source }),
+    }
+}
+
+/// A `.gitignore`; a pattern that cannot be read is passed over, as git does.
+fn gitignore(dir: &Path) -> Gitignore {
+    let path = dir.join(".gitignore");
+    if path.is_file() { Gitignore::new(path).0 } else { Gitignore::empty() }
+}
+
+/// The `.gitignore` of a directory and of those around it, up to the root of its repository, from there on down.
+fn outer_gitignores(dir: &Path) -> Vec<Gitignore> {
+    let root = dir.ancestors().position(|dir| dir.join(".git").exists()).unwrap_or(0);
+    let mut found: Vec<Gitignore> = dir.ancestors().take(root + 1).map(gitignore).collect();
+    found.reverse();
+    found
+}

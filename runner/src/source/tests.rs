@@ -1,0 +1,290 @@
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::net::UnixListener;
+use std::time::{Duration, SystemTime};
+
+use super::*;
+
+struct Project {
+    home: tempfile::TempDir,
+    dir: tempfile::TempDir,
+    exclude: Vec<String>,
+}
+
+impl Project {
+    fn new() -> Self {
+        let dir = || tempfile::tempdir().expect("a directory");
+        Self { home: dir(), dir: dir(), exclude: Vec::new() }
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        self.dir.path().join(path)
+    }
+
+    fn file(self, path: &str, text: &str) -> Self {
+        self.write(path, text);
+        self
+    }
+
+    fn write(&self, path: &str, text: &str) {
+        let path = self.path(path);
+        fs::create_dir_all(path.parent().expect("it is in the project")).expect("a directory");
+        fs::write(path, text).expect("a file");
+    }
+
+    /// Makes all files look as if they had been written an hour ago.
+    fn settle(&self) {
+        let hour_ago = SystemTime::now() - Duration::from_secs(3600);
+        for name in self.names() {
+            let file = File::options().write(true).open(self.path(&name)).expect("a file");
+            file.set_modified(hour_ago).expect("a time");
+        }
+        // The time of the last change of an inode cannot be set, only waited for.
+        std::thread::sleep(Duration::from_millis(150));
+    }
+
+    fn directory(self, path: &str) -> Self {
+        fs::create_dir_all(self.path(path)).expect("a directory");
+        self
+    }
+
+    fn snapshot(&self) -> Result<SourceSnapshot, SourceError> {
+        let store = Store::open(self.home.path()).expect("a store");
+        let snapshot = snapshot(self.dir.path(), &self.exclude, &store);
+        store.flush().expect("a store");
+        snapshot
+    }
+
+    /// All files, links and empty directories (with a `/` behind) of a snapshot.
+    fn names(&self) -> Vec<String> {
+        let store = Store::open(self.home.path()).expect("a store");
+        let snapshot = snapshot(self.dir.path(), &self.exclude, &store).expect("a snapshot");
+        let mut names = Vec::new();
+        list(&store, &snapshot.digest, "", &mut names);
+        names
+    }
+}
+
+fn list(store: &Store, digest: &Digest, prefix: &str, names: &mut Vec<String>) {
+    let tree = store.tree(digest).expect("a tree");
+    if tree.is_empty() {
+        names.push(prefix.to_owned());
+    }
+    for (name, entry) in tree.entries() {
+        match entry {
+            Entry::Tree { digest } => list(store, digest, &format!("{prefix}{name}/"), names),
+            _ => names.push(format!("{prefix}{name}")),
+        }
+    }
+}
+
+#[test]
+fn links_modes_hidden_and_empty_directories_survive() {
+    let project = Project::new().file("run.sh", "#!/bin/sh").file(".vite/manifest.json", "{}").directory("logs/empty");
+    fs::set_permissions(project.path("run.sh"), fs::Permissions::from_mode(0o755)).expect("a mode");
+    symlink("nowhere/at/all", project.path("dangling")).expect("a link");
+    symlink("logs", project.path("to-directory")).expect("a link");
+
+    assert_eq!(project.names(), [".vite/manifest.json", "dangling", "logs/empty/", "run.sh", "to-directory"]);
+    let store = Store::open(project.home.path()).expect("a store");
+    let snapshot = snapshot(project.dir.path(), &[], &store).expect("a snapshot");
+    let tree = store.tree(&snapshot.digest).expect("a tree");
+    assert!(matches!(tree.get("run.sh"), Some(Entry::File { executable: true, .. })));
+    assert_eq!(tree.get("dangling"), Some(&Entry::Symlink { target: "nowhere/at/all".to_owned() }));
+}
+
+#[test]
+fn gitignore_is_honoured_at_every_level_and_can_keep_again() {
+    let project = Project::new()
+        .file(".gitignore", "*.log\n/build/\nmedia/*\n!media/.gitkeep\n")
+        .file("a.log", "")
+        .file("build/x", "")
+        .file("app/build/y", "")
+        .file("app/.gitignore", "!keep.log\nlocal.py\n")
+        .file("app/keep.log", "")
+        .file("app/other.log", "")
+        .file("app/local.py", "")
+        .file("local.py", "")
+        .file("media/.gitkeep", "")
+        .file("media/upload.jpg", "");
+    let kept = [".gitignore", "app/.gitignore", "app/build/y", "app/keep.log", "local.py", "media/.gitkeep"];
+    assert_eq!(project.names(), kept);
+}
+
+#[test]
+fn pipeignore_has_the_last_word_over_gitignore() {
+    let project = Project::new()
+        .file(".gitignore", "settings_local.py\ndist\n")
+        .file("web/.gitignore", "*.js\n")
+        .file(".pipeignore", "!settings_local.py\n!web/*.js\ndocs/\n")
+        .file("settings_local.py", "")
+        .file("dist", "")
+        .file("web/a.js", "")
+        .file("docs/index.md", "");
+    assert_eq!(project.names(), [".gitignore", ".pipeignore", "settings_local.py", "web/.gitignore", "web/a.js"]);
+}
+
+#[test]
+fn the_pipeline_can_exclude_more_and_keep_more() {
+    let mut project = Project::new().file(".gitignore", "a\n").file("a", "").file("b/c", "").file("c", "");
+    project.exclude = vec!["!a".to_owned(), "/c".to_owned()];
+    assert_eq!(project.names(), [".gitignore", "a", "b/c"]);
+}
+
+#[test]
+fn what_version_control_and_python_make_is_left_out() {
+    let project = Project::new()
+        .file(".git/config", "")
+        .file("sub/.git", "gitdir: elsewhere")
+        .file("sub/a.py", "")
+        .file("sub/__pycache__/a.cpython-311.pyc", "")
+        .file("env/pyvenv.cfg", "home = /usr/bin")
+        .file("env/lib/x.py", "");
+    assert_eq!(project.names(), ["sub/a.py"]);
+}
+
+#[test]
+fn a_directory_of_only_ignored_files_is_left_out_and_an_empty_one_is_not() {
+    let project = Project::new().file(".pytest_cache/.gitignore", "*").file(".pytest_cache/v/x", "").directory("logs");
+    assert_eq!(project.names(), ["logs/"]);
+}
+
+#[test]
+fn the_repository_around_the_source_has_a_say_and_what_is_around_that_has_none() {
+    let project = Project::new()
+        .file(".gitignore", "*.py\n")
+        .file("repository/.git/HEAD", "")
+        .file("repository/.git/info/exclude", "*.txt\n")
+        .file("repository/.gitignore", "*.log\n/backend/generated\n")
+        .file("repository/backend/a.py", "")
+        .file("repository/backend/b.txt", "")
+        .file("repository/backend/c.log", "")
+        .file("repository/backend/generated/d", "");
+    let store = Store::open(project.home.path()).expect("a store");
+    let snapshot = snapshot(&project.path("repository/backend"), &[], &store).expect("a snapshot");
+    let mut names = Vec::new();
+    list(&store, &snapshot.digest, "", &mut names);
+    assert_eq!(names, ["a.py", "b.txt"]);
+}
+
+#[test]
+fn the_same_files_give_the_same_digest_anywhere() {
+    let project = || Project::new().file("a/b", "1").file("c", "2").snapshot().expect("a snapshot").digest;
+    assert_eq!(project(), project());
+}
+
+#[test]
+fn an_unchanged_project_is_not_read_again_and_a_changed_file_is() {
+    let project = Project::new().file("a", "1").file("b", "2");
+    project.settle();
+    let first = project.snapshot().expect("a snapshot");
+    let again = project.snapshot().expect("a snapshot");
+    assert_eq!((again.digest, again.files, again.read), (first.digest, 2, 0));
+
+    project.write("b", "3");
+    let changed = project.snapshot().expect("a snapshot");
+    assert_eq!(changed.read, 1);
+    assert_ne!(changed.digest, first.digest);
+}
+
+#[test]
+fn a_file_written_just_now_is_read_again() {
+    let project = Project::new().file("a", "1");
+    let first = project.snapshot().expect("a snapshot");
+    project.write("a", "2");
+    let second = project.snapshot().expect("a snapshot");
+    assert_ne!(first.digest, second.digest);
+    assert_eq!(second.read, 1);
+}
+
+#[test]
+fn a_store_that_lost_the_bytes_gets_them_again() {
+    let project = Project::new().file("a", "1");
+    project.settle();
+    let first = project.snapshot().expect("a snapshot");
+    for lost in ["index.db", "index.db-wal", "index.db-shm"] {
+        let _ = fs::remove_file(project.home.path().join("store").join(lost));
+    }
+    let second = project.snapshot().expect("a snapshot");
+    assert_eq!((second.digest, second.read), (first.digest, 1));
+}
+
+#[test]
+fn a_file_that_changes_once_while_it_is_read_is_read_anew() {
+    let project = Project::new().file("a", "old");
+    let path = project.path("a");
+    let mut reads = 0;
+    let read = read_unchanged(&path, |mut file, _| {
+        let mut text = String::new();
+        file.read_to_string(&mut text).map_err(SourceError::io("read", &path))?;
+        reads += 1;
+        if reads == 1 {
+            project.write("a", "much newer");
+        }
+        Ok(text)
+    });
+    assert_eq!(read.expect("it held still").expect("it is there").1, "much newer");
+}
+
+#[test]
+fn a_file_that_keeps_changing_is_refused_by_name() {
+    let project = Project::new().file("a", "");
+    let path = project.path("a");
+    let mut reads = 0;
+    let error = read_unchanged(&path, |_, _| {
+        reads += 1;
+        project.write("a", &"x".repeat(reads));
+        Ok(())
+    });
+    let error = error.expect_err("it never held still");
+    assert_eq!(error.to_string(), format!("`{}` changed while it was read", path.display()));
+    assert!(error.hint().is_some());
+}
+
+#[test]
+fn a_file_that_another_is_put_in_place_of_is_noticed() {
+    let project = Project::new().file("a", "1").file("b", "2");
+    let mut reads = 0;
+    let read = read_unchanged(&project.path("a"), |_, size| {
+        reads += 1;
+        if reads == 1 {
+            fs::rename(project.path("b"), project.path("a")).expect("a new file");
+        }
+        Ok(size)
+    });
+    assert!(read.expect("it held still").is_some());
+    assert_eq!(reads, 2);
+}
+
+#[test]
+fn what_is_no_file_is_refused_by_name_and_can_be_ignored() {
+    let project = Project::new();
+    let _listener = UnixListener::bind(project.path("app.sock")).expect("a socket");
+    let error = project.snapshot().expect_err("a socket cannot be kept");
+    assert!(error.to_string().ends_with("app.sock` is a socket"), "{error}");
+    project.write(".pipeignore", "*.sock\n");
+    assert_eq!(project.names(), [".pipeignore"]);
+}
+
+#[test]
+fn names_that_are_not_text_are_refused_by_name() {
+    let project = Project::new();
+    fs::write(project.dir.path().join(std::ffi::OsStr::from_bytes(b"caf\xe9.py")), "").expect("a file");
+    let error = project.snapshot().expect_err("the name cannot be kept");
+    assert!(error.to_string().contains("caf\u{fffd}.py` is not UTF-8"), "{error}");
+}
+
+#[test]
+fn a_directory_that_is_not_there_is_named() {
+    let project = Project::new();
+    let store = Store::open(project.home.path()).expect("a store");
+    let error = snapshot(&project.path("missing"), &[], &store).expect_err("there is none");
+    assert!(error.to_string().ends_with("missing` is not a directory"), "{error}");
+}
+
+#[test]
+fn a_wrong_pattern_of_pipes_own_is_refused() {
+    let project = Project::new().file(".pipeignore", "a{b\n");
+    let error = project.snapshot().expect_err("the pattern cannot be read");
+    assert!(matches!(error, SourceError::Pattern { .. }), "{error}");
+}
