@@ -25,6 +25,8 @@ pub mod slug;
 pub mod sandbox;
 pub mod source;
 pub mod step;
+pub mod sandbox;
+pub mod source;
 pub mod store;
 pub mod tree;
 pub mod verify;
