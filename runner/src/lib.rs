@@ -27,6 +27,7 @@ pub mod source;
 pub mod step;
 pub mod sandbox;
 pub mod source;
+pub mod slug;
 pub mod store;
 pub mod tree;
 pub mod verify;
