@@ -89,8 +89,7 @@ impl Executed {
 
     /// A value that a step gave.
     pub fn output(&self, step: usize, port: &str) -> Option<Value> {
-        let finished = self.steps.get(step)?.as_ref().ok()?;
-        finished.record.outputs.iter().find(|output| output.port == port).map(|output| output.value)
+        self.steps.get(step)?.as_ref().ok()?.record.output(port)
     }
 }
 
@@ -210,9 +209,7 @@ impl Dispatcher<'_> {
         let value = |value: &BoundValue| match value {
             BoundValue::Source => Some(Value::Tree(self.execution.source)),
             BoundValue::Output { step, port } => match &self.states[*step] {
-                State::Done(finished) => {
-                    finished.record.outputs.iter().find(|output| output.port == *port).map(|output| output.value)
-                }
+                State::Done(finished) => finished.record.output(port),
                 _ => None,
             },
         };

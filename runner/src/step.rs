@@ -36,6 +36,13 @@ pub struct StepRecord {
     pub elapsed_ms: u64,
 }
 
+impl StepRecord {
+    /// The value at an output port.
+    pub fn output(&self, port: &str) -> Option<Value> {
+        self.outputs.iter().find(|output| output.port == port).map(|output| output.value)
+    }
+}
+
 /// Whether a step has to run.
 #[derive(Debug)]
 pub enum Lookup {
@@ -98,12 +105,12 @@ impl<'a> Prepared<'a> {
 
     /// Looks for an earlier run that gave what this one would.
     pub fn look_up(&self, store: &Store) -> Result<Lookup, StoreError> {
-        if let Some(record) = store.action(&self.key.finish())?.and_then(read)
+        if let Some(record) = store.action(&self.key.finish())?.as_deref().and_then(read)
             && self.first_change(store, &record, Observation::is_outside)?.is_none()
         {
             return Ok(Lookup::Hit(Box::new(record)));
         }
-        for record in store.family(&self.family, CANDIDATES)?.into_iter().filter_map(read) {
+        for record in store.family(&self.family, CANDIDATES)?.iter().filter_map(|record| read(record)) {
             if self.first_change(store, &record, |_| true)?.is_none() {
                 self.keep(store, &record)?;
                 return Ok(Lookup::Hit(Box::new(record)));
@@ -196,8 +203,8 @@ impl<'a> Prepared<'a> {
     }
 }
 
-fn read(bytes: Vec<u8>) -> Option<StepRecord> {
-    serde_json::from_slice(&bytes).ok()
+fn read(bytes: &[u8]) -> Option<StepRecord> {
+    serde_json::from_slice(bytes).ok()
 }
 
 fn latest_key(app: &str, step: &str) -> Digest {
@@ -206,5 +213,5 @@ fn latest_key(app: &str, step: &str) -> Digest {
 
 /// The latest run of the step of this name in an application.
 pub fn latest(store: &Store, app: &str, step: &str) -> Result<Option<StepRecord>, StoreError> {
-    Ok(store.action(&latest_key(app, step))?.and_then(read))
+    Ok(store.action(&latest_key(app, step))?.as_deref().and_then(read))
 }

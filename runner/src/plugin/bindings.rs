@@ -1,6 +1,5 @@
 //! The host side of `wit/step.wit`, made by `wasmtime`'s `bindgen!` for the largest world: a component that imports less is
 //! given less.
-#![expect(clippy::pedantic, reason = "generated code")]
 
 wasmtime::component::bindgen!({
     path: "../wit",

@@ -1,0 +1,240 @@
+//! From a pipeline file to its slug: opens a project, resolves what must be resolved, takes the snapshot, runs the graph.
+//!
+//! The order of things is here and nothing else is: each is done by the module of its name. Releases nothing.
+
+mod account;
+mod error;
+mod preview;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use crate::event::{Event, Events};
+use crate::exec::{Base, Executor};
+use crate::execute::{self, Executed, Execution};
+use crate::fetch::{Credentials, FetchConfig, Fetcher};
+use crate::lockfile::LockFile;
+use crate::pipeline::{self, Pipeline};
+use crate::plan::{self, Graph};
+use crate::plugin::{Grants, Pin, Pinned, Plugins, Services};
+use crate::runtime::{Resolver, Runtime, Wish};
+use crate::slug::{self, Manifest, Registry};
+use crate::source;
+use crate::store::Store;
+
+pub use error::{Fault, RunError};
+pub use preview::Preview;
+
+/// The version of Python where neither the pipeline nor the runtime says.
+const SLUG_PORT: &str = "slug";
+
+/// A pipeline with all that is needed to run it.
+pub struct Project {
+    /// The pipeline.
+    pub pipeline: Pipeline,
+    /// Its steps, checked against their plugins.
+    pub graph: Graph,
+    /// Where everything is kept.
+    pub store: Store,
+    /// The directory with all of `pipe`'s data.
+    pub home: PathBuf,
+    plugins: Arc<Plugins>,
+    fetcher: Fetcher,
+    lock: LockFile,
+    locked: bool,
+}
+
+/// What can be asked of a build.
+#[derive(Debug, Clone, Copy)]
+pub struct Build {
+    /// How many steps, and how many programs, run at one time.
+    pub jobs: usize,
+    /// Whether steps that do not need a failed one still run.
+    pub keep_going: bool,
+}
+
+/// What a build gave.
+pub struct Built {
+    /// What came of each step.
+    pub executed: Executed,
+    /// The slugs that it built, by the step that gave each.
+    pub slugs: BTreeMap<String, slug::Record>,
+}
+
+impl Default for Build {
+    fn default() -> Self {
+        Self { jobs: std::thread::available_parallelism().map_or(2, usize::from), keep_going: false }
+    }
+}
+
+impl Project {
+    /// Opens the pipeline `file`, or the built-in one for what is in the current directory, and checks all of it.
+    ///
+    /// `home` is the directory with all of `pipe`'s data; `locked` refuses to resolve anything anew.
+    pub fn open(home: &Path, file: Option<&Path>, locked: bool) -> Result<Self, RunError> {
+        let (path, text) = read_pipeline(file)?;
+        let pipeline = pipeline::parse(&path, &text).map_err(RunError::Pipeline)?;
+        let store = Store::open(home)?;
+        let plugins = Arc::new(Plugins::open(home, &store)?);
+        let graph = plan::plan(&pipeline, &plugins)?;
+        let fetcher = Fetcher::new(fetch_config(&pipeline), store.clone())?;
+        let lock = LockFile::beside(&pipeline.directory);
+        Ok(Self { pipeline, graph, store, home: home.to_owned(), plugins, fetcher, lock, locked })
+    }
+
+    /// Builds: what is known is taken from the store, the rest runs.
+    pub fn build(&self, build: Build, events: &Events, cancel: &Arc<AtomicBool>) -> Result<Built, RunError> {
+        let started = now();
+        let execution = self.execution(build, events, cancel)?;
+        let tokio = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .max_blocking_threads(build.jobs.max(1) + 1)
+            .enable_all()
+            .build()
+            .map_err(RunError::Threads)?;
+        let executed = tokio.block_on(async {
+            execute::stop_on_ctrl_c(Arc::clone(cancel));
+            execute::execute(&self.graph, &execution).await
+        });
+        tokio.shutdown_background();
+        if let Some((step, failure)) = executed.failure() {
+            let step = self.graph[petgraph::graph::NodeIndex::new(step)].name.clone();
+            return Err(RunError::Step { step, failure: failure.clone() });
+        }
+        if cancel.load(std::sync::atomic::Ordering::Relaxed) {
+            return Err(RunError::Cancelled);
+        }
+        let slugs = self.register(&execution, &executed, started)?;
+        Ok(Built { executed, slugs })
+    }
+
+    /// What the graph is run with: the runtime resolved, the snapshot taken.
+    fn execution(&self, build: Build, events: &Events, cancel: &Arc<AtomicBool>) -> Result<Execution, RunError> {
+        let resolver = Resolver {
+            store: &self.store,
+            home: &self.home,
+            fetcher: &self.fetcher,
+            lock: &self.lock,
+            locked: self.locked,
+        };
+        let runtime = Runtime::resolve(&Wish::of(&self.pipeline), &resolver)?;
+        let exclude: Vec<String> = self.pipeline.source.exclude.iter().map(|glob| glob.to_string()).collect();
+        let source = source::snapshot(&self.pipeline.source_directory(), &exclude, &self.store)?;
+        let base = Base {
+            digest: runtime.build_digest(),
+            mounts: runtime.mounts(true).to_vec(),
+            path: runtime.path().to_owned(),
+        };
+        let (pin, pinned) = self.pins();
+        let services = Services {
+            step: String::new(),
+            events: events.clone(),
+            grants: Grants::default(),
+            context: Arc::new(self.context(&runtime)),
+            executor: Arc::new(Executor::new(self.store.clone(), base, build.jobs)),
+            fetcher: self.fetcher.clone(),
+            pin,
+            deadline: Instant::now(),
+            cancel: Arc::clone(cancel),
+        };
+        Ok(Execution {
+            store: self.store.clone(),
+            plugins: Arc::clone(&self.plugins),
+            services,
+            pinned,
+            app: self.pipeline.app.name.to_string(),
+            source: source.digest,
+            jobs: build.jobs.max(1),
+            keep_going: build.keep_going,
+        })
+    }
+
+    /// What steps may ask about the whole run.
+    fn context(&self, runtime: &Runtime) -> BTreeMap<String, String> {
+        let of_runtime = || runtime.python().split('.').take(2).collect::<Vec<_>>().join(".");
+        let python = self.pipeline.app.python.as_ref().map_or_else(of_runtime, |python| python.to_string());
+        [
+            ("app.name", self.pipeline.app.name.to_string()),
+            ("app.python", python),
+            ("platform", self.pipeline.platform.to_string()),
+            ("runtime.digest", runtime.digest().to_string()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into()
+    }
+
+    fn pins(&self) -> (Pin, Arc<Pinned>) {
+        let pin: Pin =
+            Arc::new(move |_, _, _| Err(crate::plugin::Failure::new(crate::plugin::Code::Unavailable, "no pins")));
+        let pinned = Arc::new(move |_: &str, _: &[String], _: &[String]| None);
+        (pin, pinned)
+    }
+
+    /// Makes the slugs of a build known, each with the attestation of how it came about.
+    fn register(
+        &self,
+        execution: &Execution,
+        executed: &Executed,
+        started: u64,
+    ) -> Result<BTreeMap<String, slug::Record>, RunError> {
+        let registry = Registry::of(&self.home);
+        let mut slugs = BTreeMap::new();
+        for node in self.graph.node_indices() {
+            let Some(tree) = executed.output(node.index(), SLUG_PORT).map(|value| *value.digest()) else { continue };
+            let (id, manifest) = Manifest::read(&self.store, &tree)?;
+            let statement =
+                slug::attest(&account::provenance(self, execution, executed, node, (id, &manifest), started));
+            let record = slug::Record {
+                id,
+                tree,
+                app: manifest.app,
+                created: started,
+                attestation: Some(self.store.put(&statement)?),
+            };
+            registry.add(&self.store, &record)?;
+            slugs.insert(self.graph[node].name.clone(), record);
+        }
+        Ok(slugs)
+    }
+
+    /// Says that a run begins.
+    pub fn announce(&self, events: &Events) {
+        events.send(Event::RunStarted {
+            version: crate::event::EVENTS_VERSION,
+            pipeline: self.pipeline.document.name.clone(),
+            app: self.pipeline.app.name.to_string(),
+            steps: self.graph.node_count(),
+        });
+    }
+}
+
+/// The text of the pipeline, and where it is or would be.
+fn read_pipeline(file: Option<&Path>) -> Result<(PathBuf, String), RunError> {
+    let path = file.unwrap_or(Path::new(pipeline::FILE_NAME)).to_owned();
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Ok((path, text)),
+        Err(error) if file.is_none() && error.kind() == std::io::ErrorKind::NotFound => Err(RunError::NoPipeline),
+        Err(source) => Err(RunError::Read { path, source }),
+    }
+}
+
+fn fetch_config(pipeline: &Pipeline) -> FetchConfig {
+    let defaults = FetchConfig::default();
+    let index = &pipeline.index;
+    FetchConfig {
+        index: index.url.as_ref().map_or(defaults.index, |url| url.to_string()),
+        extra: index.extra.iter().map(|url| url.to_string()).collect(),
+        find_links: index.find_links.iter().map(|path| pipeline.resolve(path)).collect(),
+        npm: pipeline.npm.registry.as_ref().map_or(defaults.npm, |url| url.to_string()),
+        credentials: Credentials::from_environment(),
+        ..defaults
+    }
+}
+
+/// Seconds since 1970.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

@@ -1,0 +1,131 @@
+//! Why a run gave nothing, and whose fault that is.
+
+use std::path::PathBuf;
+
+use crate::diagnostic::Diagnostic;
+use crate::fetch::FetchError;
+use crate::plan::PlanError;
+use crate::plugin::{Code, Failure, PluginError};
+use crate::runtime::RuntimeError;
+use crate::slug::SlugError;
+use crate::source::SourceError;
+use crate::store::StoreError;
+
+/// Why a run gave nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The pipeline file cannot be read.
+    #[error("cannot read the pipeline `{path}`")]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// There is no pipeline file, and none can be made up.
+    #[error("no `release.pipeline` here, and no project that needs none")]
+    NoPipeline,
+    /// The pipeline is wrong: every place of it that is.
+    #[error("the pipeline is wrong")]
+    Pipeline(Vec<Diagnostic>),
+    /// A plugin, or the engine, is at fault.
+    #[error(transparent)]
+    Plugin(#[from] PluginError),
+    /// What is fetched from is wrong.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    /// There is no such runtime.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+    /// The source cannot be read.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// What a step gave is no slug.
+    #[error(transparent)]
+    Slug(#[from] SlugError),
+    /// A step failed.
+    #[error("step `{step}` failed")]
+    Step {
+        /// Which one.
+        step: String,
+        /// Why.
+        #[source]
+        failure: Failure,
+    },
+    /// The operating system gives no threads.
+    #[error("cannot start threads")]
+    Threads(#[source] std::io::Error),
+    /// The user stopped it.
+    #[error("the run was stopped")]
+    Cancelled,
+}
+
+/// Whose fault it is that a run gave nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The pipeline's, or what it names.
+    Pipeline,
+    /// The project's: a step says that it cannot be built.
+    Step,
+    /// A plugin's.
+    Plugin,
+    /// The machine's, the network's or a registry's.
+    Environment,
+    /// A step took too long.
+    TimedOut,
+    /// The user stopped it.
+    Cancelled,
+}
+
+impl From<PlanError> for RunError {
+    fn from(error: PlanError) -> Self {
+        match error {
+            PlanError::Pipeline(diagnostics) => Self::Pipeline(diagnostics),
+            PlanError::Plugin(error) => Self::Plugin(error),
+        }
+    }
+}
+
+impl RunError {
+    /// Whose fault it is.
+    pub const fn fault(&self) -> Fault {
+        match self {
+            Self::Read { .. } | Self::NoPipeline | Self::Pipeline(_) => Fault::Pipeline,
+            Self::Plugin(error) if error.is_the_files() => Fault::Plugin,
+            Self::Plugin(_)
+            | Self::Fetch(_)
+            | Self::Runtime(_)
+            | Self::Source(_)
+            | Self::Store(_)
+            | Self::Threads(_) => Fault::Environment,
+            Self::Slug(_) => Fault::Plugin,
+            Self::Step { failure, .. } => match failure.code {
+                Code::InvalidConfig | Code::MissingInput | Code::Denied | Code::Failed | Code::Other(_) => Fault::Step,
+                Code::LimitExceeded => Fault::Step,
+                Code::Unavailable => Fault::Environment,
+                Code::TimedOut => Fault::TimedOut,
+                Code::Cancelled => Fault::Cancelled,
+                Code::Internal => Fault::Plugin,
+            },
+            Self::Cancelled => Fault::Cancelled,
+        }
+    }
+
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Read { .. } | Self::NoPipeline => Some("`pipe init` writes one".to_owned()),
+            Self::Plugin(error) => error.hint(),
+            Self::Fetch(error) => error.hint(),
+            Self::Runtime(error) => error.hint(),
+            Self::Source(error) => error.hint(),
+            Self::Store(error) => error.hint(),
+            Self::Slug(error) => error.hint(),
+            Self::Step { failure, .. } => failure.hint.clone(),
+            Self::Pipeline(_) | Self::Threads(_) | Self::Cancelled => None,
+        }
+    }
+}
