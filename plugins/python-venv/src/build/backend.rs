@@ -1,0 +1,130 @@
+//! Which backend builds a source, with what, and the few variables that builds read.
+
+use pipe_sdk::{Failure, read_to_string};
+
+use crate::obtain::Source;
+
+/// A build backend, as `pyproject.toml` names it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Backend {
+    /// `module:object`
+    pub(crate) object: String,
+    /// Where it is in the sources, if it is.
+    pub(crate) path: Vec<String>,
+    /// What it needs.
+    pub(crate) requires: Vec<String>,
+}
+
+impl Backend {
+    /// The backend of a source; setuptools where it does not say.
+    pub(crate) fn of(source: &Source) -> Result<Self, Failure> {
+        let text = match source.tree.open("pyproject.toml")? {
+            Some(file) => read_to_string(&file, "pyproject.toml")?,
+            None if source.tree.kind("setup.py")?.is_some() || source.tree.kind("setup.cfg")?.is_some() => {
+                String::new()
+            }
+            None => {
+                let message =
+                    format!("`{}` cannot be built: its sources have no pyproject.toml and no setup.py", source.name);
+                return Err(Failure::failed(message).hint("name its `subdirectory` in the requirement, and lock again"));
+            }
+        };
+        Self::parse(&text).map_err(|why| Failure::failed(format!("`{}` cannot be built: {why}", source.name)))
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let table: toml::Table = text.parse().map_err(|error| format!("its pyproject.toml is not TOML: {error}"))?;
+        let Some(system) = table.get("build-system") else { return Ok(Self::legacy(None)) };
+        let list = |key: &str| -> Result<Option<Vec<String>>, String> {
+            let wrong = || format!("`build-system.{key}` in its pyproject.toml is not a list of texts");
+            let Some(value) = system.get(key) else { return Ok(None) };
+            let items = value.as_array().ok_or_else(wrong)?;
+            items
+                .iter()
+                .map(|item| item.as_str().map(str::to_owned).ok_or_else(wrong))
+                .collect::<Result<_, _>>()
+                .map(Some)
+        };
+        let requires = list("requires")?;
+        let Some(object) = system.get("build-backend").and_then(toml::Value::as_str) else {
+            return Ok(Self::legacy(requires));
+        };
+        let path = list("backend-path")?.unwrap_or_default();
+        let path = path.iter().map(|path| path.trim_matches('/').trim_start_matches("./").to_owned());
+        let path: Vec<String> = path.map(|path| if path == "." { String::new() } else { path }).collect();
+        if path.iter().any(|path| path.split('/').any(|name| name == "..")) {
+            return Err("`build-system.backend-path` leaves the sources".to_owned());
+        }
+        Ok(Self { object: object.to_owned(), path, requires: requires.unwrap_or_default() })
+    }
+
+    /// What builds a `setup.py`, as pip does it.
+    fn legacy(requires: Option<Vec<String>>) -> Self {
+        Self {
+            object: "setuptools.build_meta:__legacy__".to_owned(),
+            path: Vec::new(),
+            requires: requires.unwrap_or_else(|| vec!["setuptools".to_owned(), "wheel".to_owned()]),
+        }
+    }
+}
+
+/// Sources without their history cannot say which version they are; these tell them. And no debugging symbols: nobody debugs
+/// with them, and they name places of the build.
+pub(crate) fn environment(name: &str, version: Option<&str>) -> Vec<(String, String)> {
+    let mut variables = vec![("CFLAGS".to_owned(), "-g0".to_owned()), ("CXXFLAGS".to_owned(), "-g0".to_owned())];
+    if let Some(version) = version {
+        let own = format!("SETUPTOOLS_SCM_PRETEND_VERSION_FOR_{}", name.to_uppercase().replace('-', "_"));
+        for variable in
+            [own.as_str(), "SETUPTOOLS_SCM_PRETEND_VERSION", "PBR_VERSION", "POETRY_DYNAMIC_VERSIONING_BYPASS"]
+        {
+            variables.push((variable.to_owned(), version.to_owned()));
+        }
+    }
+    variables
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> (String, String, String) {
+        let backend = Backend::parse(text).expect(text);
+        (backend.object, backend.path.join(" "), backend.requires.join(" "))
+    }
+
+    fn texts(a: &str, b: &str, c: &str) -> (String, String, String) {
+        (a.to_owned(), b.to_owned(), c.to_owned())
+    }
+
+    #[test]
+    fn setuptools_builds_what_names_no_backend() {
+        let legacy = "setuptools.build_meta:__legacy__";
+        assert_eq!(parse(""), texts(legacy, "", "setuptools wheel"));
+        assert_eq!(parse("[tool.x]\n"), texts(legacy, "", "setuptools wheel"));
+        assert_eq!(parse("[build-system]\nrequires = ['setuptools<60']"), texts(legacy, "", "setuptools<60"));
+    }
+
+    #[test]
+    fn a_backend_may_be_in_the_sources() {
+        let text = "[build-system]\nrequires = []\nbuild-backend = 'b:x.y'\nbackend-path = ['.', './tools/']";
+        assert_eq!(parse(text), texts("b:x.y", " tools", ""));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        for (text, why) in [
+            ("[build-system", "is not TOML"),
+            ("[build-system]\nrequires = 'x'", "`build-system.requires` in its pyproject.toml is not a list"),
+            ("[build-system]\nbuild-backend = 'b'\nbackend-path = ['../x']", "leaves the sources"),
+        ] {
+            assert!(Backend::parse(text).expect_err(text).contains(why), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_version_is_told_in_every_way_that_builds_ask() {
+        let variables = environment("zope-x", Some("1.2"));
+        assert!(variables.contains(&("SETUPTOOLS_SCM_PRETEND_VERSION_FOR_ZOPE_X".to_owned(), "1.2".to_owned())));
+        assert!(!environment("zope-x", None).iter().any(|(name, _)| name.contains("VERSION")));
+    }
+}

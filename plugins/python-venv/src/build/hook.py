@@ -1,0 +1,23 @@
+"""Calls one hook of a PEP 517 backend: hook, output directory, backend, and the directories that the backend is in."""
+
+import importlib
+import json
+import os
+import sys
+
+hook, out, backend, *path = sys.argv[1:]
+# What `-c` put first is the sources' own directory, which is no part of a backend's path unless the project says so.
+sys.path[:1] = path
+os.makedirs(out)
+
+module, _, attributes = backend.partition(":")
+target = importlib.import_module(module)
+for attribute in filter(None, attributes.split(".")):
+    target = getattr(target, attribute)
+
+if hook == "get_requires_for_build_wheel":
+    requires = target.get_requires_for_build_wheel(None) if hasattr(target, hook) else []
+    with open(os.path.join(out, "requires.json"), "w", encoding="utf-8") as file:
+        json.dump(sorted(requires), file)
+else:
+    target.build_wheel(out, None, None)
