@@ -2,12 +2,16 @@
 //!
 //! Knows nothing of steps, stores and networks, and compiles to Wasm as it does to anything else.
 
+pub mod files;
 pub mod lock;
 pub mod marker;
 pub mod name;
 pub mod platform;
 pub mod problem;
+pub mod project;
+pub mod record;
 pub mod requirement;
+pub mod requirements;
 pub mod tags;
 pub mod wheel;
 

@@ -10,7 +10,7 @@ use crate::platform::Platform;
 use crate::problem::Problem;
 use crate::tags::minor;
 
-/// What markers are asked about: a CPython on a platform, and the extras and groups that are wanted.
+/// What markers are asked about: a `CPython` on a platform, and the extras and groups that are wanted.
 #[derive(Debug, Clone)]
 pub struct Environment {
     variables: BTreeMap<&'static str, String>,
@@ -21,7 +21,7 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// A CPython (`3.11` stands for `3.11.0`, as it does for uv) on `platform`, without extras and groups.
+    /// A `CPython` (`3.11` stands for `3.11.0`, as it does for uv) on `platform`, without extras and groups.
     pub fn new(python: &str, platform: Platform) -> Result<Self, Problem> {
         let short = format!("3.{}", minor(python)?);
         let full = if python == short { format!("{python}.0") } else { python.to_owned() };

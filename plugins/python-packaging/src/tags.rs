@@ -6,7 +6,7 @@ use crate::platform::{Arch, Libc, Platform};
 use crate::problem::Problem;
 use crate::wheel::WheelName;
 
-/// Every tag that a CPython on a platform accepts, each with its rank.
+/// Every tag that a `CPython` on a platform accepts, each with its rank.
 #[derive(Debug, Clone)]
 pub struct Tags {
     ranks: HashMap<String, usize>,
@@ -14,7 +14,7 @@ pub struct Tags {
 }
 
 impl Tags {
-    /// The tags of CPython `3.minor` on `platform`.
+    /// The tags of `CPython` `3.minor` on `platform`.
     pub fn new(minor: u32, platform: Platform) -> Self {
         let platforms = platforms(platform);
         let wanted = format!("cp3{minor}-cp3{minor}-{}", platforms[0]);
