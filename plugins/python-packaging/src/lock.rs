@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::name::normalise;
+use crate::wheel::is_wheel;
 
 /// The version of the encoding.
 pub const VERSION: u32 = 1;
@@ -112,6 +113,13 @@ impl std::error::Error for LockError {
             Self::Shape(error) => Some(error),
             Self::Version(_) => None,
         }
+    }
+}
+
+impl Origin {
+    /// A file as what its name says that it is: a wheel, else sources.
+    pub fn of(file: File) -> Self {
+        if is_wheel(&file.name) { Self::Wheel(file) } else { Self::Sdist(file) }
     }
 }
 

@@ -43,10 +43,11 @@ impl Kind {
         let name = path.rsplit('/').next().unwrap_or(path);
         let fixed = LOCKS.iter().chain(&UNLOCKED).find(|(known, _)| *known == name).map(|(_, kind)| *kind);
         fixed.or_else(|| {
-            if name == "pylock.toml" || (name.starts_with("pylock.") && name.ends_with(".toml")) {
-                Some(Self::Pylock)
-            } else {
-                (name.ends_with(".txt") || name.ends_with(".in")).then_some(Self::Requirements)
+            let parts: Vec<&str> = name.split('.').collect();
+            match parts.as_slice() {
+                ["pylock", "toml"] | ["pylock", _, "toml"] => Some(Self::Pylock),
+                [.., "txt" | "in"] => Some(Self::Requirements),
+                _ => None,
             }
         })
     }
@@ -176,8 +177,7 @@ impl Search {
         for directory in ["", "requirements"] {
             let names = files.names(&self.within(directory)?)?;
             let names = names.iter().filter(|name| {
-                directory == "requirements" && name.ends_with(".txt")
-                    || name.contains("requirement") && name.contains('.')
+                Kind::of(name) == Some(Kind::Requirements) && (!directory.is_empty() || name.contains("requirement"))
             });
             like.extend(names.filter_map(|name| join(directory, name)));
         }
@@ -230,12 +230,16 @@ mod tests {
         search(path).find(&Memory::new(files))
     }
 
-    fn locked(path: &str, kind: Kind) -> Result<Found, Problem> {
-        Ok(Found::Locked { path: path.into(), kind })
+    fn found(path: Option<&str>, files: &[(&'static str, &'static str)]) -> Found {
+        find(path, files).expect("a file")
     }
 
-    fn unlocked(path: &str, kind: Kind, pylock: &str, stale: Option<&str>) -> Result<Found, Problem> {
-        Ok(Found::Unlocked { path: path.into(), kind, pylock: pylock.into(), stale: stale.map(str::to_owned) })
+    fn locked(path: &str, kind: Kind) -> Found {
+        Found::Locked { path: path.into(), kind }
+    }
+
+    fn unlocked(path: &str, kind: Kind, pylock: &str, stale: Option<&str>) -> Found {
+        Found::Unlocked { path: path.into(), kind, pylock: pylock.into(), stale: stale.map(str::to_owned) }
     }
 
     /// What `pipe` would have written for a `requirements.txt` that says `django`: [`Memory`]'s digests are the contents.
@@ -244,19 +248,19 @@ mod tests {
 
     #[test]
     fn the_only_candidate_is_taken() {
-        assert_eq!(find(None, &[("uv.lock", ""), ("pyproject.toml", "")]), locked("uv.lock", Kind::Uv));
-        assert_eq!(find(None, &[("pylock.toml", "")]), locked("pylock.toml", Kind::Pylock));
-        assert_eq!(find(None, &[("requirements.txt", LOCKED)]), locked("requirements.txt", Kind::Requirements));
+        assert_eq!(found(None, &[("uv.lock", ""), ("pyproject.toml", "")]), locked("uv.lock", Kind::Uv));
+        assert_eq!(found(None, &[("pylock.toml", "")]), locked("pylock.toml", Kind::Pylock));
+        assert_eq!(found(None, &[("requirements.txt", LOCKED)]), locked("requirements.txt", Kind::Requirements));
     }
 
     #[test]
     fn what_is_not_locked_wants_a_pylock_beside_it() {
         let files = [("requirements.txt", "django")];
-        assert_eq!(find(None, &files), unlocked("requirements.txt", Kind::Requirements, "pylock.toml", None));
+        assert_eq!(found(None, &files), unlocked("requirements.txt", Kind::Requirements, "pylock.toml", None));
         let files = [("pyproject.toml", ""), ("req/prod.txt", "-r base.txt"), ("req/base.txt", "django")];
-        assert_eq!(find(None, &files), unlocked("pyproject.toml", Kind::Pyproject, "pylock.toml", None));
+        assert_eq!(found(None, &files), unlocked("pyproject.toml", Kind::Pyproject, "pylock.toml", None));
         assert_eq!(
-            find(Some("req/prod.txt"), &files),
+            found(Some("req/prod.txt"), &files),
             unlocked("req/prod.txt", Kind::Requirements, "pylock.toml", None)
         );
     }
@@ -264,11 +268,11 @@ mod tests {
     #[test]
     fn a_pylock_of_our_own_wins_while_it_fits() {
         let files = [("pylock.toml", OWN), ("requirements.txt", "django"), ("uv.lock", "")];
-        assert_eq!(find(None, &files), locked("pylock.toml", Kind::Pylock));
-        assert_eq!(find(Some("uv.lock"), &files), locked("uv.lock", Kind::Uv));
+        assert_eq!(found(None, &files), locked("pylock.toml", Kind::Pylock));
+        assert_eq!(found(Some("uv.lock"), &files), locked("uv.lock", Kind::Uv));
         let files = [("pylock.toml", OWN), ("requirements.txt", "django>5")];
         let why = Some("`requirements.txt` has changed since");
-        assert_eq!(find(None, &files), unlocked("requirements.txt", Kind::Requirements, "pylock.toml", why));
+        assert_eq!(found(None, &files), unlocked("requirements.txt", Kind::Requirements, "pylock.toml", why));
     }
 
     #[test]
@@ -284,7 +288,7 @@ mod tests {
     fn a_pylock_of_somebody_else_is_never_taken_over() {
         let files = [("pylock.toml", "lock-version = '1.0'"), ("requirements/dev.txt", "django")];
         let expected = unlocked("requirements/dev.txt", Kind::Requirements, "pylock.dev.toml", None);
-        assert_eq!(find(Some("requirements/dev.txt"), &files), expected);
+        assert_eq!(found(Some("requirements/dev.txt"), &files), expected);
         let files = [("pylock.toml", ""), ("pylock.dev.toml", ""), ("dev.txt", "django")];
         let problem = find(Some("dev.txt"), &files).expect_err("taken");
         assert!(problem.message.contains("`pylock.dev.toml` are not `pipe`'s"), "{problem}");

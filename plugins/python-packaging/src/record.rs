@@ -8,9 +8,12 @@
 //! sources = [{ path = "requirements.txt", blake3 = "…" }]
 //! ```
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::files::Files;
+use crate::name::normalise;
 
 /// `[tool.pipe]` of a `pylock.toml`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +50,22 @@ pub struct Source {
     pub path: String,
     /// The hash of its bytes, 64 hex digits.
     pub blake3: String,
+}
+
+impl Wanted {
+    /// What is wanted, in canonical order.
+    pub fn new(python: &str, platform: &str, groups: &[String], extras: &[String]) -> Self {
+        let sorted = |names: &[String]| {
+            let names: BTreeSet<String> = names.iter().map(|name| normalise(name)).collect();
+            names.into_iter().collect()
+        };
+        Self {
+            python: python.to_owned(),
+            platform: platform.to_owned(),
+            groups: sorted(groups),
+            extras: sorted(extras),
+        }
+    }
 }
 
 impl Record {

@@ -55,7 +55,7 @@ impl FromStr for Requirement {
             ("", Some(url.trim().to_owned()), marker)
         } else {
             let (versions, marker) = rest.split_once(';').map_or((rest, None), |(range, marker)| (range, Some(marker)));
-            (versions.trim().trim_start_matches('(').trim_end_matches(')'), None, marker)
+            (versions.trim().trim_start_matches('(').trim_end_matches(')').trim_end_matches(','), None, marker)
         };
         let versions = VersionSpecifiers::from_str(versions)
             .map_err(|_| refuse(&format!("`{versions}` is not a range of versions")))?;

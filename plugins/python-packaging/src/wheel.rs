@@ -17,6 +17,11 @@ pub struct WheelName {
     platforms: Vec<String>,
 }
 
+/// Whether a file is a wheel, by its name.
+pub fn is_wheel(file: &str) -> bool {
+    file.strip_suffix(".whl").is_some()
+}
+
 impl WheelName {
     /// Reads a file name.
     pub fn parse(file: &str) -> Result<Self, Problem> {

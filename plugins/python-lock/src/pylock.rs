@@ -1,0 +1,170 @@
+//! `pylock.toml` (PEP 751): a list of packages, each under a marker.
+
+use std::collections::BTreeMap;
+
+use python_packaging::files::{join, parent};
+use python_packaging::lock::{Directory, File, Git, Origin, Package};
+use python_packaging::marker::Marker;
+use python_packaging::name::normalise;
+use python_packaging::problem::Problem;
+use serde::Deserialize;
+
+use crate::target::{Target, file_name, sha256, unknown};
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Pylock {
+    lock_version: String,
+    requires_python: Option<String>,
+    #[serde(default)]
+    environments: Vec<String>,
+    extras: Option<Vec<String>>,
+    dependency_groups: Option<Vec<String>>,
+    #[serde(default)]
+    default_groups: Vec<String>,
+    #[serde(default)]
+    packages: Vec<Entry>,
+}
+
+#[derive(Deserialize)]
+struct Entry {
+    name: String,
+    version: Option<String>,
+    marker: Option<String>,
+    vcs: Option<Vcs>,
+    directory: Option<Local>,
+    archive: Option<Distribution>,
+    sdist: Option<Distribution>,
+    #[serde(default)]
+    wheels: Vec<Distribution>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Vcs {
+    r#type: String,
+    url: Option<String>,
+    commit_id: String,
+    subdirectory: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Local {
+    path: String,
+    subdirectory: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Distribution {
+    name: Option<String>,
+    url: Option<String>,
+    path: Option<String>,
+    #[serde(default)]
+    hashes: BTreeMap<String, String>,
+    subdirectory: Option<String>,
+}
+
+/// Reads the `pylock.toml` at `path`.
+pub(crate) fn read(path: &str, text: &str, target: &Target) -> Result<Vec<Package>, Problem> {
+    let lock: Pylock = toml::from_str(text).map_err(|error| crate::damaged(path, &error))?;
+    if !lock.lock_version.starts_with("1.") {
+        return Err(Problem::new(format!(
+            "`{path}` is of version {}, and version 1.0 is understood",
+            lock.lock_version
+        ))
+        .hint("use a newer `pipe`, or lock again with another tool"));
+    }
+    target.check_python(path, lock.requires_python.as_deref())?;
+    let mut environment = target.environment.clone();
+    environment.groups.extend(lock.default_groups.iter().map(|group| normalise(group)));
+    check_names("extra", path, lock.extras.as_deref(), target.extras())?;
+    check_names("group", path, lock.dependency_groups.as_deref(), target.groups())?;
+    let holds =
+        |marker: &str| marker.parse::<Marker>().map(|marker| marker.holds(&environment)).map_err(|p| p.at(path));
+    if !lock.environments.is_empty() {
+        let mut fits = false;
+        for marker in &lock.environments {
+            fits |= holds(marker)?;
+        }
+        if !fits {
+            let places = lock.environments.join("`, `");
+            return Err(Problem::new(format!(
+                "`{path}` is not for Python {} on `{}`, only for `{places}`",
+                target.python, target.platform
+            ))
+            .hint("lock again for this environment, or change `[app] python` or `platform`"));
+        }
+    }
+    let mut packages: Vec<Package> = Vec::new();
+    for entry in &lock.packages {
+        if let Some(marker) = &entry.marker
+            && !holds(marker)?
+        {
+            continue;
+        }
+        packages.push(Package {
+            name: normalise(&entry.name),
+            version: entry.version.clone(),
+            origin: entry.origin(path, target)?,
+        });
+    }
+    Ok(packages)
+}
+
+/// Where a lock says nothing of extras or groups, it was exported for some already.
+fn check_names(
+    what: &str,
+    path: &str,
+    known: Option<&[String]>,
+    wanted: &std::collections::BTreeSet<String>,
+) -> Result<(), Problem> {
+    let Some(known) = known else { return Ok(()) };
+    match wanted.iter().find(|name| !known.iter().any(|known| normalise(known) == **name)) {
+        Some(name) => Err(unknown(what, name, path, known.iter().map(String::as_str))),
+        None => Ok(()),
+    }
+}
+
+impl Entry {
+    fn origin(&self, lock: &str, target: &Target) -> Result<Origin, Problem> {
+        let directory = parent(lock);
+        if let Some(vcs) = &self.vcs {
+            let url = vcs.url.clone().filter(|_| vcs.r#type == "git").ok_or_else(|| {
+                Problem::new(format!("`{lock}` takes `{}` from {}, and only git is understood", self.name, vcs.r#type))
+                    .hint("publish it as a wheel, or keep it in a git repository")
+            })?;
+            return Ok(Origin::Git(Git { url, commit: vcs.commit_id.clone(), subdirectory: vcs.subdirectory.clone() }));
+        }
+        if let Some(local) = &self.directory {
+            let path =
+                local.subdirectory.as_ref().map_or(local.path.clone(), |inner| format!("{}/{inner}", local.path));
+            return Ok(Origin::Directory(Directory { path: self.inside(directory, &path)? }));
+        }
+        let files: Result<Vec<File>, Problem> =
+            self.wheels.iter().chain(&self.sdist).chain(&self.archive).map(|file| self.file(directory, file)).collect();
+        target.choose(&self.name, &files?)
+    }
+
+    fn file(&self, directory: &str, file: &Distribution) -> Result<File, Problem> {
+        let place = file.url.as_deref().or(file.path.as_deref()).unwrap_or_default();
+        let url = match (&file.url, &file.path) {
+            (Some(url), _) => url.clone(),
+            (None, Some(path)) => self.inside(directory, path)?,
+            (None, None) => String::new(),
+        };
+        let hash = file.hashes.get("sha256").map(|hex| format!("sha256:{hex}"));
+        Ok(File {
+            name: file.name.clone().unwrap_or_else(|| file_name(place)),
+            url,
+            sha256: sha256(&self.name, hash.as_deref())?,
+            subdirectory: file.subdirectory.clone(),
+        })
+    }
+
+    fn inside(&self, directory: &str, path: &str) -> Result<String, Problem> {
+        join(directory, path).ok_or_else(|| {
+            Problem::new(format!("the lock takes `{}` from `{path}`, outside of the project", self.name))
+                .hint("let `[source] path` name a directory that holds both")
+        })
+    }
+}

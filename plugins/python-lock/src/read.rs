@@ -1,0 +1,169 @@
+//! The way of the data: find the file, read it, check it against its project, put the packages in order.
+
+use python_packaging::files::{Files, join, parent};
+use python_packaging::lock::{Lock, Package};
+use python_packaging::name::normalise;
+use python_packaging::problem::Problem;
+use python_packaging::project::{Found, Kind, Search};
+use python_packaging::record::{Record, Wanted};
+use python_packaging::requirements::Requirements;
+
+use crate::target::Target;
+use crate::{fit, pipfile, poetry, pylock, requirements, uv};
+
+/// What is asked of a project.
+pub(crate) struct Question {
+    pub(crate) root: String,
+    pub(crate) path: Option<String>,
+    pub(crate) python: String,
+    pub(crate) platform: String,
+    pub(crate) groups: Vec<String>,
+    pub(crate) extras: Vec<String>,
+    pub(crate) package: Option<String>,
+    pub(crate) install_project: bool,
+}
+
+/// The lock, and what a user should know of how it came about.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) lock: Lock,
+    pub(crate) notes: Vec<String>,
+}
+
+impl Question {
+    /// Finds and reads the lock.
+    pub(crate) fn answer<F: Files>(&self, files: &F) -> Result<Answer, F::Error> {
+        let wanted = Wanted::new(&self.python, &self.platform, &self.groups, &self.extras);
+        let mut target = Target::new(&self.python, &self.platform)?;
+        target.environment.extras.extend(wanted.extras.iter().cloned());
+        target.environment.groups.extend(wanted.groups.iter().cloned());
+        target.package.clone_from(&self.package);
+        target.install_project = self.install_project;
+
+        let root =
+            join("", &self.root).ok_or_else(|| Problem::new(format!("`{}` is outside of the project", self.root)))?;
+        let search = Search { root, path: self.path.clone(), wanted };
+        let (path, kind) = match search.find(files)? {
+            Found::Locked { path, kind } => (path, kind),
+            Found::Unlocked { path, kind, pylock, stale } => return Err(unlocked(&path, kind, &pylock, stale).into()),
+        };
+        let mut notes = Vec::new();
+        let packages = read(files, &path, kind, &target, &mut notes)?;
+        let packages = distinct(&path, packages)?;
+        Ok(Answer { lock: Lock::new(&self.python, &self.platform, &path, packages), notes })
+    }
+}
+
+fn unlocked(path: &str, kind: Kind, pylock: &str, stale: Option<String>) -> Problem {
+    let problem = match (stale, kind) {
+        (Some(why), _) => Problem::new(format!("`{pylock}`, made of `{path}`, is stale: {why}")),
+        (None, Kind::Requirements) => {
+            Problem::new(format!("`{path}` does not lock what it requires: a version or a digest is missing"))
+        }
+        (None, _) => Problem::new(format!("`{path}` locks nothing")),
+    };
+    problem.hint(format!("run `pipe lock`, which resolves it into `{pylock}`, and commit that"))
+}
+
+fn read<F: Files>(
+    files: &F,
+    path: &str,
+    kind: Kind,
+    target: &Target,
+    notes: &mut Vec<String>,
+) -> Result<Vec<Package>, F::Error> {
+    let table = |path: &str| pyproject(files, path);
+    let text = files.read(path)?.unwrap_or_default();
+    match kind {
+        Kind::Uv => {
+            let read = uv::read(path, &text, target)?;
+            if let Some(directory) = &read.directory {
+                let place = join(directory, "pyproject.toml").unwrap_or_default();
+                if let Some(table) = table(&place)? {
+                    fit::same(path, &place, &table, &read.requires)?;
+                }
+            }
+            Ok(read.packages)
+        }
+        Kind::Pylock => {
+            let packages = pylock::read(path, &text, target)?;
+            // One that `pipe` wrote has been checked against what it came from.
+            if Record::of(&text).is_none() && path.ends_with("pylock.toml") {
+                covers(files, path, &packages, target, "uv lock && uv export --format pylock.toml -o pylock.toml")?;
+            }
+            Ok(packages)
+        }
+        Kind::Poetry => {
+            let place = beside(path, "pyproject.toml");
+            let packages = poetry::read(path, &text, table(&place)?.as_ref(), target)?;
+            covers(files, path, &packages, target, "poetry lock")?;
+            Ok(packages)
+        }
+        Kind::PipfileLock => {
+            let packages = pipfile::read(path, &text, target)?;
+            let place = beside(path, "Pipfile");
+            if let Some(text) = files.read(&place)? {
+                fit::covers_pipfile(path, &place, &text, &packages)?;
+            }
+            Ok(packages)
+        }
+        Kind::Requirements => {
+            let loaded = Requirements::load(files, path)?;
+            let indexes =
+                loaded.options.iter().filter(|option| option.contains("://") && !option.contains("//pypi.org/"));
+            notes.extend(indexes.map(|option| {
+                format!(
+                    "`{option}` in `{path}` is not followed: the pipeline's `[index]` says where packages come from"
+                )
+            }));
+            Ok(requirements::read(&loaded, target)?)
+        }
+        Kind::Pyproject | Kind::Pipfile => Err(unlocked(path, kind, &beside(path, "pylock.toml"), None).into()),
+    }
+}
+
+fn covers<F: Files>(
+    files: &F,
+    path: &str,
+    packages: &[Package],
+    target: &Target,
+    command: &str,
+) -> Result<(), F::Error> {
+    let place = beside(path, "pyproject.toml");
+    if let Some(table) = pyproject(files, &place)? {
+        fit::covers(path, &place, &table, packages, target, command)?;
+    }
+    Ok(())
+}
+
+fn pyproject<F: Files>(files: &F, place: &str) -> Result<Option<toml::Table>, F::Error> {
+    let Some(text) = files.read(place)? else { return Ok(None) };
+    Ok(Some(text.parse().map_err(|error| crate::damaged(place, &error))?))
+}
+
+fn beside(path: &str, name: &str) -> String {
+    join(parent(path), name).unwrap_or_default()
+}
+
+/// Drops what is said twice, and refuses what is said twice and differently.
+fn distinct(path: &str, mut packages: Vec<Package>) -> Result<Vec<Package>, Problem> {
+    for package in &mut packages {
+        package.name = normalise(&package.name);
+    }
+    packages.sort();
+    packages.dedup();
+    let twice = packages.windows(2).find(|pair| pair[0].name == pair[1].name);
+    match twice {
+        None => Ok(packages),
+        Some(pair) => {
+            let version =
+                |package: &Package| package.version.clone().unwrap_or_else(|| "a build of its own".to_owned());
+            let (first, second) = (version(&pair[0]), version(&pair[1]));
+            Err(Problem::new(format!(
+                "`{path}` has `{}` twice for this environment: {first} and {second}",
+                pair[0].name
+            ))
+            .hint("lock again, or leave out one of the groups or extras that exclude each other"))
+        }
+    }
+}
