@@ -238,3 +238,6 @@ fn fetch_config(pipeline: &Pipeline) -> FetchConfig {
 fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
+
+#[cfg(test)]
+mod tests;
