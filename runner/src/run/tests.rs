@@ -54,7 +54,7 @@ impl Sandbox {
                 _ => {}
             }
         }
-        steps.sort();
+        steps.sort_by(|(one, ..), (other, ..)| one.cmp(other));
         (built, steps)
     }
 
@@ -92,10 +92,7 @@ fn an_unchanged_pipeline_runs_no_step() {
     let project = Sandbox::new(TWO_STEPS);
     project.file("docs/index.md", "# Notes\n").file("code.py", "print()\n");
     let never = "it has not run before";
-    assert_eq!(
-        project.outcomes(),
-        [ended("docs", StepOutcome::Ran, never), ended("site", StepOutcome::Ran, never)]
-    );
+    assert_eq!(project.outcomes(), [ended("docs", StepOutcome::Ran, never), ended("site", StepOutcome::Ran, never)]);
     let cached = [ended("docs", StepOutcome::Cached, ""), ended("site", StepOutcome::Cached, "")];
     assert_eq!(project.outcomes(), cached);
     fs::remove_dir_all(project.dir.path().join("home/store/pool")).expect("the pool is disposable");
@@ -108,10 +105,7 @@ fn an_edit_that_a_step_could_not_see_runs_nothing() {
     project.file("docs/index.md", "# Notes\n").file("code.py", "print()\n");
     project.outcomes();
     project.file("code.py", "print(1)\n").file("new/file.txt", "x");
-    assert_eq!(
-        project.outcomes(),
-        [ended("docs", StepOutcome::Cached, ""), ended("site", StepOutcome::Cached, "")]
-    );
+    assert_eq!(project.outcomes(), [ended("docs", StepOutcome::Cached, ""), ended("site", StepOutcome::Cached, "")]);
 }
 
 #[test]
