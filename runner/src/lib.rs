@@ -15,6 +15,7 @@ pub mod event;
 pub mod exec;
 pub mod execute;
 pub mod fetch;
+pub mod graph;
 pub mod key;
 pub mod lockfile;
 pub mod pipeline;
