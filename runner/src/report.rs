@@ -1,0 +1,80 @@
+//! Shows a run to whoever watches it: readers of the event log, one for each kind of watcher.
+//!
+//! Knows nothing of how a run works; all it learns is in the events.
+
+use std::io::{self, IsTerminal as _};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use runner::event::Event;
+
+use json::Json;
+use lines::Plain;
+use terminal::Terminal;
+
+mod json;
+mod lines;
+mod paint;
+mod terminal;
+
+pub(crate) use paint::Paint;
+
+/// How often a live display moves.
+const TICK: Duration = Duration::from_millis(100);
+
+/// In which form a run is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// Lines as things happen, and below them what runs right now.
+    Terminal,
+    /// Lines as things happen.
+    Plain,
+    /// One event a line, as JSON.
+    Json,
+}
+
+/// What a form is made of: it takes events, and the passing of time.
+trait Reader {
+    fn event(&mut self, event: &Event) -> io::Result<()>;
+
+    fn tick(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Form {
+    /// The form that suits where the output goes.
+    pub(crate) fn of_stdout(json: bool) -> Self {
+        let moving = io::stdout().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
+        match (json, moving && std::env::var_os("CI").is_none()) {
+            (true, _) => Self::Json,
+            (false, true) => Self::Terminal,
+            (false, false) => Self::Plain,
+        }
+    }
+}
+
+/// Shows events on standard output until their senders are gone, on a thread of its own.
+///
+/// Where the output is closed early the thread ends, and the run goes on unseen.
+pub(crate) fn follow(form: Form, paint: Paint, events: Receiver<Event>) -> JoinHandle<()> {
+    thread::spawn(move || {
+        let out = io::stdout();
+        let mut reader: Box<dyn Reader> = match form {
+            Form::Terminal => Box::new(Terminal::new(out, paint)),
+            Form::Plain => Box::new(Plain::new(out, paint)),
+            Form::Json => Box::new(Json::new(out)),
+        };
+        loop {
+            let shown = match events.recv_timeout(TICK) {
+                Ok(event) => reader.event(&event),
+                Err(RecvTimeoutError::Timeout) => reader.tick(),
+                Err(RecvTimeoutError::Disconnected) => break,
+            };
+            if shown.is_err() {
+                break;
+            }
+        }
+    })
+}
