@@ -1,11 +1,16 @@
-//! `pipe`: from the arguments to the library and back to an exit code.
+//! The `pipe` binary: a thin caller of the library, which does no terminal input or output itself.
 
 use std::process::ExitCode;
 
+use runner::sandbox;
+
+mod cli;
+mod report;
+
 fn main() -> ExitCode {
-    // Before anything else: the inside of a sandbox must be one thread with nothing in it.
-    if std::env::args_os().nth(1).is_some_and(|arg| arg == runner::sandbox::INIT_COMMAND) {
-        runner::sandbox::init_main()
+    // The inside of a sandbox is this very program: it must be a process of one thread, and has no command line to parse.
+    if std::env::args_os().nth(1).is_some_and(|command| command == sandbox::INIT_COMMAND) {
+        sandbox::init_main();
     }
-    ExitCode::SUCCESS
+    cli::main()
 }

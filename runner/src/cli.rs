@@ -1,0 +1,70 @@
+//! The command line: what can be asked for, and how an answer becomes an exit code.
+//!
+//! One module a subcommand: its arguments, whose doc comments are its help, and a function that calls the library.
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use clap::{ColorChoice, Parser, Subcommand};
+
+use crate::report::Paint;
+use context::Context;
+use failure::{Failure, Kind};
+
+mod completions;
+mod context;
+mod failure;
+mod file;
+mod graph;
+mod plugin;
+
+/// Takes a Django project to production.
+///
+/// Sandboxed WebAssembly steps build a slug: a content-addressed bundle of a Python environment, the application and its
+/// static files. Every step is cached by what it could see, and the slug is released to targets.
+#[derive(Debug, Parser)]
+#[command(name = "pipe", version, max_term_width = 100, after_help = failure::EXIT_CODES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// Whether output has colours.
+    #[arg(long, global = true, value_name = "WHEN", default_value_t = ColorChoice::Auto)]
+    color: ColorChoice,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Graph(graph::GraphArgs),
+    Plugin(plugin::PluginArgs),
+    Completions(completions::CompletionsArgs),
+}
+
+/// Parses the arguments, does what they ask for, and says how that went.
+pub(crate) fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let code = if error.use_stderr() { Kind::Usage.exit_code() } else { ExitCode::SUCCESS };
+            // Where not even that can be written, the exit code still tells.
+            let _ = error.print();
+            return code;
+        }
+    };
+    let context = Context::new(cli.color);
+    match run(&cli.command, &context) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            let text = failure.render(Paint::of(&io::stderr(), cli.color));
+            let _ = io::stderr().write_all(text.as_bytes());
+            failure.kind().exit_code()
+        }
+    }
+}
+
+fn run(command: &Command, context: &Context) -> Result<(), Failure> {
+    match command {
+        Command::Graph(args) => graph::graph(args, context),
+        Command::Plugin(args) => plugin::plugin(args, context),
+        Command::Completions(args) => completions::completions(args, context),
+    }
+}

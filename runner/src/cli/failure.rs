@@ -1,0 +1,181 @@
+//! The one place where errors of the library become a message, hints and an exit code.
+
+use std::error::Error;
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use runner::diagnostic::{self, Diagnostic};
+use runner::plugin::PluginError;
+use runner::store::StoreError;
+
+use crate::report::Paint;
+
+/// The exit codes as `--help` lists them.
+pub(super) const EXIT_CODES: &str = "\
+Exit codes:
+  0    done
+  1    a step failed
+  2    the command line is wrong
+  3    the pipeline, or what it names, is wrong
+  4    a plugin misbehaved
+  5    the machine, the network or a registry failed
+  6    a step took too long
+  7    a release did not come up
+  70   a fault of pipe itself
+  130  cancelled";
+
+/// Whose fault it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A step, or a program that it ran, failed: the project is to be mended.
+    Step,
+    /// The command line asks for what cannot be.
+    Usage,
+    /// The pipeline is wrong, or what it names.
+    Pipeline,
+    /// A plugin trapped, or broke the contract.
+    Plugin,
+    /// The network, a registry, the disk or the sandbox failed; another try, or another machine, may pass.
+    Environment,
+    /// A step took longer than its limit.
+    TimedOut,
+    /// A release did not come up.
+    Release,
+    /// A fault of pipe itself.
+    Internal,
+    /// The user stopped it.
+    Cancelled,
+}
+
+impl Kind {
+    /// What the process ends with.
+    pub(crate) fn exit_code(self) -> ExitCode {
+        ExitCode::from(match self {
+            Self::Step => 1,
+            Self::Usage => 2,
+            Self::Pipeline => 3,
+            Self::Plugin => 4,
+            Self::Environment => 5,
+            Self::TimedOut => 6,
+            Self::Release => 7,
+            Self::Internal => 70,
+            Self::Cancelled => 130,
+        })
+    }
+}
+
+/// Why a command did not do what it was asked for.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    kind: Kind,
+    /// What failed, and from what: the outermost first. Empty where the user has been told already.
+    messages: Vec<String>,
+    hints: Vec<String>,
+    /// The places of a file that are wrong, each with its own message.
+    diagnostics: Vec<Diagnostic>,
+}
+
+impl Failure {
+    /// A failure found here.
+    pub(crate) fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self { kind, messages: vec![message.into()], hints: Vec::new(), diagnostics: Vec::new() }
+    }
+
+    /// A failure of the library, with its causes.
+    pub(crate) fn of(kind: Kind, error: &(dyn Error + 'static)) -> Self {
+        let causes = std::iter::successors(Some(error), |error| (*error).source());
+        Self { kind, messages: causes.map(ToString::to_string).collect(), hints: Vec::new(), diagnostics: Vec::new() }
+    }
+
+    /// A pipeline that is wrong at these places.
+    pub(crate) fn diagnostics(diagnostics: Vec<Diagnostic>) -> Self {
+        let places = match diagnostics.len() {
+            1 => "one place".to_owned(),
+            count => format!("{count} places"),
+        };
+        let failure = Self::new(Kind::Pipeline, format!("the pipeline is wrong in {places}; nothing was run"));
+        Self { diagnostics, ..failure }
+    }
+
+    /// A failure that the events of a run have told of.
+    pub(crate) fn told(kind: Kind) -> Self {
+        Self { kind, messages: Vec::new(), hints: Vec::new(), diagnostics: Vec::new() }
+    }
+
+    /// Says what was being done.
+    #[must_use]
+    pub(crate) fn about(mut self, message: impl Into<String>) -> Self {
+        self.messages.insert(0, message.into());
+        self
+    }
+
+    /// Says what to do about it.
+    #[must_use]
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hints.push(hint.into());
+        self
+    }
+
+    /// Says what the library knows to do about it.
+    #[must_use]
+    pub(crate) fn hints(mut self, hints: impl IntoIterator<Item = String>) -> Self {
+        self.hints.extend(hints);
+        self
+    }
+
+    /// Whose fault it is.
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The text for standard error.
+    pub(crate) fn render(&self, paint: Paint) -> String {
+        let mut text = diagnostic::render(&self.diagnostics, paint.colour());
+        let Some((message, causes)) = self.messages.split_first() else { return text };
+        if !text.is_empty() {
+            text.push('\n');
+        }
+        let _ = writeln!(text, "{} {message}", paint.red("error:"));
+        for cause in causes {
+            let _ = writeln!(text, "  {} {cause}", paint.dim("because:"));
+        }
+        for hint in &self.hints {
+            let _ = writeln!(text, "  {} {}", paint.cyan("hint:"), hint.replace('\n', "\n        "));
+        }
+        text
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::of(Kind::Environment, &error).hints(error.hint())
+    }
+}
+
+impl From<PluginError> for Failure {
+    fn from(error: PluginError) -> Self {
+        let kind = if error.is_the_files() { Kind::Plugin } else { Kind::Environment };
+        Self::of(kind, &error).hints(error.hint())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_names_its_causes_once_and_says_what_to_do() {
+        let cause = std::io::Error::other("no space left on device");
+        let failure =
+            Failure::of(Kind::Environment, &cause).about("cannot write `slug.tar.zst`").hint("make room\nor go");
+        assert_eq!(
+            failure.render(Paint::PLAIN),
+            "error: cannot write `slug.tar.zst`\n  because: no space left on device\n  hint: make room\n        or go\n"
+        );
+    }
+
+    #[test]
+    fn what_the_events_have_told_is_not_told_again() {
+        assert_eq!(Failure::told(Kind::Step).render(Paint::PLAIN), "");
+    }
+}
