@@ -16,7 +16,13 @@ mod context;
 mod failure;
 mod file;
 mod graph;
+mod interrupt;
+mod plan;
 mod plugin;
+mod run;
+mod slug;
+mod verify;
+mod why;
 
 /// Takes a Django project to production.
 ///
@@ -34,7 +40,12 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Run(run::RunArgs),
+    Plan(plan::PlanArgs),
     Graph(graph::GraphArgs),
+    Why(why::WhyArgs),
+    Verify(verify::VerifyArgs),
+    Slug(slug::SlugArgs),
     Plugin(plugin::PluginArgs),
     Completions(completions::CompletionsArgs),
 }
@@ -63,7 +74,12 @@ pub(crate) fn main() -> ExitCode {
 
 fn run(command: &Command, context: &Context) -> Result<(), Failure> {
     match command {
+        Command::Run(args) => run::run(args, context),
+        Command::Plan(args) => plan::plan(args, context),
         Command::Graph(args) => graph::graph(args, context),
+        Command::Why(args) => why::why(args, context),
+        Command::Verify(args) => verify::verify(args, context),
+        Command::Slug(args) => slug::slug(args, context),
         Command::Plugin(args) => plugin::plugin(args, context),
         Command::Completions(args) => completions::completions(args, context),
     }

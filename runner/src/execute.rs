@@ -4,7 +4,7 @@
 //! of who watches: it speaks in events.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use petgraph::Direction;
@@ -247,15 +247,4 @@ fn perform(execution: &Execution, step: &PlannedStep, inputs: Vec<Binding>) -> R
         hint: failure.and_then(|failure| failure.hint.clone()),
     });
     result
-}
-
-/// Sets a flag when the user asks to stop; the second time ends the process at once.
-pub fn stop_on_ctrl_c(cancel: Arc<AtomicBool>) {
-    tokio::spawn(async move {
-        while tokio::signal::ctrl_c().await.is_ok() {
-            if cancel.swap(true, Ordering::Relaxed) {
-                std::process::exit(130);
-            }
-        }
-    });
 }

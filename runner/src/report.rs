@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use runner::event::Event;
+use runner::event::{Event, StepOutcome};
 
 use json::Json;
 use lines::Plain;
@@ -55,7 +55,7 @@ impl Form {
     }
 }
 
-/// Shows events on standard output until their senders are gone, on a thread of its own.
+/// Shows events on standard output until the last of a run, on a thread of its own. How many steps were cached is counted here.
 ///
 /// Where the output is closed early the thread ends, and the run goes on unseen.
 pub(crate) fn follow(form: Form, paint: Paint, events: Receiver<Event>) -> JoinHandle<()> {
@@ -66,13 +66,21 @@ pub(crate) fn follow(form: Form, paint: Paint, events: Receiver<Event>) -> JoinH
             Form::Plain => Box::new(Plain::new(out, paint)),
             Form::Json => Box::new(Json::new(out)),
         };
+        let mut known = 0;
         loop {
             let shown = match events.recv_timeout(TICK) {
-                Ok(event) => reader.event(&event),
-                Err(RecvTimeoutError::Timeout) => reader.tick(),
+                Ok(mut event) => {
+                    known += usize::from(matches!(&event, Event::StepFinished { outcome: StepOutcome::Cached, .. }));
+                    if let Event::RunFinished { cached, .. } = &mut event {
+                        *cached = known;
+                    }
+                    let last = matches!(event, Event::RunFinished { .. });
+                    reader.event(&event).map(|()| last)
+                }
+                Err(RecvTimeoutError::Timeout) => reader.tick().map(|()| false),
                 Err(RecvTimeoutError::Disconnected) => break,
             };
-            if shown.is_err() {
+            if !matches!(shown, Ok(false)) {
                 break;
             }
         }

@@ -95,10 +95,7 @@ impl Project {
             .enable_all()
             .build()
             .map_err(RunError::Threads)?;
-        let executed = tokio.block_on(async {
-            execute::stop_on_ctrl_c(Arc::clone(cancel));
-            execute::execute(&self.graph, &execution).await
-        });
+        let executed = tokio.block_on(execute::execute(&self.graph, &execution));
         tokio.shutdown_background();
         if let Some((step, failure)) = executed.failure() {
             let step = self.graph[petgraph::graph::NodeIndex::new(step)].name.clone();

@@ -6,6 +6,8 @@ use std::process::ExitCode;
 
 use runner::diagnostic::{self, Diagnostic};
 use runner::plugin::PluginError;
+use runner::run::{Fault, RunError};
+use runner::slug::SlugError;
 use runner::store::StoreError;
 
 use crate::report::Paint;
@@ -109,6 +111,13 @@ impl Failure {
         self
     }
 
+    /// Says what it came from.
+    #[must_use]
+    pub(crate) fn because(mut self, cause: impl Into<String>) -> Self {
+        self.messages.push(cause.into());
+        self
+    }
+
     /// Says what to do about it.
     #[must_use]
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -149,6 +158,36 @@ impl Failure {
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         Self::of(Kind::Environment, &error).hints(error.hint())
+    }
+}
+
+impl From<SlugError> for Failure {
+    fn from(error: SlugError) -> Self {
+        let kind = match &error {
+            SlugError::Unknown { .. } | SlugError::Ambiguous { .. } => Kind::Usage,
+            SlugError::NotASlug(_) => Kind::Plugin,
+            SlugError::Store(_) | SlugError::Pack(_) | SlugError::File { .. } => Kind::Environment,
+        };
+        Self::of(kind, &error).hints(error.hint())
+    }
+}
+
+impl From<RunError> for Failure {
+    fn from(error: RunError) -> Self {
+        let kind = match error.fault() {
+            Fault::Pipeline => Kind::Pipeline,
+            Fault::Step => Kind::Step,
+            Fault::Plugin => Kind::Plugin,
+            Fault::Environment => Kind::Environment,
+            Fault::TimedOut => Kind::TimedOut,
+            Fault::Cancelled => Kind::Cancelled,
+        };
+        match error {
+            RunError::Pipeline(diagnostics) => Self::diagnostics(diagnostics),
+            // The step's last event has said why, and what to do about it.
+            RunError::Step { .. } => Self::told(kind),
+            error => Self::of(kind, &error).hints(error.hint()),
+        }
     }
 }
 

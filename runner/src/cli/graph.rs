@@ -28,7 +28,7 @@ enum Format {
 }
 
 pub(super) fn graph(args: &GraphArgs, context: &Context) -> Result<(), Failure> {
-    let picture = Picture::of(&args.file.load()?);
+    let picture = Picture::of(&args.file.open(context, false)?.pipeline);
     context.print(match args.format {
         Format::Svg => graph::svg(&picture),
         Format::Dot => graph::dot(&picture),

@@ -96,6 +96,8 @@ impl Lines {
                 };
                 Some(self.about(target, &text))
             }
+            // Nothing was begun: what is printed as the error says all.
+            Event::RunFinished { steps: 0, .. } => None,
             Event::RunFinished { outcome, steps, cached, slug, elapsed_ms, url } => {
                 Some(self.finished(*outcome, *steps, *cached, *elapsed_ms, slug.as_deref(), url.as_deref()))
             }

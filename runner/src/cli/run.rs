@@ -1,0 +1,88 @@
+//! `pipe run`.
+
+use std::num::NonZeroUsize;
+use std::time::Instant;
+
+use runner::digest::Digest;
+use runner::event::{Event, Events, Outcome};
+use runner::run::Build;
+
+use super::failure::Kind;
+use super::file::FileArg;
+use super::interrupt::Interrupt;
+use super::{Context, Failure};
+use crate::report::{self, Form};
+
+/// Builds the pipeline's slug and releases it.
+///
+/// Steps whose result is known are taken from the cache. What is built is then released to every target that releases it;
+/// targets that promote from others are left alone.
+#[derive(Debug, clap::Args)]
+pub(super) struct RunArgs {
+    #[command(flatten)]
+    file: FileArg,
+    /// Build only: leave all targets as they are.
+    #[arg(long)]
+    no_release: bool,
+    /// Fail rather than choose versions: everything must stand in a lock.
+    #[arg(long)]
+    locked: bool,
+    /// Print one event a line, as JSON.
+    #[arg(long)]
+    json: bool,
+    /// How many steps, and how many programs, run at one time [default: one for each processor].
+    #[arg(long, short, value_name = "N")]
+    jobs: Option<NonZeroUsize>,
+    /// After a failure, go on with the steps that do not need the failed one.
+    #[arg(long, short)]
+    keep_going: bool,
+}
+
+/// What a run has come to so far.
+#[derive(Default)]
+struct Progress {
+    steps: usize,
+    slug: Option<Digest>,
+    url: Option<String>,
+}
+
+pub(super) fn run(args: &RunArgs, context: &Context) -> Result<(), Failure> {
+    let started = Instant::now();
+    let interrupt = Interrupt::watch()?;
+    let (events, receiver) = Events::channel();
+    let watcher = report::follow(Form::of_stdout(args.json), context.paint, receiver);
+    let mut progress = Progress::default();
+    let result = deploy(args, context, &interrupt, &events, &mut progress);
+    events.send(Event::RunFinished {
+        outcome: match &result {
+            Ok(()) => Outcome::Succeeded,
+            Err(failure) if failure.kind() == Kind::Cancelled => Outcome::Cancelled,
+            Err(_) => Outcome::Failed,
+        },
+        steps: progress.steps,
+        // Counted by the watcher, which sees each step end.
+        cached: 0,
+        slug: progress.slug.map(|id| id.to_string()),
+        elapsed_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+        url: progress.url,
+    });
+    // A watcher that panicked has shown why on standard error.
+    let _ = watcher.join();
+    result
+}
+
+fn deploy(
+    args: &RunArgs,
+    context: &Context,
+    interrupt: &Interrupt,
+    events: &Events,
+    progress: &mut Progress,
+) -> Result<(), Failure> {
+    let project = args.file.open(context, args.locked)?;
+    progress.steps = project.graph.node_count();
+    project.announce(events);
+    let build = Build { jobs: args.jobs.map_or(Build::default().jobs, NonZeroUsize::get), keep_going: args.keep_going };
+    let built = project.build(build, events, &interrupt.cancel)?;
+    progress.slug = built.slugs.values().next().map(|slug| slug.id);
+    Ok(())
+}

@@ -1,0 +1,71 @@
+//! `pipe why`.
+
+use runner::diagnostic;
+use runner::event::Events;
+use runner::run::{Preview, Project};
+
+use super::failure::Kind;
+use super::file::FileArg;
+use super::{Context, Failure};
+
+/// Says why a step would run, or would not: what differs from its nearest earlier run.
+#[derive(Debug, clap::Args)]
+pub(super) struct WhyArgs {
+    /// The step, as the pipeline calls it.
+    step: String,
+    #[command(flatten)]
+    file: FileArg,
+}
+
+pub(super) fn why(args: &WhyArgs, context: &Context) -> Result<(), Failure> {
+    let project = args.file.open(context, true)?;
+    let names: Vec<&str> = project.pipeline.steps.iter().map(|step| step.name.as_str()).collect();
+    if !names.contains(&args.step.as_str()) {
+        let failure = Failure::new(Kind::Usage, format!("there is no step `{}`", args.step));
+        return Err(match diagnostic::nearest(&args.step, names.iter().copied()) {
+            Some(near) => failure.hint(format!("did you mean `{near}`?")),
+            None => failure.hint(format!("the pipeline has {}", diagnostic::quoted(names))),
+        });
+    }
+    let previews = preview(&project)?;
+    context.print(explained(&args.step, &previews))
+}
+
+/// What would become of each step, with nobody to watch.
+pub(super) fn preview(project: &Project) -> Result<Vec<(String, Preview)>, Failure> {
+    let (events, _) = Events::channel();
+    Ok(project.preview(&events)?)
+}
+
+/// The reason of a step, and of each step that it hangs on, down to one that has a reason of its own.
+fn explained(step: &str, previews: &[(String, Preview)]) -> String {
+    let mut out = String::new();
+    let mut next = Some(step);
+    while let Some((name, preview)) = next.and_then(|next| previews.iter().find(|(name, _)| name == next)) {
+        let (line, before) = match preview {
+            Preview::Cached => ("is cached: all that it saw in an earlier run is still so".to_owned(), None),
+            Preview::Runs(why) => (format!("runs: {why}"), None),
+            Preview::Depends(other) => (format!("depends on what `{other}` gives"), Some(other.as_str())),
+        };
+        out.push_str(&format!("`{name}` {line}\n"));
+        next = before;
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_followed_to_the_step_that_has_it() {
+        let previews = [
+            ("lock".to_owned(), Preview::Runs("`requirements.txt` has changed".to_owned())),
+            ("venv".to_owned(), Preview::Depends("lock".to_owned())),
+        ];
+        assert_eq!(
+            explained("venv", &previews),
+            "`venv` depends on what `lock` gives\n`lock` runs: `requirements.txt` has changed\n"
+        );
+    }
+}
