@@ -37,6 +37,9 @@ use http::Http;
 /// How many files are fetched side by side.
 const SIDE_BY_SIDE: usize = 16;
 
+/// How many bytes a page may have that nobody has named a digest of.
+const LARGEST_PAGE: u64 = 64 << 20;
+
 /// Where files come from, as the pipeline says.
 #[derive(Debug, Clone)]
 pub struct FetchConfig {
@@ -177,6 +180,12 @@ impl Fetcher {
             }
         }
         Err(FetchError::NotFound { name: project.to_owned(), places: self.0.places() })
+    }
+
+    /// A page that has no digest beforehand, such as the index of a mirror.
+    pub fn page(&self, url: &str) -> Result<Vec<u8>, FetchError> {
+        let address = error::address(url)?;
+        self.0.http.get(url, &address, None, |response| http::text(url, &address, response, LARGEST_PAGE))
     }
 
     /// The tree of a commit, named by its full hash, without `.git`.

@@ -27,12 +27,13 @@ use crate::store::Store;
 
 pub use error::RuntimeError;
 pub use host::Interpreter;
+pub use packages::Wanted;
 
 use identity::Identities;
 
-/// The version of Python where a pipeline does not say.
+/// Where packages come from where a pipeline does not say.
+const DEFAULT_MIRROR: &str = "https://deb.debian.org/debian";
 const DEFAULT_SUITE: &str = "bookworm";
-const DEFAULT_MIRROR: &str = "http://deb.debian.org/debian";
 
 /// What a pipeline asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,7 +55,7 @@ pub enum Kind {
         python: Option<PathBuf>,
     },
     /// Debian packages.
-    Packages(packages::Wanted),
+    Packages(Wanted),
     /// A standalone Python.
     Archive {
         /// Where it is.
@@ -115,7 +116,7 @@ impl Wish {
         let texts = |list: &[pipeline::Spanned<String>]| list.iter().map(|text| (**text).clone()).collect();
         let kind = match &pipeline.runtime {
             pipeline::Runtime::Host { python } => Kind::Host { python: python.as_deref().cloned() },
-            pipeline::Runtime::Packages { system, build_system, mirror, suite } => Kind::Packages(packages::Wanted {
+            pipeline::Runtime::Packages { system, build_system, mirror, suite } => Kind::Packages(Wanted {
                 system: texts(system),
                 build_system: texts(build_system),
                 mirror: mirror.as_deref().map_or(DEFAULT_MIRROR, String::as_str).trim_end_matches('/').to_owned(),

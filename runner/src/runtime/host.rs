@@ -242,38 +242,51 @@ impl Interpreter {
     /// Shows it at `/opt/python`.
     fn mount(&self, mounts: &mut Vec<Mount>) {
         let version = self.short_version();
-        let link = |at: String, target: String| Mount::Symlink { at, target };
         let program = format!("python{version}");
         if self.is_packaged() {
-            for name in ["lib", "lib64", "include"] {
-                if Path::new("/usr").join(name).is_dir() {
-                    mounts.push(link(format!("/opt/python/{name}"), format!("/usr/{name}")));
-                }
-            }
-            mounts.push(link(format!("/opt/python/bin/{program}"), format!("/usr/bin/{program}")));
+            link_python(version, mounts);
             let local = format!("/etc/{program}");
             if Path::new(&local).is_dir() {
                 mounts.push(bind(&local, &local));
             }
-        } else {
-            for name in ["lib", "include"] {
-                if self.prefix.join(name).is_dir() {
-                    mounts.push(bind(self.prefix.join(name), &format!("/opt/python/{name}")));
-                }
-            }
-            let packages = format!("lib/{program}/site-packages");
-            if self.prefix.join(&packages).is_dir() {
-                mounts.push(Mount::Tmpfs { at: format!("/opt/python/{packages}"), size: 1 << 20 });
-            }
-            mounts.push(bind(self.executable(), &format!("/opt/python/bin/{program}")));
-            if let Some(library) = self.library.as_ref().and_then(|library| Some((library, library.to_str()?))) {
-                mounts.push(bind(library.0, library.1));
+            return;
+        }
+        for name in ["lib", "include"] {
+            if self.prefix.join(name).is_dir() {
+                mounts.push(bind(self.prefix.join(name), &format!("/opt/python/{name}")));
             }
         }
-        for name in ["python3", "python"] {
-            mounts.push(link(format!("/opt/python/bin/{name}"), program.clone()));
+        let packages = format!("lib/{program}/site-packages");
+        if self.prefix.join(&packages).is_dir() {
+            mounts.push(Mount::Tmpfs { at: format!("/opt/python/{packages}"), size: 1 << 20 });
         }
+        mounts.push(bind(self.executable(), &format!("/opt/python/bin/{program}")));
+        if let Some((library, at)) = self.library.as_ref().and_then(|library| Some((library, library.to_str()?))) {
+            mounts.push(bind(library, at));
+        }
+        link_names(&program, mounts);
     }
+}
+
+/// `/opt/python` where Python is a package of `/usr`, and so is `python{version}`.
+pub(super) fn link_python(version: &str, mounts: &mut Vec<Mount>) {
+    let program = format!("python{version}");
+    for path in ["lib", "lib64", "include", &format!("bin/{program}")] {
+        mounts.push(Mount::Symlink { at: format!("/opt/python/{path}"), target: format!("/usr/{path}") });
+    }
+    link_names(&program, mounts);
+}
+
+fn link_names(program: &str, mounts: &mut Vec<Mount>) {
+    for name in ["python3", "python"] {
+        mounts.push(Mount::Symlink { at: format!("/opt/python/bin/{name}"), target: program.to_owned() });
+    }
+}
+
+/// Those of the root's directories that a `/usr` which holds `names` stands for.
+pub(super) fn usr_links<'a>(names: impl Iterator<Item = &'a str>) -> impl Iterator<Item = Mount> {
+    let link = |name| Mount::Symlink { at: format!("/{name}"), target: format!("usr/{name}") };
+    names.filter(|name| TOP.contains(name)).map(link)
 }
 
 fn ask_program(path: &Path) -> Result<String, String> {

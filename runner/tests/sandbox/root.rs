@@ -30,8 +30,14 @@ pub(crate) struct Tried {
 
 impl Try {
     pub(crate) fn on(runtime: &Runtime, argv: &[&str]) -> Self {
-        let mut this = Self::program(argv);
+        let mut this = Self::build_on(runtime, argv);
         this.spec.mounts = runtime.mounts(false).to_vec();
+        this
+    }
+
+    pub(crate) fn build_on(runtime: &Runtime, argv: &[&str]) -> Self {
+        let mut this = Self::program(argv);
+        this.spec.mounts = runtime.mounts(true).to_vec();
         this.spec.env.insert("PATH".into(), runtime.path().into());
         this
     }
