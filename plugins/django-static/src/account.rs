@@ -59,12 +59,8 @@ impl Account {
 
     fn remedy(&self) -> Option<String> {
         let variable = self.variable.as_deref().or_else(|| match self.kind.as_str() {
-            "ImproperlyConfigured"
-            | "UndefinedValueError"
-            | "EnvError"
-            | "ValidationError"
-            | "EnvironmentVariableError" => variable_in(&self.message),
-            _ => None,
+            "ModuleNotFoundError" | "ImportError" | "OperationalError" => None,
+            _ => variable_in(&self.message),
         });
         if let Some(variable) = variable {
             return Some(format!(
@@ -107,7 +103,7 @@ fn missing_path(path: &str) -> String {
     format!("if the project expects a directory that it doesn't hold: `config = {{ directories = [\"{directory}\"] }}`")
 }
 
-/// The first word of a message that looks like the name of an environment variable.
+/// The first word of a message that looks like the name of an environment variable, or of a setting that comes by one.
 fn variable_in(message: &str) -> Option<&str> {
     message.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).find(|word| {
         word.len() > 2
