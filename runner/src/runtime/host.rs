@@ -163,6 +163,24 @@ fn debian_packages(status: &str) -> Digest {
     key.finish()
 }
 
+/// Where pyenv and uv put interpreters that need not be on `PATH`, in a fixed order: the highest names first.
+fn installed_beside() -> Vec<PathBuf> {
+    let set = |name: &str| std::env::var_os(name).map(PathBuf::from);
+    let home = std::env::home_dir().unwrap_or_default();
+    let roots = [
+        set("PYENV_ROOT").unwrap_or_else(|| home.join(".pyenv")).join("versions"),
+        set("UV_PYTHON_INSTALL_DIR").unwrap_or_else(|| home.join(".local/share/uv/python")),
+    ];
+    let mut found: Vec<PathBuf> = Vec::new();
+    for root in roots {
+        let mut versions: Vec<PathBuf> =
+            std::fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path().join("bin")).collect();
+        versions.sort_by(|one, other| other.cmp(one));
+        found.extend(versions);
+    }
+    found
+}
+
 impl Interpreter {
     /// The interpreter at `path`, or the first on `PATH` that is of `version`.
     fn find(path: Option<&Path>, version: Option<&str>, identities: &mut Identities) -> Result<Self, RuntimeError> {
@@ -177,6 +195,7 @@ impl Interpreter {
         let on_path = std::env::var_os("PATH").unwrap_or_default();
         // Shims of versions that are not installed are on PATH too; they fail when asked.
         std::env::split_paths(&on_path)
+            .chain(installed_beside())
             .map(|dir| dir.join(&name))
             .filter(|candidate| candidate.is_file())
             .find_map(|candidate| Self::ask(&candidate, identities).ok().filter(fits))
