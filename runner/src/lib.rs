@@ -17,6 +17,7 @@ pub mod execute;
 pub mod fetch;
 pub mod graph;
 pub mod key;
+pub mod lock;
 pub mod lockfile;
 pub mod pipeline;
 pub mod plan;

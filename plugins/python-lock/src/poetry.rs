@@ -100,7 +100,7 @@ pub(crate) fn read(
     target: &Target,
 ) -> Result<Vec<Package>, Problem> {
     let lock: PoetryLock = toml::from_str(text).map_err(|error| crate::damaged(path, &error))?;
-    let range = lock.metadata.python_versions.as_deref().map(poetry_walk::range);
+    let range = lock.metadata.python_versions.as_deref().map(python_packaging::poetry::range);
     target.check_python(path, range.as_deref())?;
     let entries = if lock.packages.iter().any(|entry| entry.groups.is_some()) {
         select(&lock, path, target)?

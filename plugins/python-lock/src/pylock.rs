@@ -102,6 +102,11 @@ pub(crate) fn read(path: &str, text: &str, target: &Target) -> Result<Vec<Packag
         {
             continue;
         }
+        // The project itself, that its requirements name (`-e .`).
+        let itself = entry.directory.as_ref().is_some_and(|local| matches!(local.path.as_str(), "." | ""));
+        if itself && !target.install_project {
+            continue;
+        }
         packages.push(Package {
             name: normalise(&entry.name),
             version: entry.version.clone(),
@@ -149,7 +154,8 @@ impl Entry {
         let place = file.url.as_deref().or(file.path.as_deref()).unwrap_or_default();
         let url = match (&file.url, &file.path) {
             (Some(url), _) => url.clone(),
-            (None, Some(path)) => self.inside(directory, path)?,
+            // One outside of the project is in a directory that the pipeline's `[index]` names, and found there by its name.
+            (None, Some(path)) => join(directory, path).unwrap_or_default(),
             (None, None) => String::new(),
         };
         let hash = file.hashes.get("sha256").map(|hex| format!("sha256:{hex}"));

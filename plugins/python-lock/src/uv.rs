@@ -278,7 +278,10 @@ fn origin(node: &Node, path: &str, target: &Target) -> Result<Origin, Problem> {
         let place = place.map_or("", String::as_str);
         // A flat index is a directory, and the files of it are named relative to that.
         let url = match (&source.registry, &distribution.path) {
-            (Some(registry), Some(file)) if !registry.contains("://") => inside(&format!("{registry}/{file}"))?,
+            (Some(registry), Some(file)) if !registry.contains("://") => {
+                // One outside of the project is in a directory that the pipeline's `[index]` names, and found there by its name.
+                join(directory, &format!("{registry}/{file}")).unwrap_or_default()
+            }
             _ if place.is_empty() || place.contains("://") => place.to_owned(),
             _ => inside(place)?,
         };

@@ -7,6 +7,7 @@ pub mod lock;
 pub mod marker;
 pub mod name;
 pub mod platform;
+pub mod poetry;
 pub mod problem;
 pub mod project;
 pub mod record;

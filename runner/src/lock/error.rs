@@ -1,0 +1,122 @@
+//! Why something could not be resolved, and whose fault that is.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use python_packaging::problem::Problem;
+
+use crate::archive::ArchiveError;
+use crate::fetch::FetchError;
+use crate::lockfile::LockFileError;
+use crate::store::StoreError;
+
+/// Why something could not be resolved.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// The project does not say what it needs, or says it wrongly.
+    #[error("step `{step}`: {problem}")]
+    Project {
+        /// The step that reads the lock.
+        step: String,
+        /// What is wrong.
+        problem: Problem,
+    },
+    /// `--locked`, and there is something to resolve.
+    #[error("{}", locked(path, pylock, stale.as_deref()))]
+    Locked {
+        /// What must be resolved.
+        path: String,
+        /// Where the result belongs.
+        pylock: String,
+        /// Why the one that is there does not do.
+        stale: Option<String>,
+    },
+    /// `--locked`, and `pipe.lock` has no answer.
+    #[error("`pipe.lock` has no versions for `{0}`, and `--locked` forbids to look for any")]
+    Unpinned(String),
+    /// uv found no versions.
+    #[error("cannot resolve `{what}`:\n{output}")]
+    Unresolvable {
+        /// The file or the requirements.
+        what: String,
+        /// What uv said.
+        output: String,
+        /// Whether it was the network.
+        offline: bool,
+    },
+    /// uv is not there, or is too old, or cannot be run.
+    #[error("cannot run uv at `{path}`")]
+    Uv {
+        /// Where it was looked for.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// What uv wrote cannot be understood.
+    #[error("uv's answer cannot be read")]
+    Answer(#[source] toml::de::Error),
+    /// The file system refused.
+    #[error("cannot {action} `{path}`")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// uv cannot be fetched.
+    #[error("cannot fetch uv, which resolves requirements")]
+    Fetch(#[from] FetchError),
+    /// uv cannot be unpacked.
+    #[error("cannot unpack uv")]
+    Archive(#[from] ArchiveError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// `pipe.lock` cannot be read or written.
+    #[error(transparent)]
+    LockFile(#[from] LockFileError),
+}
+
+impl LockError {
+    /// Whether the machine or the network is at fault, and not the project.
+    pub const fn is_environment(&self) -> bool {
+        match self {
+            Self::Project { .. } | Self::Locked { .. } | Self::Unpinned(_) => false,
+            Self::Unresolvable { offline, .. } => *offline,
+            _ => true,
+        }
+    }
+
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Project { problem, .. } => problem.hint.clone(),
+            Self::Locked { pylock, .. } => Some(format!("run `pipe lock`, and commit `{pylock}`")),
+            Self::Unpinned(_) => Some("run without `--locked`, and commit `pipe.lock`".to_owned()),
+            Self::Unresolvable { offline: true, .. } => {
+                Some("check the network, and `[index]` of the pipeline".to_owned())
+            }
+            Self::Unresolvable { .. } => Some("change the requirements so that they can be met together".to_owned()),
+            Self::Uv { .. } => Some("unset `PIPE_UV`, or let it name a uv that runs here".to_owned()),
+            Self::Answer(_) => Some("let `PIPE_UV` name an older or a newer uv".to_owned()),
+            Self::Fetch(error) => error.hint().or_else(|| Some("install uv, or let `PIPE_UV` name one".to_owned())),
+            Self::Store(error) => error.hint(),
+            Self::Io { .. } | Self::Archive(_) | Self::LockFile(_) => None,
+        }
+    }
+}
+
+/// Names what was done to which file when the system refused.
+pub(super) fn at(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> LockError {
+    let path = path.to_owned();
+    move |source| LockError::Io { action, path, source }
+}
+
+fn locked(path: &str, pylock: &str, stale: Option<&str>) -> String {
+    match stale {
+        Some(why) => format!("`{pylock}` is stale: {why}; and `--locked` forbids to resolve `{path}` again"),
+        None => format!("`{path}` must be resolved into `{pylock}`, and `--locked` forbids it"),
+    }
+}
