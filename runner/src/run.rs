@@ -16,6 +16,7 @@ use crate::event::{Event, Events};
 use crate::exec::{Base, Executor};
 use crate::execute::{self, Executed, Execution};
 use crate::fetch::{Credentials, FetchConfig, Fetcher};
+use crate::lock;
 use crate::lockfile::LockFile;
 use crate::pipeline::{self, Pipeline};
 use crate::plan::{self, Graph};
@@ -88,7 +89,10 @@ impl Project {
     /// Builds: what is known is taken from the store, the rest runs.
     pub fn build(&self, build: Build, events: &Events, cancel: &Arc<AtomicBool>) -> Result<Built, RunError> {
         let started = now();
-        let execution = self.execution(build, events, cancel)?;
+        let runtime = self.runtime()?;
+        let mode = if self.locked { lock::Mode::Locked } else { lock::Mode::Keep };
+        lock::ensure(&self.pipeline, &self.lock_resolver(&runtime), &mode, events)?;
+        let execution = self.execution(&runtime, build, events, cancel)?;
         let tokio = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .max_blocking_threads(build.jobs.max(1) + 1)
@@ -108,8 +112,16 @@ impl Project {
         Ok(Built { executed, slugs })
     }
 
-    /// What the graph is run with: the runtime resolved, the snapshot taken.
-    fn execution(&self, build: Build, events: &Events, cancel: &Arc<AtomicBool>) -> Result<Execution, RunError> {
+    /// Resolves what the pipeline's locks leave open, as far as `mode` says; gives the paths of the files that it wrote.
+    pub fn lock(&self, mode: &lock::Mode, events: &Events) -> Result<Vec<PathBuf>, RunError> {
+        Ok(lock::ensure(&self.pipeline, &self.lock_resolver(&self.runtime()?), mode, events)?)
+    }
+
+    fn lock_resolver(&self, runtime: &Runtime) -> lock::Resolver {
+        lock::Resolver::new(&self.pipeline, &self.python(runtime), &self.fetcher, &self.store, &self.home)
+    }
+
+    fn runtime(&self) -> Result<Runtime, RunError> {
         let resolver = Resolver {
             store: &self.store,
             home: &self.home,
@@ -117,7 +129,23 @@ impl Project {
             lock: &self.lock,
             locked: self.locked,
         };
-        let runtime = Runtime::resolve(&Wish::of(&self.pipeline), &resolver)?;
+        Ok(Runtime::resolve(&Wish::of(&self.pipeline), &resolver)?)
+    }
+
+    /// The version of Python that is built for: `3.11`.
+    fn python(&self, runtime: &Runtime) -> String {
+        let of_runtime = || runtime.python().split('.').take(2).collect::<Vec<_>>().join(".");
+        self.pipeline.app.python.as_ref().map_or_else(of_runtime, |python| python.to_string())
+    }
+
+    /// What the graph is run with; takes the snapshot.
+    fn execution(
+        &self,
+        runtime: &Runtime,
+        build: Build,
+        events: &Events,
+        cancel: &Arc<AtomicBool>,
+    ) -> Result<Execution, RunError> {
         let exclude: Vec<String> = self.pipeline.source.exclude.iter().map(|glob| glob.to_string()).collect();
         let source = source::snapshot(&self.pipeline.source_directory(), &exclude, &self.store)?;
         let base = Base {
@@ -125,12 +153,12 @@ impl Project {
             mounts: runtime.mounts(true).to_vec(),
             path: runtime.path().to_owned(),
         };
-        let (pin, pinned) = self.pins();
+        let (pin, pinned) = self.pins(runtime, events);
         let services = Services {
             step: String::new(),
             events: events.clone(),
             grants: Grants::default(),
-            context: Arc::new(self.context(&runtime)),
+            context: Arc::new(self.context(runtime)),
             executor: Arc::new(Executor::new(self.store.clone(), base, build.jobs)),
             fetcher: self.fetcher.clone(),
             pin,
@@ -151,11 +179,9 @@ impl Project {
 
     /// What steps may ask about the whole run.
     fn context(&self, runtime: &Runtime) -> BTreeMap<String, String> {
-        let of_runtime = || runtime.python().split('.').take(2).collect::<Vec<_>>().join(".");
-        let python = self.pipeline.app.python.as_ref().map_or_else(of_runtime, |python| python.to_string());
         [
             ("app.name", self.pipeline.app.name.to_string()),
-            ("app.python", python),
+            ("app.python", self.python(runtime)),
             ("platform", self.pipeline.platform.to_string()),
             ("runtime.digest", runtime.digest().to_string()),
         ]
@@ -163,10 +189,17 @@ impl Project {
         .into()
     }
 
-    fn pins(&self) -> (Pin, Arc<Pinned>) {
-        let pin: Pin =
-            Arc::new(move |_, _, _| Err(crate::plugin::Failure::new(crate::plugin::Code::Unavailable, "no pins")));
-        let pinned = Arc::new(move |_: &str, _: &[String], _: &[String]| None);
+    /// How steps ask for versions: one way that resolves what `pipe.lock` does not say, and one that does not.
+    fn pins(&self, runtime: &Runtime, events: &Events) -> (Pin, Arc<Pinned>) {
+        let resolver = Arc::new(self.lock_resolver(runtime));
+        let (file, locked, events) = (self.lock.clone(), self.locked, events.clone());
+        let (their_resolver, their_file) = (Arc::clone(&resolver), file.clone());
+        let pin: Pin = Arc::new(move |_, requirements, constraints| {
+            Ok(lock::pin(requirements, constraints, &their_resolver, &their_file, locked, &events)?)
+        });
+        let pinned = Arc::new(move |_: &str, requirements: &[String], constraints: &[String]| {
+            lock::pinned(requirements, constraints, &resolver, &file)
+        });
         (pin, pinned)
     }
 

@@ -8,6 +8,7 @@ use python_packaging::problem::Problem;
 use crate::archive::ArchiveError;
 use crate::fetch::FetchError;
 use crate::lockfile::LockFileError;
+use crate::plugin::{Code, Failure};
 use crate::store::StoreError;
 
 /// Why something could not be resolved.
@@ -105,6 +106,14 @@ impl LockError {
             Self::Store(error) => error.hint(),
             Self::Io { .. } | Self::Archive(_) | Self::LockFile(_) => None,
         }
+    }
+}
+
+impl From<LockError> for Failure {
+    fn from(error: LockError) -> Self {
+        let code = if error.is_environment() { Code::Unavailable } else { Code::Failed };
+        let hint = error.hint();
+        Self { hint, ..Self::of(code, &error) }
     }
 }
 

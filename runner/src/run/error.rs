@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::diagnostic::Diagnostic;
 use crate::fetch::FetchError;
+use crate::lock::LockError;
 use crate::plan::PlanError;
 use crate::plugin::{Code, Failure, PluginError};
 use crate::runtime::RuntimeError;
@@ -31,6 +32,9 @@ pub enum RunError {
     /// A plugin, or the engine, is at fault.
     #[error(transparent)]
     Plugin(#[from] PluginError),
+    /// A lock is missing, stale or cannot be resolved.
+    #[error(transparent)]
+    Lock(#[from] LockError),
     /// What is fetched from is wrong.
     #[error(transparent)]
     Fetch(#[from] FetchError),
@@ -95,7 +99,9 @@ impl RunError {
         match self {
             Self::Read { .. } | Self::NoPipeline | Self::Pipeline(_) => Fault::Pipeline,
             Self::Plugin(error) if error.is_the_files() => Fault::Plugin,
+            Self::Lock(error) if !error.is_environment() => Fault::Step,
             Self::Plugin(_)
+            | Self::Lock(_)
             | Self::Fetch(_)
             | Self::Runtime(_)
             | Self::Source(_)
@@ -119,6 +125,7 @@ impl RunError {
         match self {
             Self::Read { .. } | Self::NoPipeline => Some("`pipe init` writes one".to_owned()),
             Self::Plugin(error) => error.hint(),
+            Self::Lock(error) => error.hint(),
             Self::Fetch(error) => error.hint(),
             Self::Runtime(error) => error.hint(),
             Self::Source(error) => error.hint(),

@@ -25,7 +25,8 @@ pub enum Preview {
 impl Project {
     /// Looks all steps up, in the graph's order. Takes the snapshot and resolves the runtime, and runs nothing.
     pub fn preview(&self, events: &Events) -> Result<Vec<(String, Preview)>, RunError> {
-        let execution = self.execution(Build::default(), events, &Arc::new(AtomicBool::new(false)))?;
+        let execution =
+            self.execution(&self.runtime()?, Build::default(), events, &Arc::new(AtomicBool::new(false)))?;
         let mut records: Vec<Option<StepRecord>> = vec![None; self.graph.node_count()];
         let mut previews = vec![None; self.graph.node_count()];
         let mut topo = Topo::new(&self.graph);
