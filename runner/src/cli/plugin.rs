@@ -119,12 +119,13 @@ fn ports(out: &mut String, title: &str, ports: &[Port]) {
     }
 }
 
-/// The settings of a config schema: names, and the first line of what each is for.
+/// The settings of a config schema: names, and the first paragraph of what each is for.
 fn settings(out: &mut String, schema: &serde_json::Value) {
     let Some(properties) = schema["properties"].as_object().filter(|properties| !properties.is_empty()) else { return };
     let _ = writeln!(out, "\nconfig");
     for (name, property) in properties {
-        let doc = property["description"].as_str().unwrap_or_default().lines().next().unwrap_or_default();
+        let doc = property["description"].as_str().unwrap_or_default();
+        let doc = doc.split("\n\n").next().unwrap_or_default().replace('\n', " ");
         let _ = writeln!(out, "  {name:<16} {doc}");
     }
 }

@@ -1,0 +1,70 @@
+//! What runs again after an edit, and what does not.
+
+use pipe_tests::Project;
+
+const TWO_STEPS: &str = "\
+[app]
+name = \"notes\"
+
+[steps.pages]
+plugin = \"files\"
+inputs = { trees = \"source\" }
+config = { include = [\"pages/**\"] }
+
+[steps.shout]
+plugin = \"command\"
+inputs = { project = \"pages\" }
+config = { run = \"mkdir out && tr a-z A-Z < pages/a.txt > out/a.txt && echo shouted\", collect = \"out\" }
+grants = { exec = [\"sh\"] }
+";
+
+fn notes() -> Project {
+    Project::new().file("pages/a.txt", "hello").file("README.md", "read me").pipeline(TWO_STEPS)
+}
+
+const BUILD: [&str; 3] = ["run", "--no-release", "--json"];
+
+#[test]
+fn an_unchanged_run_runs_no_step_and_says_so() {
+    let project = notes();
+    assert_eq!(project.run(BUILD).success().end()["cached"], 0);
+    let said = project.run(BUILD).success();
+    assert_eq!((&said.end()["steps"], &said.end()["cached"]), (&2.into(), &2.into()));
+    let said = project.run(["run", "--no-release"]).success();
+    assert!(said.stdout.contains("no step ran"), "{}", said.stdout);
+}
+
+#[test]
+fn only_what_a_step_saw_makes_it_run_again() {
+    let project = notes();
+    project.run(BUILD).success();
+    project.write("README.md", "read me again");
+    assert_eq!(project.run(BUILD).success().steps("ran"), [""; 0]);
+    project.write("pages/a.txt", "good bye");
+    assert_eq!(project.run(BUILD).success().steps("ran"), ["pages", "shout"]);
+    project.write("pages/a.txt", "hello");
+    assert_eq!(project.run(BUILD).success().steps("ran"), [""; 0], "both states are known");
+}
+
+#[test]
+fn a_plan_says_what_would_run_and_why() {
+    let project = notes();
+    let said = project.run(["plan"]).success();
+    assert!(said.stdout.contains("it has not run before"), "{}", said.stdout);
+    project.run(BUILD).success();
+    project.write("pages/a.txt", "good bye");
+    let said = project.run(["why", "pages"]).success();
+    assert!(said.stdout.contains("`pages/**`"), "{}", said.stdout);
+    let said = project.run(["why", "shout"]).success();
+    assert!(said.stdout.starts_with("`shout` depends on what `pages` gives\n`pages` runs: "), "{}", said.stdout);
+}
+
+#[test]
+fn the_last_event_of_a_run_has_the_promised_keys() {
+    let said = notes().run(BUILD).success();
+    let end = said.end();
+    let keys: Vec<&str> = end.as_object().expect("an object").keys().map(String::as_str).collect();
+    assert_eq!(keys, ["event", "outcome", "steps", "cached", "slug", "elapsed_ms", "url"]);
+    assert_eq!(end["event"], "run-finished");
+    assert_eq!(end["outcome"], "succeeded");
+}

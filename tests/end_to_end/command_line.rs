@@ -1,0 +1,65 @@
+//! The command line itself: help, completions, pictures, and what a wrong word leads to.
+
+use pipe_tests::Project;
+
+const PIPELINE: &str = "\
+[app]
+name = \"hello\"
+
+[steps.chosen]
+plugin = \"files\"
+inputs = { trees = \"source\" }
+config = { include = [\"**\"] }
+";
+
+#[test]
+fn a_wrong_subcommand_gets_the_nearest_one() {
+    let said = Project::new().run(["verfy"]).code(2);
+    assert!(said.stderr.contains("'verify'"), "{}", said.stderr);
+}
+
+#[test]
+fn exit_codes_are_in_the_help() {
+    let said = Project::new().run(["--help"]).success();
+    assert!(said.stdout.contains("130  cancelled"), "{}", said.stdout);
+}
+
+#[test]
+fn every_shell_gets_completions() {
+    for shell in ["bash", "zsh", "fish"] {
+        let said = Project::new().run(["completions", shell]).success();
+        assert!(said.stdout.contains("no-release"), "{shell}");
+    }
+}
+
+#[test]
+fn a_graph_is_drawn_in_every_form() {
+    let project = Project::new().pipeline(PIPELINE);
+    for (format, part) in [("svg", "<svg "), ("dot", "digraph"), ("mermaid", "flowchart"), ("json", "\"nodes\"")] {
+        let said = project.run(["graph", "--format", format]).success();
+        assert!(said.stdout.contains(part) && said.stdout.contains("chosen"), "{format}: {}", said.stdout);
+    }
+}
+
+#[test]
+fn a_plugin_tells_what_it_takes_and_asks_for() {
+    let project = Project::new();
+    assert!(project.run(["plugin", "list"]).success().stdout.contains("django-static"));
+    let said = project.run(["plugin", "inspect", "command"]).success();
+    assert!(said.stdout.contains("asks for\n  exec"), "{}", said.stdout);
+    let said = project.run(["plugin", "inspect", "comand"]).code(2);
+    assert!(said.stderr.contains("did you mean `command`?"), "{}", said.stderr);
+}
+
+#[test]
+fn a_step_that_is_not_there_gets_the_nearest_one() {
+    let said = Project::new().pipeline(PIPELINE).run(["why", "chosn"]).code(2);
+    assert!(said.stderr.contains("did you mean `chosen`?"), "{}", said.stderr);
+}
+
+#[test]
+fn colours_are_only_where_they_are_wanted() {
+    let project = Project::new().pipeline(PIPELINE);
+    assert!(!project.run(["plan"]).success().stdout.contains('\x1b'));
+    assert!(project.run(["plan", "--color", "always"]).success().stdout.contains('\x1b'));
+}

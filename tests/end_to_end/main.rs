@@ -1,0 +1,6 @@
+//! What `pipe` promises, tried from the outside. One binary, so that it links once.
+
+mod caching;
+mod command_line;
+mod pipelines_that_are_refused;
+mod steps;

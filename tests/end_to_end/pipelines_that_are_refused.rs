@@ -1,0 +1,83 @@
+//! A pipeline that is wrong is refused before anything runs, with the place, the cause and the remedy.
+
+use pipe_tests::Project;
+
+/// What `pipe` says of a pipeline that it refuses.
+#[track_caller]
+fn refused(pipeline: &str) -> String {
+    let said = Project::new().pipeline(pipeline).run(["run"]).code(3);
+    assert_eq!(said.stdout, "", "nothing was run");
+    said.stderr
+}
+
+#[test]
+fn a_syntax_error_is_underlined() {
+    let said = refused("[app]\nname = polls\n");
+    assert!(said.starts_with("release.pipeline:2:"), "{said}");
+    assert!(said.contains("2 | name = polls\n"), "{said}");
+}
+
+#[test]
+fn an_unknown_key_gets_the_nearest_name() {
+    let said = refused("[app]\nname = \"a\"\n\n[steps.lock]\nplugn = \"python-lock\"\n");
+    assert!(said.contains("release.pipeline:5:1:"), "{said}");
+    assert!(said.contains("did you mean `plugin`?"), "{said}");
+}
+
+#[test]
+fn an_unknown_plugin_gets_the_nearest_name() {
+    let said = refused("[app]\nname = \"a\"\n\n[steps.lock]\nplugin = \"python-lok\"\n");
+    assert!(said.contains("unknown plugin `python-lok`"), "{said}");
+    assert!(said.contains("did you mean `python-lock`?"), "{said}");
+}
+
+#[test]
+fn a_cycle_is_shown() {
+    let step =
+        |name: &str, from: &str| format!("[steps.{name}]\nplugin = \"files\"\ninputs = {{ trees = \"{from}\" }}\n");
+    let said = refused(&format!("[app]\nname = \"a\"\n{}{}", step("one", "two"), step("two", "one")));
+    assert!(said.contains("`one`") && said.contains("`two`"), "{said}");
+    assert!(said.contains("cycle") || said.contains("each other") || said.contains("itself"), "{said}");
+}
+
+#[test]
+fn a_missing_grant_is_shown_as_the_line_to_add() {
+    let said = refused(
+        "[app]\nname = \"a\"\n[steps.run]\nplugin = \"command\"\ninputs = { project = \"source\" }\n\
+         config = { run = [\"true\"] }\n",
+    );
+    assert!(said.contains("grants = { exec ="), "{said}");
+}
+
+#[test]
+fn an_input_of_the_wrong_kind_is_refused() {
+    let said = refused(
+        "[app]\nname = \"a\"\n[steps.lock]\nplugin = \"python-lock\"\ninputs = { project = \"source\" }\n\
+         [steps.slug]\nplugin = \"slug\"\ninputs = { project = \"lock\", venv = \"source\" }\n",
+    );
+    assert!(said.contains("blob") && said.contains("tree"), "{said}");
+}
+
+#[test]
+fn several_errors_are_reported_together() {
+    let said = refused("[app]\nnam = \"a\"\n\n[steps.lock]\nplugn = \"python-lock\"\n");
+    assert!(said.contains("release.pipeline:2:1:"), "{said}");
+    assert!(said.contains("release.pipeline:5:1:"), "{said}");
+}
+
+#[test]
+fn a_config_that_the_plugin_does_not_know_is_refused() {
+    let said = refused(
+        "[app]\nname = \"a\"\n[steps.lock]\nplugin = \"python-lock\"\ninputs = { project = \"source\" }\n\
+         config = { extrs = [\"x\"] }\n",
+    );
+    assert!(said.contains("release.pipeline:6:"), "{said}");
+    assert!(said.contains("did you mean `extras`?"), "{said}");
+}
+
+#[test]
+fn a_missing_file_leads_to_init() {
+    let said = Project::new().run(["run", "release.pipeline"]).code(3);
+    assert!(said.stderr.contains("`release.pipeline`"), "{}", said.stderr);
+    assert!(said.stderr.contains("pipe init"), "{}", said.stderr);
+}

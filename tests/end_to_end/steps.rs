@@ -1,0 +1,57 @@
+//! Steps that fail: what a user is told, and what still runs.
+
+use pipe_tests::Project;
+
+const FAILING: &str = "\
+[app]
+name = \"broken\"
+
+[steps.bad]
+plugin = \"command\"
+inputs = { project = \"source\" }
+config = { run = \"echo reason $((6 * 7)) >&2; exit 3\" }
+grants = { exec = [\"sh\"] }
+
+[steps.after]
+plugin = \"files\"
+inputs = { trees = \"bad\" }
+config = { include = [\"**\"], empty = true }
+
+[steps.beside]
+plugin = \"files\"
+inputs = { trees = \"source\" }
+config = { include = [\"**\"] }
+";
+
+#[test]
+fn a_failed_program_is_shown_with_its_own_words() {
+    let said = Project::new().pipeline(FAILING).run(["run", "--no-release"]).code(1);
+    assert_eq!(said.stdout.matches("reason 42").count(), 1, "once is enough: {}", said.stdout);
+    assert_eq!(said.stderr, "");
+}
+
+#[test]
+fn what_does_not_need_the_failed_step_runs_only_with_keep_going() {
+    let project = Project::new().pipeline(FAILING);
+    let said = project.run(["run", "--no-release", "--json", "--keep-going"]).code(1);
+    assert_eq!(said.steps("ran"), ["beside"]);
+    assert_eq!(said.steps("failed"), ["bad"]);
+    assert_eq!(said.steps("skipped"), ["after"]);
+    assert_eq!(said.end()["outcome"], "failed");
+}
+
+#[test]
+fn a_failure_is_not_kept() {
+    let project = Project::new().pipeline(FAILING);
+    for _ in 0..2 {
+        let said = project.run(["run", "--no-release", "--json"]).code(1);
+        assert_eq!(said.steps("failed"), ["bad"]);
+    }
+}
+
+#[test]
+fn a_step_that_takes_too_long_ends_with_its_own_exit_code() {
+    let pipeline =
+        FAILING.replace("exit 3", "sleep 600").replace("[steps.after]", "limits = { time = \"1s\" }\n\n[steps.after]");
+    Project::new().pipeline(&pipeline).run(["run", "--no-release"]).code(6);
+}
