@@ -17,6 +17,7 @@ mod failure;
 mod file;
 mod graph;
 mod interrupt;
+mod lock;
 mod plan;
 mod plugin;
 mod run;
@@ -41,6 +42,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::RunArgs),
+    Lock(lock::LockArgs),
     Plan(plan::PlanArgs),
     Graph(graph::GraphArgs),
     Why(why::WhyArgs),
@@ -75,6 +77,7 @@ pub(crate) fn main() -> ExitCode {
 fn run(command: &Command, context: &Context) -> Result<(), Failure> {
     match command {
         Command::Run(args) => run::run(args, context),
+        Command::Lock(args) => lock::lock(args, context),
         Command::Plan(args) => plan::plan(args, context),
         Command::Graph(args) => graph::graph(args, context),
         Command::Why(args) => why::why(args, context),

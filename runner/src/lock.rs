@@ -49,6 +49,8 @@ pub struct Resolver {
     pub store: Store,
     /// The directory with all of `pipe`'s data; uv and its cache are in its `cache`.
     pub home: PathBuf,
+    /// The uv to use, whatever else there is: what `PIPE_UV` names.
+    pub uv: Option<PathBuf>,
     indexes: uv::Indexes,
 }
 
@@ -74,6 +76,7 @@ impl Resolver {
             fetcher: fetcher.clone(),
             store: store.clone(),
             home: home.to_owned(),
+            uv: std::env::var_os("PIPE_UV").map(PathBuf::from),
             indexes: uv::Indexes::of(pipeline),
         }
     }
@@ -245,8 +248,7 @@ fn portable(pylock: &str) -> String {
     while let Some((before, after)) = rest.split_once(LOCAL) {
         let (path, after) = after.split_once('"').unwrap_or((after, ""));
         let name = path.rsplit('/').next().unwrap_or(path).replace("%2B", "+");
-        text.push_str(before);
-        text.push_str(&format!("name = \"{name}\""));
+        text.extend([before, "name = \"", &name, "\""]);
         rest = after;
     }
     text.push_str(rest);

@@ -51,8 +51,8 @@ impl Indexes {
         let index = &pipeline.index;
         let absolute = |path: &Path| std::path::absolute(pipeline.resolve(path)).unwrap_or_else(|_| path.to_owned());
         Self {
-            url: index.url.as_ref().map(|url| url.to_string()),
-            extra: index.extra.iter().map(|url| url.to_string()).collect(),
+            url: index.url.as_ref().map(ToString::to_string),
+            extra: index.extra.iter().map(ToString::to_string).collect(),
             find_links: index.find_links.iter().map(|path| absolute(path)).collect(),
         }
     }
@@ -103,13 +103,12 @@ pub(super) struct Resolution<'a> {
 }
 
 impl<'a> Uv<'a> {
-    /// The one that `PIPE_UV` names; else the one on `PATH`, if it is new enough; else the pinned one, fetched once.
+    /// The one that is named; else the one on `PATH`, if it is new enough; else the pinned one, fetched once.
     pub(super) fn find(resolver: &'a Resolver, events: &Events) -> Result<Self, LockError> {
-        let program = match std::env::var_os("PIPE_UV") {
+        let program = match &resolver.uv {
             Some(path) => {
-                let path = PathBuf::from(path);
-                version(&path).map_err(|source| LockError::Uv { path: path.clone(), source })?;
-                path
+                version(path).map_err(|source| LockError::Uv { path: path.clone(), source })?;
+                path.clone()
             }
             None if version(Path::new("uv")).is_ok_and(|version| version >= OLDEST) => "uv".into(),
             None => fetched(resolver, events)?,
