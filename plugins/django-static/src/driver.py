@@ -42,7 +42,7 @@ def main(request):
         report["warnings"] = check(request, report)
     except BaseException as error:  # noqa: B902: also SystemExit, which manage.py may raise
         if not isinstance(error, (Refused, CommandFailed)):
-            traceback.print_exc()
+            print("".join(told(error)), file=sys.stderr)
         report, status = {"failure": account(error, request["source"])}, 1
     settle(request["static"])
     with open(os.path.join(request["static"], REPORT), "w") as file:
@@ -203,7 +203,7 @@ def check(request, report):
     if lost:
         raise Refused(f"the manifest of static files names {quote(lost)}, which was not collected")
     certain, possible = [], []
-    for template, path, rendered in missing_references(storage, request["source"]):
+    for template, path, rendered in sorted(set(missing_references(storage, request["source"]))):
         (certain if rendered else possible).append(f"`{path}` in `{template}`")
     if certain:
         raise Refused("templates ask for static files that were not collected: " + ", ".join(certain[:8]))
@@ -340,6 +340,19 @@ def forget_gzip_time(name):
             file.write(bytes(4))
 
 
+def told(error):
+    """The traceback, without the frames of this driver and of the import system."""
+    told = traceback.TracebackException.from_exception(error)
+    noise = ("<frozen", __file__)
+    told.stack[:] = [frame for frame in told.stack if not frame.filename.startswith(noise)
+                     and "/importlib/" not in frame.filename]
+    return told.format()
+
+
+def in_environ(frame):
+    return frame.name == "__getitem__" and frame.filename.endswith(("/os.py", "<frozen os>"))
+
+
 def account(error, source):
     """What went wrong, for the step to explain."""
     frames = traceback.extract_tb(error.__traceback__)
@@ -348,7 +361,7 @@ def account(error, source):
     return {
         "type": "refused" if kind is Refused else "command" if kind is CommandFailed else kind.__name__,
         "message": str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error),
-        "variable": error.args[0] if isinstance(error, KeyError) and frames[-1].filename.endswith("os.py") else None,
+        "variable": str(error.args[0]) if isinstance(error, KeyError) and in_environ(frames[-1]) else None,
         "module": getattr(error, "name", None) if isinstance(error, ImportError) else None,
         "path": str(error.filename) if isinstance(error, OSError) and error.filename else None,
         "file": os.path.relpath(own[-1].filename, source) if own else None,
