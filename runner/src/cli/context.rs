@@ -1,7 +1,7 @@
 //! What every subcommand stands on: where `pipe` keeps its data, and where answers go.
 
 use std::env;
-use std::io::{self, Write as _};
+use std::io::{self, Stdout, Write as _};
 use std::path::{self, PathBuf};
 
 use clap::ColorChoice;
@@ -13,24 +13,27 @@ use crate::report::Paint;
 pub(super) struct Context {
     /// For standard output.
     pub(super) paint: Paint,
+    out: Stdout,
+    home: Option<PathBuf>,
 }
 
 impl Context {
     pub(super) fn new(color: ColorChoice) -> Self {
-        Self { paint: Paint::of(&io::stdout(), color) }
+        let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let home = set("PIPE_HOME")
+            .or_else(|| set("XDG_DATA_HOME").map(|data| data.join("pipe")))
+            .or_else(|| set("HOME").map(|home| home.join(".local/share/pipe")));
+        let out = io::stdout();
+        Self { paint: Paint::of(&out, color), out, home }
     }
 
     /// The directory with all of pipe's data: `PIPE_HOME`, or `pipe` where the desktop keeps data of programs.
     pub(super) fn home(&self) -> Result<PathBuf, Failure> {
-        let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-        let home = set("PIPE_HOME")
-            .or_else(|| set("XDG_DATA_HOME").map(|data| data.join("pipe")))
-            .or_else(|| set("HOME").map(|home| home.join(".local/share/pipe")))
-            .ok_or_else(|| {
-                Failure::new(Kind::Environment, "there is no place for pipe's data")
-                    .hint("name a directory in PIPE_HOME, or set HOME")
-            })?;
-        path::absolute(&home).map_err(|error| Failure::of(Kind::Environment, &error))
+        let home = self.home.as_ref().ok_or_else(|| {
+            Failure::new(Kind::Environment, "there is no place for pipe's data")
+                .hint("name a directory in PIPE_HOME, or set HOME")
+        })?;
+        path::absolute(home).map_err(|error| Failure::of(Kind::Environment, &error))
     }
 
     /// The store in [`Context::home`].
@@ -40,7 +43,7 @@ impl Context {
 
     /// Writes an answer to standard output. That its reader has gone (`pipe … | head`) is no failure.
     pub(super) fn print(&self, answer: impl AsRef<[u8]>) -> Result<(), Failure> {
-        let mut out = io::stdout();
+        let mut out = self.out.lock();
         match out.write_all(answer.as_ref()).and_then(|()| out.flush()) {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
                 Err(Failure::of(Kind::Environment, &error).about("cannot write to standard output"))

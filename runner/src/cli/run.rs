@@ -18,6 +18,7 @@ use crate::report::{self, Form};
 /// Steps whose result is known are taken from the cache. What is built is then released to every target that releases it;
 /// targets that promote from others are left alone.
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(super) struct RunArgs {
     #[command(flatten)]
     file: FileArg,

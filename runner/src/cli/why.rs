@@ -1,5 +1,7 @@
 //! `pipe why`.
 
+use std::fmt::Write as _;
+
 use runner::diagnostic;
 use runner::event::Events;
 use runner::run::{Preview, Project};
@@ -47,7 +49,7 @@ fn explained(step: &str, previews: &[(String, Preview)]) -> String {
             Preview::Runs(why) => (format!("runs: {why}"), None),
             Preview::Depends(other) => (format!("depends on what `{other}` gives"), Some(other.as_str())),
         };
-        out.push_str(&format!("`{name}` {line}\n"));
+        let _ = writeln!(out, "`{name}` {line}");
         next = before;
     }
     out

@@ -1,6 +1,7 @@
 //! What happens, a line at a time, for logs and for people.
 
 use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::io::{self, Write};
 
 use runner::event::{Event, Level, Outcome, StepOutcome};
@@ -96,12 +97,14 @@ impl Lines {
                 };
                 Some(self.about(target, &text))
             }
-            // Nothing was begun: what is printed as the error says all.
-            Event::RunFinished { steps: 0, .. } => None,
+            // A run that ends with no steps never began: what is printed as the error says all.
+            Event::RunFinished { steps: 0, .. }
+            | Event::StepStarted { .. }
+            | Event::StepProgress { .. }
+            | Event::StepLog { .. } => None,
             Event::RunFinished { outcome, steps, cached, slug, elapsed_ms, url } => {
                 Some(self.finished(*outcome, *steps, *cached, *elapsed_ms, slug.as_deref(), url.as_deref()))
             }
-            Event::StepStarted { .. } | Event::StepProgress { .. } | Event::StepLog { .. } => None,
         }
     }
 
@@ -135,9 +138,9 @@ impl Lines {
         let new = output.filter(|lines| {
             lines.iter().rfind(|line| !line.is_empty()).is_some_and(|last| !message.contains(last.as_str()))
         });
-        let tail: String =
+        let tail: Vec<String> =
             new.into_iter().flatten().map(|line| format!("\n{}", paint.dim(&format!("| {line}")))).collect();
-        self.about(step, &format!("{text}{tail}{hint}"))
+        self.about(step, &format!("{text}{}{hint}", tail.concat()))
     }
 
     fn finished(
@@ -161,10 +164,10 @@ impl Lines {
             Outcome::Cancelled => format!("{} after {after}", paint.yellow("cancelled")),
         };
         if let Some(slug) = slug {
-            text.push_str(&format!("\nslug {slug}"));
+            let _ = write!(text, "\nslug {slug}");
         }
         if let Some(url) = url {
-            text.push_str(&format!("\n{}", paint.bold(url)));
+            let _ = write!(text, "\n{}", paint.bold(url));
         }
         text
     }
@@ -185,4 +188,60 @@ fn duration(ms: u64) -> String {
 
 fn counted(count: usize, what: &str) -> String {
     if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(events: &[Event]) -> String {
+        let mut out = Vec::new();
+        let mut plain = Plain::new(&mut out, Paint::PLAIN);
+        for event in events {
+            plain.event(event).expect("memory can be written to");
+        }
+        String::from_utf8(out).expect("lines are text")
+    }
+
+    fn ended(step: &str, outcome: StepOutcome, message: Option<&str>) -> Event {
+        Event::StepFinished {
+            step: step.into(),
+            outcome,
+            elapsed_ms: 1234,
+            message: message.map(str::to_owned),
+            hint: message.map(|_| "mend it".to_owned()),
+        }
+    }
+
+    fn finished(steps: usize, cached: usize, outcome: Outcome) -> Event {
+        Event::RunFinished { outcome, steps, cached, slug: None, elapsed_ms: 65_000, url: None }
+    }
+
+    #[test]
+    fn a_failed_step_is_shown_with_the_output_that_its_message_does_not_quote() {
+        let output = |text: &str| Event::StepOutput { step: "static".into(), text: text.into() };
+        let failed = |message| ended("static", StepOutcome::Failed, Some(message));
+        assert_eq!(
+            shown(&[output("one\ntwo\n"), failed("it broke")]),
+            "  static       failed after 1.23s: it broke\n               | one\n               | two\n               \
+             hint: mend it\n"
+        );
+        assert_eq!(
+            shown(&[output("two\n"), failed("it broke:\ntwo")]),
+            "  static       failed after 1.23s: it broke:\n               two\n               hint: mend it\n"
+        );
+    }
+
+    #[test]
+    fn a_run_that_runs_nothing_says_so() {
+        assert_eq!(
+            shown(&[ended("lock", StepOutcome::Cached, None), finished(1, 1, Outcome::Succeeded)]),
+            "  lock         cached\ndone in 1m 05s: no step ran, 1 step cached\n"
+        );
+    }
+
+    #[test]
+    fn a_run_that_never_began_leaves_the_word_to_its_error() {
+        assert_eq!(shown(&[finished(0, 0, Outcome::Failed)]), "");
+    }
 }
