@@ -9,7 +9,8 @@
 //!
 //! As with git, nothing inside a directory that is left out can be kept. The user's own excludes for git (`core.excludesFile`,
 //! `.git/info/exclude`) have no say: they are this machine's, and a snapshot is the same on every machine. Nor has git's
-//! index: a file that is committed in spite of `.gitignore` is kept by a `!` line in `.pipeignore`.
+//! index: a file that is committed in spite of `.gitignore` is kept by a `!` line in `.pipeignore`. A `.env` that no
+//! rule names is a file like any other: settings that read it find it at build and in production alike.
 
 use std::path::Path;
 

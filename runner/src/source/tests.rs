@@ -34,7 +34,7 @@ impl Project {
 
     /// Makes all files look as if they had been written an hour ago.
     fn settle(&self) {
-        let hour_ago = SystemTime::now() - Duration::from_secs(3600);
+        let hour_ago = SystemTime::now() - Duration::from_hours(1);
         for name in self.names() {
             let file = File::options().write(true).open(self.path(&name)).expect("a file");
             file.set_modified(hour_ago).expect("a time");
