@@ -18,6 +18,7 @@ use crate::lockfile::LockFile;
 pub mod check;
 mod config;
 mod fields;
+mod init;
 mod read;
 mod references;
 mod schema;
@@ -25,6 +26,7 @@ mod spanned;
 mod units;
 
 pub use config::Config;
+pub use init::{InitError, default_for};
 pub use schema::schema;
 pub use spanned::Spanned;
 
@@ -263,7 +265,7 @@ pub struct Target {
     /// Commands that run once for each release, before it is switched to: migrations.
     #[schemars(default)]
     pub release_commands: Vec<Spanned<String>>,
-    /// Directories that are the target's and outlive releases (uploads, SQLite), relative to `/app/src`.
+    /// What is the target's and outlives releases, relative to `/app/src`: directories of uploads, `SQLite` files.
     #[schemars(default)]
     pub data: Vec<Spanned<String>>,
     /// Where it listens, such as `127.0.0.1:8000`.
@@ -323,7 +325,7 @@ impl Pipeline {
         let files = own.into_iter().chain(env_files.map(|path| self.resolve(path)));
         let source = self.source_directory();
         let inside = files.filter_map(|file| anchored(&source, &file));
-        self.source.exclude.iter().map(|pattern| pattern.to_string()).chain(inside).collect()
+        self.source.exclude.iter().map(ToString::to_string).chain(inside).collect()
     }
 
     /// A path of the file, seen from the working directory.
@@ -374,3 +376,6 @@ const fn default_version() -> i64 {
 fn default_platform() -> String {
     PLATFORMS[0].to_owned()
 }
+
+#[cfg(test)]
+mod tests;

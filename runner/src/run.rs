@@ -146,7 +146,7 @@ impl Project {
         events: &Events,
         cancel: &Arc<AtomicBool>,
     ) -> Result<Execution, RunError> {
-        let exclude: Vec<String> = self.pipeline.source.exclude.iter().map(|glob| glob.to_string()).collect();
+        let exclude = self.pipeline.source_exclude();
         let source = source::snapshot(&self.pipeline.source_directory(), &exclude, &self.store)?;
         let base = Base {
             digest: runtime.build_digest(),
@@ -246,7 +246,10 @@ fn read_pipeline(file: Option<&Path>) -> Result<(PathBuf, String), RunError> {
     let path = file.unwrap_or(Path::new(pipeline::FILE_NAME)).to_owned();
     match std::fs::read_to_string(&path) {
         Ok(text) => Ok((path, text)),
-        Err(error) if file.is_none() && error.kind() == std::io::ErrorKind::NotFound => Err(RunError::NoPipeline),
+        Err(error) if file.is_none() && error.kind() == std::io::ErrorKind::NotFound => {
+            let text = pipeline::default_for(Path::new("."))?;
+            Ok((path, text))
+        }
         Err(source) => Err(RunError::Read { path, source }),
     }
 }

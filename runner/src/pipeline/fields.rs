@@ -116,7 +116,7 @@ impl Reader {
                 error = error.hint(format!("write it in quotes: `\"{written}\"`"));
             }
             DeValue::String(_) if wanted == "a list" => {
-                error = error.hint(format!("write it in brackets: `[{written}]`"))
+                error = error.hint(format!("write it in brackets: `[{written}]`"));
             }
             _ => {}
         }

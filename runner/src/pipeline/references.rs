@@ -1,4 +1,4 @@
-//! The names that a pipeline's parts know each other by: steps that exist, targets that exist, and no circles.
+//! The names that a pipeline's parts know each other by: steps that exist, targets that exist, and no cycles.
 //!
 //! Knows nothing of plugins and their ports.
 
@@ -29,7 +29,7 @@ pub(super) fn targets(pipeline: &Pipeline) -> Vec<Diagnostic> {
     errors
 }
 
-/// The steps in an order in which each comes after what it takes in, or the steps that are unknown and the circle.
+/// The steps in an order in which each comes after what it takes in, or the steps that are unknown and the cycle.
 pub(super) fn steps(pipeline: &Pipeline) -> Result<Vec<usize>, Vec<Diagnostic>> {
     let names: Vec<&str> = pipeline.steps.iter().map(|step| step.name.as_str()).collect();
     let mut errors = Vec::new();
@@ -46,8 +46,8 @@ pub(super) fn steps(pipeline: &Pipeline) -> Result<Vec<usize>, Vec<Diagnostic>> 
     match order(pipeline, "steps need each other", &names, &edges) {
         Ok(order) if errors.is_empty() => Ok(order),
         Ok(_) => Err(errors),
-        Err(circle) => {
-            errors.push(circle);
+        Err(cycle) => {
+            errors.push(cycle);
             Err(errors)
         }
     }
@@ -58,7 +58,7 @@ fn unknown_step<T>(pipeline: &Pipeline, place: &Spanned<T>, name: &str) -> Diagn
     pipeline.error(place.span(), format!("unknown step `{name}`")).suggest(name, names)
 }
 
-/// How far the search for circles has come with a node.
+/// How far the search for cycles has come with a node.
 #[derive(Clone, Copy, PartialEq)]
 enum Visit {
     New,
@@ -66,7 +66,7 @@ enum Visit {
     Done,
 }
 
-/// Nodes, each after those that its edges lead to; or the first circle, named.
+/// Nodes, each after those that its edges lead to; or the first cycle, named.
 fn order(
     pipeline: &Pipeline,
     what: &str,
@@ -79,10 +79,10 @@ fn order(
         let mut path = Vec::new();
         if let Some(closing) = visit(start, edges, &mut visits, &mut path, &mut done) {
             let (first, span) = closing;
-            let circle: Vec<&str> =
+            let cycle: Vec<&str> =
                 path.into_iter().skip_while(|node| *node != first).map(|node| names[node]).collect();
-            let named = circle.iter().copied().chain([names[first]]).collect::<Vec<_>>().join("` → `");
-            let error = pipeline.error(span, format!("{what} in a circle: `{named}`"));
+            let named = cycle.iter().copied().chain([names[first]]).collect::<Vec<_>>().join("` → `");
+            let error = pipeline.error(span, format!("{what} in a cycle: `{named}`"));
             return Err(error.hint("take one of these names out of where it is used"));
         }
     }

@@ -1,14 +1,26 @@
 //! The JSON schema of a pipeline file, for editors; made from the very types that the file is read into.
 
-use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
+use schemars::transform::RecursiveTransform;
+use schemars::{JsonSchema, Schema};
 use serde_json::Value;
 
 use super::Pipeline;
 
 /// The schema as JSON.
 pub fn schema() -> Value {
-    SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<Pipeline>().to_value()
+    let settings = SchemaSettings::draft2020_12().with_transform(RecursiveTransform(without_null));
+    settings.into_generator().into_root_schema_for::<Pipeline>().to_value()
+}
+
+/// TOML has no `null`: what is optional is left out.
+fn without_null(schema: &mut Schema) {
+    let Some(types) = schema.get_mut("type").and_then(Value::as_array_mut) else { return };
+    types.retain(|kind| kind != "null");
+    if let [only] = types.as_slice() {
+        let only = only.clone();
+        schema.insert("type".to_owned(), only);
+    }
 }
 
 /// A value or a list of values.

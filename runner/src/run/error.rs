@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use crate::diagnostic::Diagnostic;
 use crate::fetch::FetchError;
 use crate::lock::LockError;
+use crate::pipeline::InitError;
 use crate::plan::PlanError;
 use crate::plugin::{Code, Failure, PluginError};
 use crate::runtime::RuntimeError;
@@ -26,6 +27,9 @@ pub enum RunError {
     /// There is no pipeline file, and none can be made up.
     #[error("no `release.pipeline` here, and no project that needs none")]
     NoPipeline,
+    /// There is no pipeline file, and no project that has a built-in one.
+    #[error(transparent)]
+    Init(#[from] InitError),
     /// The pipeline is wrong: every place of it that is.
     #[error("the pipeline is wrong")]
     Pipeline(Vec<Diagnostic>),
@@ -97,7 +101,7 @@ impl RunError {
     /// Whose fault it is.
     pub const fn fault(&self) -> Fault {
         match self {
-            Self::Read { .. } | Self::NoPipeline | Self::Pipeline(_) => Fault::Pipeline,
+            Self::Read { .. } | Self::NoPipeline | Self::Init(_) | Self::Pipeline(_) => Fault::Pipeline,
             Self::Plugin(error) if error.is_the_files() => Fault::Plugin,
             Self::Lock(error) if !error.is_environment() => Fault::Step,
             Self::Plugin(_)
@@ -123,6 +127,7 @@ impl RunError {
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
+            Self::Init(error) => Some(error.hint()),
             Self::Read { .. } | Self::NoPipeline => Some("`pipe init` writes one".to_owned()),
             Self::Plugin(error) => error.hint(),
             Self::Lock(error) => error.hint(),

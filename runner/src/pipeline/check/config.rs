@@ -36,6 +36,11 @@ impl Place<'_> {
             | ValidationErrorKind::UnevaluatedProperties { unexpected } => {
                 unexpected.iter().map(|key| self.unknown_key(error, pointer, key)).collect()
             }
+            // What a schema without any properties says of additional ones.
+            ValidationErrorKind::FalseSchema => {
+                let keys = self.step.config.value().pointer(pointer).and_then(Value::as_object);
+                keys.into_iter().flat_map(|keys| keys.keys()).map(|key| self.unknown_key(error, pointer, key)).collect()
+            }
             ValidationErrorKind::AnyOf { context } | ValidationErrorKind::OneOfNotValid { context } => {
                 match likely(context, pointer) {
                     Some(errors) => errors.iter().flat_map(|error| self.explain(error)).collect(),

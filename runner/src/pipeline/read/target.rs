@@ -76,12 +76,14 @@ fn env(reader: &Reader, item: &Item<'_>) -> BTreeMap<String, Spanned<String>> {
 
 fn data_path(reader: &Reader, text: Spanned<String>) -> Option<Spanned<String>> {
     let path = Path::new(text.as_str());
-    let inside = path.components().all(|part| matches!(part, Component::Normal(_)));
-    if inside && !text.is_empty() && !text.ends_with('/') {
+    let is_plain = path.components().all(|part| matches!(part, Component::Normal(_) | Component::RootDir));
+    if is_plain && path.file_name().is_some() {
         return Some(text);
     }
-    let error = reader.error(text.span(), format!("`{text}` is not a directory inside the application"));
-    reader.report(error.label("such as \"media\"").hint("data is kept at a path relative to `/app/src`, without `..`"));
+    let error = reader.error(text.span(), format!("`{text}` is not a place that can be kept"));
+    reader.report(
+        error.label("such as \"media\"").hint("a directory or an SQLite file, relative to `/app/src`, without `..`"),
+    );
     None
 }
 

@@ -1,0 +1,122 @@
+//! What a Django project consists of: where its `manage.py` is, its name, and what the other modules here find out.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::packages::Packages;
+use super::python::Python;
+use super::settings::Settings;
+use super::{InitError, python};
+use crate::pipeline::units;
+
+/// Directories that hold no project of the user's own, beside hidden ones.
+const FOREIGN: &[&str] = &["node_modules", "site-packages", "venv", "env", "docs", "doc", "tests", "test"];
+/// How far below the top a `manage.py` is looked for.
+const DEPTH: usize = 2;
+
+/// What is known of a project. Paths are relative to its top, `""` for the top itself.
+pub(super) struct Project {
+    /// A name that a pipeline can carry.
+    pub(super) name: String,
+    /// The directory of `manage.py`.
+    pub(super) directory: String,
+    pub(super) python: Python,
+    pub(super) packages: Packages,
+    pub(super) settings: Settings,
+    /// The directory of a `package-lock.json`.
+    pub(super) node: Option<String>,
+    /// Whether a `Procfile` names a release command.
+    pub(super) has_release: bool,
+}
+
+impl Project {
+    pub(super) fn find(dir: &Path) -> Result<Self, InitError> {
+        let directory = manage(dir)?;
+        let at = dir.join(&directory);
+        let packages = Packages::find(dir, &directory);
+        let python = python::find(dir, &packages.root);
+        let settings = Settings::find(&at);
+        let node = [String::new(), directory.clone()].into_iter().chain(directories(dir, ""));
+        let node = node.into_iter().find(|sub| dir.join(sub).join("package-lock.json").is_file());
+        let procfile = fs::read_to_string(dir.join("Procfile")).unwrap_or_default();
+        let has_release = procfile.lines().any(|line| line.trim_start().starts_with("release:"));
+        Ok(Self { name: name(dir, &packages.root), directory, python, packages, settings, node, has_release })
+    }
+}
+
+/// The directory of the `manage.py` that is nearest to the top.
+fn manage(dir: &Path) -> Result<String, InitError> {
+    let mut level = vec![String::new()];
+    for _ in 0..=DEPTH {
+        let is_django = |sub: &&String| {
+            fs::read_to_string(dir.join(sub).join("manage.py")).is_ok_and(|text| text.contains("django"))
+        };
+        let mut found: Vec<&String> = level.iter().filter(is_django).collect();
+        match found.len() {
+            0 => level = level.iter().flat_map(|sub| directories(dir, sub)).collect(),
+            1 => return Ok(found.remove(0).clone()),
+            _ => {
+                let found = found.into_iter().map(|sub| format!("{sub}/manage.py")).collect();
+                return Err(InitError::Several { dir: dir.to_owned(), found });
+            }
+        }
+    }
+    Err(InitError::NotDjango(dir.to_owned()))
+}
+
+/// The directories in a directory that may be the project's own, in order.
+fn directories(dir: &Path, sub: &str) -> Vec<String> {
+    let entries = fs::read_dir(dir.join(sub)).into_iter().flatten().flatten();
+    let own = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    let names = own.filter_map(|entry| entry.file_name().into_string().ok());
+    let mut names: Vec<String> = names
+        .filter(|name| !name.starts_with('.') && !FOREIGN.contains(&name.as_str()))
+        .map(|name| join(sub, &name))
+        .collect();
+    names.sort();
+    names
+}
+
+/// The project's own name for itself, or that of its directory.
+fn name(dir: &Path, root: &str) -> String {
+    let pyproject = pyproject(&dir.join(root));
+    let own = |path: &[&str]| path.iter().try_fold(&pyproject, |value, key| value.get(key));
+    let named = own(&["project", "name"]).or_else(|| own(&["tool", "poetry", "name"])).and_then(toml::Value::as_str);
+    let directory = dir.file_name().and_then(|name| name.to_str());
+    let names = named.into_iter().chain(directory);
+    names.into_iter().find_map(units::as_name).unwrap_or_else(|| "app".to_owned())
+}
+
+/// `pyproject.toml`; an empty table where there is none.
+pub(super) fn pyproject(dir: &Path) -> toml::Value {
+    let text = fs::read_to_string(dir.join("pyproject.toml")).unwrap_or_default();
+    toml::Value::Table(text.parse().unwrap_or_default())
+}
+
+/// `directory/name`, or the one of them that is not empty.
+pub(super) fn join(directory: &str, name: &str) -> String {
+    match (directory, name) {
+        ("", name) => name.to_owned(),
+        (directory, "") => directory.to_owned(),
+        (directory, name) => format!("{directory}/{name}"),
+    }
+}
+
+/// All Python files in a directory and below it, `depth` levels deep, in order.
+pub(super) fn python_files(dir: &Path, depth: usize) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let mut entries: Vec<PathBuf> =
+        fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    entries.sort();
+    for path in entries {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if path.is_dir() {
+            if depth > 0 && !name.starts_with('.') && !FOREIGN.contains(&name) {
+                files.extend(python_files(&path, depth - 1));
+            }
+        } else if path.extension().is_some_and(|extension| extension == "py") {
+            files.push(path);
+        }
+    }
+    files
+}

@@ -1,0 +1,165 @@
+//! Which version of Python a project runs on: what its files allow, and what this machine has.
+
+use std::fs;
+use std::path::Path;
+use std::str::FromStr;
+
+use pep440_rs::{Version, VersionSpecifiers};
+
+use super::project::pyproject;
+
+/// What is taken where a project says nothing and the machine has nothing.
+const DEFAULT: u64 = 11;
+/// The minor versions that are looked at.
+const MINORS: std::ops::RangeInclusive<u64> = 8..=15;
+
+/// A version of Python and why it is this one.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Python {
+    /// Such as `3.11`.
+    pub(super) version: String,
+    /// Where it is from, for a comment.
+    pub(super) reason: Option<String>,
+    /// Whether the machine has it.
+    pub(super) is_here: bool,
+}
+
+/// The version for the project in `root` of `dir`.
+pub(super) fn find(dir: &Path, root: &str) -> Python {
+    choose(&[dir.join(root), dir.to_owned()], &installed())
+}
+
+fn choose(dirs: &[impl AsRef<Path>], installed: &[u64]) -> Python {
+    let dirs = || dirs.iter().map(AsRef::as_ref);
+    if let Some((minor, file)) = dirs().find_map(pinned) {
+        let is_here = installed.contains(&minor);
+        return Python { version: format!("3.{minor}"), reason: Some(format!("from {file}")), is_here };
+    }
+    let range = dirs().find_map(range);
+    let allows = |minor: &u64| range.as_ref().is_none_or(|(range, _)| allows(range, *minor));
+    let here = installed.iter().copied().find(allows);
+    let minor = here.or_else(|| [DEFAULT].into_iter().chain(MINORS).find(allows)).unwrap_or(DEFAULT);
+    let reason = range.map(|(range, file)| format!("{file} asks for {range}"));
+    Python { version: format!("3.{minor}"), reason, is_here: here.is_some() }
+}
+
+/// The one version that a file names, and that file.
+fn pinned(dir: &Path) -> Option<(u64, &'static str)> {
+    [".python-version", "runtime.txt", ".tool-versions"].into_iter().find_map(|file| {
+        let text = fs::read_to_string(dir.join(file)).ok()?;
+        let mut lines = text.lines().map(|line| line.split('#').next().unwrap_or_default().trim());
+        let line = match file {
+            ".tool-versions" => lines.find(|line| line.starts_with("python "))?,
+            _ => lines.find(|line| !line.is_empty())?,
+        };
+        let version = line.trim_start_matches(|c: char| !c.is_ascii_digit());
+        let minor = version.strip_prefix("3.")?.split(|c: char| !c.is_ascii_digit()).next()?;
+        Some((minor.parse().ok()?, file))
+    })
+}
+
+/// The range that a file asks for, and that file.
+fn range(dir: &Path) -> Option<(VersionSpecifiers, &'static str)> {
+    let at = |value: &toml::Value, path: &[&str]| {
+        path.iter().try_fold(value, |value, key| value.get(key)).and_then(toml::Value::as_str).map(str::to_owned)
+    };
+    let toml = |file: &str| {
+        let text = fs::read_to_string(dir.join(file)).unwrap_or_default();
+        toml::Value::Table(text.parse().unwrap_or_default())
+    };
+    let project = pyproject(dir);
+    let asked = |file: &str| match file {
+        "pyproject.toml" => at(&project, &["project", "requires-python"])
+            .or_else(|| at(&project, &["tool", "poetry", "dependencies", "python"])),
+        "Pipfile" => at(&toml(file), &["requires", "python_version"]).map(|version| format!("=={version}.*")),
+        file => at(&toml(file), &["requires-python"]),
+    };
+    ["pyproject.toml", "uv.lock", "pylock.toml", "Pipfile"]
+        .into_iter()
+        .find_map(|file| Some((specifiers(&asked(file)?)?, file)))
+}
+
+/// Reads a range as pyproject.toml or Poetry write one: Poetry's `^3.11` and `~3.11` too.
+fn specifiers(text: &str) -> Option<VersionSpecifiers> {
+    let parts = text.split([',', ' ']).map(str::trim).filter(|part| !part.is_empty());
+    let parts = parts.map(|part| match part.strip_prefix('^') {
+        Some(version) => format!(">={version},<4"),
+        None => match part.strip_prefix('~').filter(|version| !version.starts_with('=')) {
+            Some(version) => {
+                let release: Vec<&str> = version.split('.').take(2).collect();
+                format!(">={version},=={}.*", release.join("."))
+            }
+            None if part.starts_with(|first: char| first.is_ascii_digit()) => format!("=={part}"),
+            None => part.to_owned(),
+        },
+    });
+    VersionSpecifiers::from_str(&parts.collect::<Vec<_>>().join(",")).ok()
+}
+
+/// Whether some release of `3.minor` is in a range.
+fn allows(range: &VersionSpecifiers, minor: u64) -> bool {
+    (0..=30).any(|patch| range.contains(&Version::new([3, minor, patch])))
+}
+
+/// The minor versions of Python 3 that this machine has: that of `python3` first, then the newest first.
+fn installed() -> Vec<u64> {
+    let ask = |program: &str| {
+        let script = "import sys; print(sys.version_info[1])";
+        let output = std::process::Command::new(program).args(["-I", "-c", script]).output().ok()?;
+        String::from_utf8(output.stdout).ok()?.trim().parse::<u64>().ok()
+    };
+    let named = MINORS.rev().filter(|minor| ask(&format!("python3.{minor}")) == Some(*minor));
+    let mut found: Vec<u64> = ask("python3").into_iter().collect();
+    found.extend(named.filter(|minor| !found.contains(minor)).collect::<Vec<_>>());
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn version(files: &[(&str, &str)], installed: &[u64]) -> Python {
+        let dir = tempfile::tempdir().expect("a directory");
+        for (name, text) in files {
+            fs::write(dir.path().join(name), text).expect("a file");
+        }
+        choose(&[dir.path()], installed)
+    }
+
+    #[test]
+    fn a_pinned_version_is_taken_whether_it_is_here_or_not() {
+        assert_eq!(version(&[(".python-version", "3.12.4\n")], &[11]).version, "3.12");
+        assert!(!version(&[(".python-version", "3.12.4\n")], &[11]).is_here);
+        assert_eq!(version(&[("runtime.txt", "python-3.10.2")], &[11]).version, "3.10");
+    }
+
+    #[test]
+    fn of_a_range_what_the_machine_has_is_taken() {
+        let files = [("pyproject.toml", "[project]\nrequires-python = '>=3.12'\n")];
+        assert_eq!(version(&files, &[11, 13, 12]).version, "3.13");
+        assert_eq!(
+            version(&files, &[11]),
+            Python {
+                version: "3.12".to_owned(),
+                reason: Some("pyproject.toml asks for >=3.12".to_owned()),
+                is_here: false,
+            }
+        );
+    }
+
+    #[test]
+    fn the_ranges_of_poetry_and_pipenv_are_read() {
+        let poetry = |range: &str| format!("[tool.poetry.dependencies]\npython = \"{range}\"\n");
+        for (range, expected) in [("^3.10", "3.11"), ("~3.12", "3.12"), (">=3.9,<3.11", "3.10"), ("3.12.*", "3.12")] {
+            let found = version(&[("pyproject.toml", &poetry(range))], &[11, 13, 12, 10]);
+            assert_eq!(found.version, expected, "{range}");
+        }
+        assert_eq!(version(&[("Pipfile", "[requires]\npython_version = '3.13'\n")], &[11, 13]).version, "3.13");
+    }
+
+    #[test]
+    fn without_a_word_it_is_the_machines_own() {
+        assert_eq!(version(&[], &[12, 13]), Python { version: "3.12".to_owned(), reason: None, is_here: true });
+        assert_eq!(version(&[], &[]).version, "3.11");
+    }
+}

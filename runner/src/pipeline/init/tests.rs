@@ -1,0 +1,173 @@
+use std::fs;
+
+use super::*;
+use crate::diagnostic::{Colour, render};
+use crate::pipeline::{Pipeline, parse};
+
+const MANAGE: &str = "os.environ.setdefault('DJANGO_SETTINGS_MODULE', 'polls.settings')\nimport django\n";
+const SETTINGS: &str = "
+SECRET_KEY = os.environ['SECRET_KEY']
+ALLOWED_HOSTS = []
+DATABASES = {'default': {'ENGINE': 'django.db.backends.sqlite3', 'NAME': BASE_DIR / 'db.sqlite3'}}
+MEDIA_ROOT = BASE_DIR / 'media'
+";
+
+struct Project(tempfile::TempDir);
+
+impl Project {
+    fn new(files: &[(&str, &str)]) -> Self {
+        let dir = tempfile::Builder::new().prefix("polls.").tempdir().expect("a directory");
+        for (path, text) in files {
+            let path = dir.path().join(path);
+            fs::create_dir_all(path.parent().expect("it is in the project")).expect("a directory");
+            fs::write(path, text).expect("a file");
+        }
+        Self(dir)
+    }
+
+    /// The text, which must be a pipeline without errors.
+    fn text(&self) -> String {
+        let text = default_for(self.0.path()).expect("a pipeline");
+        self.parse(&text);
+        text
+    }
+
+    fn parse(&self, text: &str) -> Pipeline {
+        let parsed = parse(&self.0.path().join("release.pipeline"), text);
+        parsed.unwrap_or_else(|errors| panic!("{}\n{text}", render(&errors, Colour::Never)))
+    }
+}
+
+#[test]
+fn a_plain_project_gets_a_pipeline_that_says_little() {
+    let project = Project::new(&[
+        ("manage.py", MANAGE),
+        ("polls/settings.py", SETTINGS),
+        ("polls/wsgi.py", MANAGE),
+        ("uv.lock", "[[package]]\nname = \"django\"\n"),
+        ("pyproject.toml", "[project]\nname = \"Polls\"\n"),
+        (".python-version", "3.4\n"),
+    ]);
+    let expected = r#"# Builds this Django project into a slug and releases it: `pipe run`.
+# A step runs again only when something that it has read has changed.
+
+[app]
+name = "polls"
+python = "3.4"   # from .python-version
+# This machine has no Python 3.4: install it, or let pipe bring one (see [runtime] in the README).
+
+# Which packages: what the project's lock says, for this Python and platform.
+[steps.lock]
+plugin = "python-lock"
+inputs = { project = "source" }
+
+# The environment, at /app/venv.
+[steps.venv]
+plugin = "python-venv"
+inputs = { lock = "lock", project = "source" }
+grants = { fetch = ["index"], exec = ["python"] }
+# The project has no server for production.
+config = { add = ["gunicorn"] }
+
+# `manage.py collectstatic`, without a network or a database.
+[steps.static]
+plugin = "django-static"
+inputs = { project = "source", venv = "venv" }
+grants = { exec = ["python"] }
+
+# The result: /app/{src,venv,static}, the same wherever it runs.
+[steps.slug]
+plugin = "slug"
+inputs = { project = "source", venv = "venv", static = "static" }
+config = { environment = ["SECRET_KEY"] }
+
+# `pipe run` ends here: http://127.0.0.1:8000
+[targets.staging]
+release = "slug"
+driver = "local"
+address = "127.0.0.1:8000"
+release-commands = ["python manage.py migrate --noinput"]
+data = ["db.sqlite3", "media"]      # kept from release to release
+env = { SECRET_KEY = "for-a-first-look-on-this-machine-only-replace-it-by-an-env-file" }
+# env-file = ".env.staging"   # what a slug and a repository must not hold
+
+# Never built: `pipe promote staging production` releases the very slug that staging runs.
+[targets.production]
+promote = "staging"
+driver = "local"
+address = "127.0.0.1:8001"
+release-commands = ["python manage.py migrate --noinput"]
+data = ["db.sqlite3", "media"]      # kept from release to release
+env = { SECRET_KEY = "for-a-first-look-on-this-machine-only-replace-it-by-an-env-file" }
+# env-file = ".env.production"   # what a slug and a repository must not hold
+"#;
+    assert_eq!(project.text(), expected);
+}
+
+#[test]
+fn a_project_in_a_directory_with_settings_and_requirements_for_production_is_understood() {
+    let local = MANAGE.replace("polls.settings", "config.settings.local");
+    let production = MANAGE.replace("polls.settings", "config.settings.production");
+    let project = Project::new(&[
+        ("backend/manage.py", &local),
+        ("backend/config/wsgi.py", &production),
+        ("backend/config/settings/base.py", "DATABASES = {'default': env.db('DATABASE_URL')}\n"),
+        ("backend/config/settings/local.py", "X = os.environ['ONLY_LOCAL']\n"),
+        ("backend/config/settings/production.py", "\nALLOWED_HOSTS = ['.example.org']\nADMIN = env('ADMIN_URL')\n"),
+        ("backend/requirements/base.txt", "--extra-index-url https://packages.example.org/simple\npsycopg2==2.9\n"),
+        ("backend/requirements/local.txt", "-r base.txt\n"),
+        ("backend/requirements/production.txt", "-r base.txt\ngunicorn==23.0\n"),
+        ("backend/.env.example", "A=1\n"),
+        ("frontend/package-lock.json", "{}"),
+        ("Procfile", "release: python manage.py migrate\n"),
+    ]);
+    let text = project.text();
+    for line in [
+        "extra = [\"https://packages.example.org/simple\"]",
+        "# system = [\"libpq5\"]",
+        "# build-system = [\"gcc\", \"libpq-dev\"]",
+        "# `requirements/production.txt` leaves versions open: the first run resolves them into `pylock.toml`. Commit that.",
+        "config = { root = \"backend\", path = \"requirements/production.txt\" }",
+        "config = { root = \"backend\", settings = \"config.settings.production\", environment = { ADMIN_URL = \"http://localhost\" } }",
+        "host = \"example.org\"             # from ALLOWED_HOSTS",
+        "# `frontend/package-lock.json` is there. If the front end is built before `collectstatic`, take the # away,",
+        "# env-file = \".env.staging\"   # what a slug and a repository must not hold, as `.env.example` shows",
+        "data = [\"db.sqlite3\"]      # kept from release to release",
+    ] {
+        assert!(text.lines().any(|found| found == line), "no line `{line}` in\n{text}");
+    }
+    assert!(!text.contains("ONLY_LOCAL") && !text.contains("migrate") && !text.contains("add ="), "{text}");
+}
+
+#[test]
+fn of_several_locks_the_fullest_is_named() {
+    let project = Project::new(&[
+        ("manage.py", MANAGE),
+        ("requirements.txt", "django"),
+        ("poetry.lock", "[[package]]\nname = \"gunicorn\"\n"),
+        ("pyproject.toml", "[tool.poetry.group.prod]\n"),
+    ]);
+    let text = project.text();
+    assert!(text.contains("config = { path = \"poetry.lock\", groups = [\"prod\"] }"), "{text}");
+    assert!(!text.contains("add ="), "{text}");
+}
+
+#[test]
+fn the_commented_parts_are_right_too() {
+    let project = Project::new(&[("manage.py", MANAGE), ("requirements.txt", "psycopg2"), ("package-lock.json", "{}")]);
+    let text = project.text();
+    let is_toml =
+        |line: &str| line.starts_with('[') || line.split_once(" = ").is_some_and(|(key, _)| !key.contains(' '));
+    let uncommented: Vec<&str> =
+        text.lines().map(|line| line.strip_prefix("# ").filter(|rest| is_toml(rest)).unwrap_or(line)).collect();
+    let pipeline = project.parse(&uncommented.join("\n"));
+    assert!(pipeline.step("frontend").is_some() && pipeline.target("staging").is_some_and(|t| t.env_file.is_some()));
+}
+
+#[test]
+fn what_is_no_django_project_or_several_is_refused() {
+    let error = |files| default_for(Project::new(files).0.path()).expect_err("no pipeline").to_string();
+    assert!(error(&[("manage.py", "print('somebody else')")]).starts_with("no `manage.py` of Django in `"));
+    let several = error(&[("b/manage.py", MANAGE), ("a/manage.py", MANAGE)]);
+    assert!(several.ends_with(": `a/manage.py` and `b/manage.py`"), "{several}");
+}

@@ -1,0 +1,892 @@
+#![expect(clippy::needless_raw_string_hashes, reason = "`expect-test` writes them")]
+
+use std::path::Path;
+
+use expect_test::{Expect, expect};
+use serde_json::json;
+
+use super::*;
+use crate::description::{PluginDescription, Port, PortKind};
+use crate::diagnostic::{Colour, render};
+
+const APP: &str = "[app]\nname = \"polls\"\n";
+
+/// What is said of a text with an `[app]` and some steps before it.
+fn refused(text: &str, expected: &Expect) {
+    refused_whole(&format!("{APP}{text}"), expected);
+}
+
+fn refused_whole(text: &str, expected: &Expect) {
+    let errors = parse(Path::new("p"), text).expect_err("the text is wrong");
+    expected.assert_eq(&render(&errors, Colour::Never));
+}
+
+fn good(text: &str) -> Pipeline {
+    parse(Path::new("dir/p"), text).unwrap_or_else(|errors| panic!("{}", render(&errors, Colour::Never)))
+}
+
+/// Everything that a pipeline file can say.
+const EVERYTHING: &str = r#"
+version = 1
+platform = "linux-x86_64-gnu"
+app = { name = "polls", python = "3.11" }
+source = { path = "polls", exclude = ["*.log", "/docs"] }
+tools = { node = "/usr/bin/node" }
+npm = { registry = "https://registry.npmjs.org" }
+
+[runtime]
+kind = "packages"
+system = ["libpq5"]
+build-system = ["gcc"]
+mirror = "https://deb.debian.org/debian"
+suite = "bookworm"
+
+[index]
+url = "https://pypi.org/simple"
+extra = ["https://packages.example.org/simple"]
+find-links = ["wheels/"]
+
+[steps.lock]
+plugin = "python-lock"
+inputs = { project = "source" }
+
+[steps.venv]
+plugin = "./steps/venv.wasm"
+inputs = { lock = "lock.lock", more = ["source", "lock"] }
+config = { add = ["gunicorn"], nested = { number = 1, ratio = 0.5, on = true } }
+grants = { fetch = ["index"], exec = ["python"] }
+limits = { time = "10m", memory = "2GiB" }
+
+[targets.staging]
+driver = "local"
+release = "venv"
+env = { DEBUG = "0" }
+env-file = ".env.staging"
+release-commands = ["python manage.py migrate"]
+data = ["media", "/srv/files"]
+address = "127.0.0.1:8000"
+host = "example.org"
+
+[targets.production]
+driver = "local"
+promote = "staging"
+"#;
+
+#[test]
+fn everything_that_a_file_can_say_is_read() {
+    let pipeline = good(EVERYTHING);
+    assert_eq!(pipeline.source_directory(), Path::new("dir/polls"));
+    assert!(matches!(&pipeline.runtime, Runtime::Packages { system, .. } if *system[0] == "libpq5"));
+    assert_eq!(pipeline.steps.iter().map(|step| step.name.as_str()).collect::<Vec<_>>(), ["lock", "venv"]);
+    let venv = pipeline.step("venv").expect("it is there");
+    assert_eq!(*venv.plugin, PluginRef::File("./steps/venv.wasm".into()));
+    let lock = |port: Option<&str>| Reference::Step { step: "lock".to_owned(), port: port.map(str::to_owned) };
+    assert_eq!(*venv.inputs[0].from[0], lock(Some("lock")));
+    assert_eq!(
+        venv.inputs[1].from.iter().map(|from| (**from).clone()).collect::<Vec<_>>(),
+        [Reference::Source, lock(None)]
+    );
+    assert_eq!(venv.config.value()["nested"], json!({ "number": 1, "ratio": 0.5, "on": true }));
+    assert_eq!(venv.grants.fetch().chain(venv.grants.exec()).collect::<Vec<_>>(), ["index", "python"]);
+    assert_eq!(venv.limits.time.as_deref().map(Duration::as_secs), Some(600));
+    assert_eq!(venv.limits.memory.as_deref(), Some(&(2 << 30)));
+    let staging = pipeline.target("staging").expect("it is there");
+    assert_eq!(staging.env["DEBUG"].as_str(), "0");
+    assert_eq!(staging.address.as_deref().map(SocketAddr::port), Some(8000));
+    let production = pipeline.target("production").expect("it is there");
+    assert!(matches!(&production.origin, Origin::Promote(from) if **from == "staging"));
+}
+
+#[test]
+fn little_has_to_be_said() {
+    let pipeline = good("[app]\nname = \"polls\"\n[steps.a]\nplugin = \"files\"\n");
+    assert_eq!(*pipeline.platform, "linux-x86_64-gnu");
+    assert_eq!(pipeline.source_directory(), Path::new("dir"));
+    assert!(matches!(pipeline.runtime, Runtime::Host { python: None }));
+    assert_eq!(*pipeline.steps[0].config.value(), json!({}));
+}
+
+#[test]
+fn a_part_of_a_config_is_found_by_its_pointer() {
+    let pipeline = good(EVERYTHING);
+    let config = &pipeline.step("venv").expect("it is there").config;
+    let at = |span: Option<Range<usize>>| &EVERYTHING[span.expect("a place")];
+    assert_eq!(at(config.span("/add/0")), "\"gunicorn\"");
+    assert_eq!(at(config.key_span("/nested/ratio")), "ratio");
+    assert_eq!(at(config.span("/nested/missing")), "{ number = 1, ratio = 0.5, on = true }");
+    assert_eq!(at(config.key_span("")), "config");
+}
+
+#[test]
+fn the_files_that_say_how_to_build_are_no_part_of_the_source() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let text = "[app]\nname = \"a\"\n[source]\nexclude = [\"*.log\"]\n[steps.s]\nplugin = \"slug\"\n\
+                [targets.t]\ndriver = \"local\"\nrelease = \"s\"\nenv-file = \".env[1]\"\n";
+    let pipeline = parse(&dir.path().join("release.pipeline"), text).expect("a pipeline");
+    assert_eq!(pipeline.source_exclude(), ["*.log", "/release.pipeline", "/pipe.lock", "/.env[[]1[]]"]);
+}
+
+#[test]
+fn what_is_no_toml_is_refused_with_all_its_places() {
+    refused_whole(
+        "[app\nname = polls\n[steps]\na = [1,\n",
+        &expect![[r#"
+        p:1:5: unclosed table, expected `]`
+          |
+        1 | [app
+          |     ^
+
+        p:4:8: unclosed array, expected `]`
+          |
+        4 | a = [1,
+          |        ^
+    "#]],
+    );
+}
+
+#[test]
+fn names_that_are_there_twice_are_refused() {
+    refused(
+        "name = \"again\"\n[steps.a]\nplugin = \"x\"\n[steps.a]\nplugin = \"y\"\n",
+        &expect![[r#"
+        p:3:1: `name` is there twice
+          |
+        3 | name = "again"
+          | ^^^^
+          = hint: give one of the two another name, or remove it
+
+        p:6:8: `a` is there twice
+          |
+        6 | [steps.a]
+          |        ^
+          = hint: give one of the two another name, or remove it
+
+        p:7:1: `plugin` is there twice
+          |
+        7 | plugin = "y"
+          | ^^^^^^
+          = hint: give one of the two another name, or remove it
+    "#]],
+    );
+}
+
+#[test]
+fn unknown_keys_are_met_with_the_nearest_name() {
+    refused_whole(
+        "vresion = 1\n[app]\nname = \"a\"\npyhton = \"3.11\"\n[steps.a]\nplugin = \"x\"\nconfg = {}\ncolour = 1\n[steps.a.limits]\ntme = \"1s\"\n",
+        &expect![[r#"
+            p:1:1: unknown key `vresion`
+              |
+            1 | vresion = 1
+              | ^^^^^^^
+              = hint: did you mean `version`?
+
+            p:4:1: unknown key `pyhton` in `app`
+              |
+            4 | pyhton = "3.11"
+              | ^^^^^^
+              = hint: did you mean `python`?
+
+            p:7:1: unknown key `confg` in `steps.a`
+              |
+            7 | confg = {}
+              | ^^^^^
+              = hint: did you mean `config`?
+
+            p:8:1: unknown key `colour` in `steps.a`
+              |
+            8 | colour = 1
+              | ^^^^^^
+              = hint: known here: `plugin`, `inputs`, `config`, `grants` and `limits`
+
+            p:10:1: unknown key `tme` in `steps.a.limits`
+               |
+            10 | tme = "1s"
+               | ^^^
+               = hint: did you mean `time`?
+        "#]],
+    );
+}
+
+#[test]
+fn values_of_the_wrong_type_are_refused_with_a_remedy() {
+    refused_whole(
+        "platform = 1\n[app]\nname = \"a\"\npython = 3.11\n[source]\nexclude = \"*.log\"\n[steps.a]\nplugin = [\"x\"]\nconfig = \"y\"\n\
+         inputs = { p = 1 }\n[targets]\nt = 1\n",
+        &expect![[r#"
+            p:1:12: `platform` takes a string, not an integer
+              |
+            1 | platform = 1
+              |            ^ expected a string
+              = hint: write it in quotes: `"1"`
+
+            p:4:10: `app.python` takes a string, not a float
+              |
+            4 | python = 3.11
+              |          ^^^^ expected a string
+              = hint: write it in quotes: `"3.11"`
+
+            p:6:11: `source.exclude` takes a list, not a string
+              |
+            6 | exclude = "*.log"
+              |           ^^^^^^^ expected a list
+              = hint: write it in brackets: `["*.log"]`
+
+            p:8:10: `steps.a.plugin` takes a string, not a list
+              |
+            8 | plugin = ["x"]
+              |          ^^^^^ expected a string
+
+            p:9:10: `steps.a.config` takes a table, not a string
+              |
+            9 | config = "y"
+              |          ^^^ expected a table
+
+            p:10:16: `steps.a.inputs.p` takes the name of a step, or a list of names, not an integer
+               |
+            10 | inputs = { p = 1 }
+               |                ^ expected the name of a step, or a list of names
+
+            p:12:5: `targets.t` takes a table, not an integer
+               |
+            12 | t = 1
+               |     ^ expected a table
+        "#]],
+    );
+}
+
+#[test]
+fn what_must_be_there_is_asked_for_with_an_example() {
+    refused_whole(
+        "[steps.a]\n[targets.t]\n",
+        &expect![[r#"
+        p:1:1: the pipeline has no `app`
+          |
+        1 | [steps.a]
+          | ^
+          = hint: add a section
+                  [app]
+                  name = "my-app"
+                  python = "3.11"
+
+        p:1:8: `steps.a` has no `plugin`
+          |
+        1 | [steps.a]
+          |        ^
+          = hint: add `plugin = "…"`: a built-in step, or the path of a `.wasm` file
+
+        p:2:10: `targets.t` has no `driver`
+          |
+        2 | [targets.t]
+          |          ^
+          = hint: add `driver = "local"`
+
+        p:2:10: `targets.t` has no `release`
+          |
+        2 | [targets.t]
+          |          ^
+          = hint: add `release = "…"`, the step whose slug runs here
+                  or `promote = "…"`, the target whose slug runs here after it
+    "#]],
+    );
+}
+
+#[test]
+fn versions_platforms_and_pythons_that_are_not_known_are_refused() {
+    refused_whole(
+        "version = 2\nplatform = \"linux-x86-64-gnu\"\n[app]\nname = \"a\"\npython = \"3.11.4\"\n",
+        &expect![[r#"
+            p:1:11: version 2 of the pipeline language is not known here
+              |
+            1 | version = 2
+              |           ^ expected 1
+              = hint: a newer `pipe` may read it
+
+            p:2:12: unknown platform `linux-x86-64-gnu`
+              |
+            2 | platform = "linux-x86-64-gnu"
+              |            ^^^^^^^^^^^^^^^^^^
+              = hint: did you mean `linux-x86_64-gnu`?
+
+            p:5:10: `3.11.4` is not a version of Python
+              |
+            5 | python = "3.11.4"
+              |          ^^^^^^^^ such as "3.11"
+              = hint: leave out the patch level: `"3.11"`
+        "#]],
+    );
+}
+
+#[test]
+fn names_that_cannot_be_are_refused_with_one_that_can() {
+    refused_whole(
+        "[app]\nname = \"My App\"\n[steps.\"a.b\"]\nplugin = \"x\"\n[steps.source]\nplugin = \"Python Lock\"\n[tools]\nNode = \"/n\"\n",
+        &expect![[r#"
+            p:2:8: `My App` cannot be the name of an application
+              |
+            2 | name = "My App"
+              |        ^^^^^^^^
+              = hint: a name starts with a lower-case letter, then come letters, digits, `-` and `_`, 63 at most
+              = hint: `my-app` would do
+
+            p:3:8: `a.b` cannot be the name of a step
+              |
+            3 | [steps."a.b"]
+              |        ^^^^^
+              = hint: a name starts with a lower-case letter, then come letters, digits, `-` and `_`, 63 at most
+              = hint: `a-b` would do
+
+            p:5:8: a step cannot be called `source`
+              |
+            5 | [steps.source]
+              |        ^^^^^^
+              = hint: as an input, `source` stands for the source directory; give the step another name
+
+            p:6:10: `Python Lock` names no plugin
+              |
+            6 | plugin = "Python Lock"
+              |          ^^^^^^^^^^^^^
+              = hint: name a built-in step, or the path of a `.wasm` file
+
+            p:8:1: `Node` cannot be the name of a tool
+              |
+            8 | Node = "/n"
+              | ^^^^
+              = hint: a name starts with a lower-case letter, then come letters, digits, `-` and `_`, 63 at most
+              = hint: `node` would do
+        "#]],
+    );
+}
+
+#[test]
+fn runtimes_take_the_keys_of_their_kind_only() {
+    refused(
+        "[runtime]\nkind = \"archive\"\nsuite = \"bookworm\"\nsha256 = \"12\"\n",
+        &expect![[r#"
+        p:3:2: `runtime` has no `url`
+          |
+        3 | [runtime]
+          |  ^^^^^^^
+          = hint: add `url = "https://…"`
+
+        p:5:1: `runtime.suite` is of no use to a runtime of the kind `archive`
+          |
+        5 | suite = "bookworm"
+          | ^^^^^
+          = hint: it belongs to `kind = "packages"`
+
+        p:6:10: a sha256 is 64 lower-case hex digits
+          |
+        6 | sha256 = "12"
+          |          ^^^^
+    "#]],
+    );
+    refused(
+        "[runtime]\nkind = \"hosts\"\n",
+        &expect![[r#"
+        p:4:8: unknown runtime `hosts`
+          |
+        4 | kind = "hosts"
+          |        ^^^^^^^
+          = hint: did you mean `host`?
+    "#]],
+    );
+}
+
+#[test]
+fn limits_and_grants_that_say_nothing_are_refused() {
+    refused(
+        "[steps.a]\nplugin = \"x\"\nlimits = { time = \"10\", memory = \"2G\" }\n\
+         grants = { fetch = [\"indx\"], exec = [\"/usr/bin/python\"] }\n",
+        &expect![[r#"
+            p:5:19: `10` is not a time
+              |
+            5 | limits = { time = "10", memory = "2G" }
+              |                   ^^^^ such as "90s", "10m" or "1h30m"
+
+            p:5:34: `2G` is not a size
+              |
+            5 | limits = { time = "10", memory = "2G" }
+              |                                  ^^^^ such as "512MiB" or "2GiB"
+
+            p:6:21: unknown source to fetch from `indx`
+              |
+            6 | grants = { fetch = ["indx"], exec = ["/usr/bin/python"] }
+              |                     ^^^^^^
+              = hint: did you mean `index`?
+
+            p:6:38: `/usr/bin/python` is not the name of a program
+              |
+            6 | grants = { fetch = ["indx"], exec = ["/usr/bin/python"] }
+              |                                      ^^^^^^^^^^^^^^^^^
+              = hint: grant the file's name alone, such as `python`, without its directory or version
+        "#]],
+    );
+}
+
+#[test]
+fn references_that_name_nothing_are_refused() {
+    refused(
+        "[steps.a]\nplugin = \"x\"\ninputs = { a = \"source.tree\", b = \"\", c = \"a.b.c\", d = [\"a\", 1] }\n",
+        &expect![[r#"
+            p:5:16: `source` has no ports
+              |
+            5 | inputs = { a = "source.tree", b = "", c = "a.b.c", d = ["a", 1] }
+              |                ^^^^^^^^^^^^^ expected `source`, a step's name, or `step.port`
+
+            p:5:35: this names no value
+              |
+            5 | inputs = { a = "source.tree", b = "", c = "a.b.c", d = ["a", 1] }
+              |                                   ^^ expected `source`, a step's name, or `step.port`
+
+            p:5:43: this names no value
+              |
+            5 | inputs = { a = "source.tree", b = "", c = "a.b.c", d = ["a", 1] }
+              |                                           ^^^^^^^ expected `source`, a step's name, or `step.port`
+
+            p:5:62: `steps.a.inputs.d[]` takes a string, not an integer
+              |
+            5 | inputs = { a = "source.tree", b = "", c = "a.b.c", d = ["a", 1] }
+              |                                                              ^ expected a string
+              = hint: write it in quotes: `"1"`
+        "#]],
+    );
+}
+
+#[test]
+fn plugins_must_be_named_or_pinned() {
+    refused(
+        "[steps.a]\nplugin = \"oci://example.org/step:1\"\n[steps.b]\nplugin = \"My Plugin\"\n",
+        &expect![[r#"
+        p:4:10: an image must be pinned by its digest
+          |
+        4 | plugin = "oci://example.org/step:1"
+          |          ^^^^^^^^^^^^^^^^^^^^^^^^^^
+          = hint: write `oci://…@sha256:` and the 64 hex digits of the digest
+
+        p:6:10: `My Plugin` names no plugin
+          |
+        6 | plugin = "My Plugin"
+          |          ^^^^^^^^^^^
+          = hint: name a built-in step, or the path of a `.wasm` file
+    "#]],
+    );
+}
+
+#[test]
+fn addresses_and_patterns_that_cannot_be_are_refused() {
+    refused(
+        "[index]\nurl = \"pypi.org\"\n[source]\nexclude = [\"a{b\"]\n",
+        &expect![[r#"
+        p:4:7: `pypi.org` is not an address
+          |
+        4 | url = "pypi.org"
+          |       ^^^^^^^^^^ such as "https://…"
+
+        p:6:12: this pattern cannot be read: error parsing glob 'a{b': unclosed alternate group; missing '}' (maybe escape '{' with '[{]'?)
+          |
+        6 | exclude = ["a{b"]
+          |            ^^^^^
+    "#]],
+    );
+}
+
+#[test]
+fn numbers_that_json_cannot_say_are_refused_in_a_config() {
+    refused(
+        "[steps.a]\nplugin = \"x\"\nconfig = { ratio = inf }\n",
+        &expect![[r#"
+        p:5:20: this is not a finite number
+          |
+        5 | config = { ratio = inf }
+          |                    ^^^
+    "#]],
+    );
+}
+
+#[test]
+fn targets_are_checked_as_far_as_they_go() {
+    refused(
+        "[steps.slug]\nplugin = \"slug\"\n[targets.a]\ndriver = \"lcal\"\nrelease = \"slgu\"\naddress = \"8000\"\n\
+         host = \"https://example.org\"\ndata = [\"../up\"]\nenv = { \"A-B\" = \"1\", C = 1 }\n\
+         [targets.b]\ndriver = \"local\"\npromote = \"c\"\n[targets.c]\ndriver = \"local\"\npromote = \"b\"\n\
+         [targets.d]\ndriver = \"local\"\npromote = \"aa\"\n[targets.e]\ndriver = \"local\"\npromote = \"a\"\nrelease = \"slug\"\n",
+        &expect![[r#"
+            p:6:10: unknown driver `lcal`
+              |
+            6 | driver = "lcal"
+              |          ^^^^^^
+              = hint: did you mean `local`?
+
+            p:7:11: unknown step `slgu`
+              |
+            7 | release = "slgu"
+              |           ^^^^^^
+              = hint: did you mean `slug`?
+
+            p:8:11: `8000` is not an address to listen at
+              |
+            8 | address = "8000"
+              |           ^^^^^^ such as "127.0.0.1:8000"
+
+            p:9:8: `https://example.org` is not a domain
+              |
+            9 | host = "https://example.org"
+              |        ^^^^^^^^^^^^^^^^^^^^^ such as "example.org"
+              = hint: without a scheme, a port or a path
+
+            p:10:9: `../up` is not a place that can be kept
+               |
+            10 | data = ["../up"]
+               |         ^^^^^^^ such as "media"
+               = hint: a directory or an SQLite file, relative to `/app/src`, without `..`
+
+            p:11:9: `A-B` cannot be the name of a variable
+               |
+            11 | env = { "A-B" = "1", C = 1 }
+               |         ^^^^^
+               = hint: letters, digits and `_`, not starting with a digit
+
+            p:11:26: `targets.a.env.C` takes a string, not an integer
+               |
+            11 | env = { "A-B" = "1", C = 1 }
+               |                          ^ expected a string
+               = hint: write it in quotes: `"1"`
+
+            p:17:11: targets are promoted from each other in a cycle: `b` → `c` → `b`
+               |
+            17 | promote = "b"
+               |           ^^^
+               = hint: take one of these names out of where it is used
+
+            p:20:11: unknown target `aa`
+               |
+            20 | promote = "aa"
+               |           ^^^^
+               = hint: did you mean `a`?
+
+            p:23:1: a target takes its slugs either by `release` or by `promote`
+               |
+            23 | promote = "a"
+               | ^^^^^^^
+               = hint: keep one of the two
+        "#]],
+    );
+}
+
+fn port(name: &str, kind: PortKind) -> Port {
+    Port { name: name.to_owned(), kind, required: true, many: false, doc: format!("the {name}") }
+}
+
+fn plugins() -> Vec<PluginDescription> {
+    let plugin = |name: &str, capabilities: &[&str], inputs: Vec<Port>, outputs: Vec<Port>| PluginDescription {
+        name: name.to_owned(),
+        version: "1".to_owned(),
+        summary: String::new(),
+        config_schema: json!({ "type": "object", "additionalProperties": false }),
+        inputs,
+        outputs,
+        capabilities: capabilities.iter().map(|&name| name.to_owned()).collect(),
+    };
+    let (tree, blob) = (PortKind::Tree, PortKind::Blob);
+    let optional = |port| Port { required: false, ..port };
+    let mut venv = plugin(
+        "python-venv",
+        &["exec", "fetch"],
+        vec![port("lock", blob), optional(port("project", tree))],
+        vec![port("venv", tree)],
+    );
+    venv.config_schema = json!({
+        "type": "object",
+        "additionalProperties": false,
+        "required": ["mode"],
+        "properties": {
+            "add": { "type": "array", "items": { "type": "string" } },
+            "bytecode": { "type": ["boolean", "null"] },
+            "mode": { "$ref": "#/$defs/Mode", "description": "How packages are laid out." },
+            "options": { "anyOf": [{ "$ref": "#/$defs/Options" }, { "type": "null" }] },
+        },
+        "$defs": {
+            "Mode": { "enum": ["merge", "copy"] },
+            "Options": { "type": "object", "properties": { "level": { "type": "integer", "minimum": 1 } }, "additionalProperties": false },
+        },
+    });
+    let many = Port { many: true, ..port("trees", tree) };
+    vec![
+        plugin("python-lock", &[], vec![port("project", tree)], vec![port("lock", blob)]),
+        venv,
+        plugin("files", &[], vec![many], vec![port("out", tree)]),
+    ]
+}
+
+fn checked(text: &str) -> Result<check::Wiring, String> {
+    let pipeline = good(&format!("{APP}{text}"));
+    let plugins = plugins();
+    let describe = |step: &Step| {
+        let PluginRef::BuiltIn(name) = &*step.plugin else { return None };
+        plugins.iter().find(|plugin| plugin.name == *name)
+    };
+    check::check(&pipeline, describe).map_err(|errors| render(&errors, Colour::Never))
+}
+
+fn misfit(text: &str, expected: &Expect) {
+    expected.assert_eq(&checked(text).expect_err("it does not fit"));
+}
+
+#[test]
+fn a_pipeline_that_fits_is_wired_in_the_order_of_its_inputs() {
+    let text = "
+        [steps.out]\nplugin = \"files\"\ninputs = { trees = [\"venv\", \"source\"] }
+        [steps.venv]\nplugin = \"python-venv\"\ninputs = { lock = \"lock.lock\" }\nconfig = { mode = \"copy\" }
+        grants = { fetch = [\"index\"], exec = [\"python\"] }
+        [steps.lock]\nplugin = \"python-lock\"\ninputs = { project = \"source\" }\n";
+    let wiring = checked(text).expect("it fits");
+    assert_eq!(wiring.order, [2, 1, 0]);
+    let output = |step, port: &str| check::BoundValue::Output { step, port: port.to_owned() };
+    let values: Vec<_> = wiring.bindings[0].iter().map(|binding| binding.value.clone()).collect();
+    assert_eq!(values, [output(1, "venv"), check::BoundValue::Source]);
+    assert_eq!(wiring.bindings[1], [check::Binding { port: "lock".to_owned(), value: output(2, "lock") }]);
+}
+
+#[test]
+fn inputs_that_do_not_fit_the_ports_are_refused() {
+    misfit(
+        "[steps.lock]\nplugin = \"python-lock\"\ninputs = { projct = \"source\" }\n\
+         [steps.more]\nplugin = \"python-lock\"\ninputs = { project = [\"source\", \"source\"] }\n\
+         [steps.kind]\nplugin = \"python-lock\"\ninputs = { project = \"lock\" }\n\
+         [steps.port]\nplugin = \"files\"\ninputs = { trees = [\"kind.lok\", \"nobody\", \"lck\"] }\n\
+         [steps.none]\nplugin = \"files\"\ninputs = { trees = [] }\n",
+        &expect![[r#"
+            dir/p:3:8: step `lock` has nothing at its input `project`
+              |
+            3 | [steps.lock]
+              |        ^^^^ `python-lock` needs a tree: the project
+              = hint: add to its inputs: `project = "source"`
+
+            dir/p:5:12: `python-lock` has no input `projct`
+              |
+            5 | inputs = { projct = "source" }
+              |            ^^^^^^
+              = hint: did you mean `project`?
+
+            dir/p:8:33: the input `project` of `python-lock` takes one value only
+              |
+            8 | inputs = { project = ["source", "source"] }
+              |                                 ^^^^^^^^
+
+            dir/p:11:22: the input `project` takes a tree, but `lock.lock` is a blob
+               |
+            11 | inputs = { project = "lock" }
+               |                      ^^^^^^ expected a tree: the project
+
+            dir/p:14:21: step `kind` has no output `lok`
+               |
+            14 | inputs = { trees = ["kind.lok", "nobody", "lck"] }
+               |                     ^^^^^^^^^^
+               = hint: did you mean `lock`?
+
+            dir/p:14:33: unknown step `nobody`
+               |
+            14 | inputs = { trees = ["kind.lok", "nobody", "lck"] }
+               |                                 ^^^^^^^^
+               = hint: known here: `lock`, `more`, `kind`, `port` and `none`
+
+            dir/p:14:43: unknown step `lck`
+               |
+            14 | inputs = { trees = ["kind.lok", "nobody", "lck"] }
+               |                                           ^^^^^
+               = hint: did you mean `lock`?
+
+            dir/p:15:8: step `none` has nothing at its input `trees`
+               |
+            15 | [steps.none]
+               |        ^^^^ `files` needs a tree: the trees
+               = hint: add to its inputs: `trees = "…"`
+        "#]],
+    );
+}
+
+#[test]
+fn cycles_are_named() {
+    misfit(
+        "[steps.a]\nplugin = \"files\"\ninputs = { trees = \"b\" }\n\
+         [steps.b]\nplugin = \"files\"\ninputs = { trees = [\"source\", \"c\"] }\n\
+         [steps.c]\nplugin = \"files\"\ninputs = { trees = \"b.out\" }\n",
+        &expect![[r#"
+            dir/p:11:20: steps need each other in a cycle: `b` → `c` → `b`
+               |
+            11 | inputs = { trees = "b.out" }
+               |                    ^^^^^^^
+               = hint: take one of these names out of where it is used
+        "#]],
+    );
+}
+
+#[test]
+fn grants_that_are_missing_or_of_no_use_are_named() {
+    misfit(
+        "[steps.lock]\nplugin = \"python-lock\"\ninputs = { project = \"source\" }\ngrants = { fetch = [\"index\"] }\n\
+         [steps.venv]\nplugin = \"python-venv\"\ninputs = { lock = \"lock\" }\nconfig = { mode = \"copy\" }\ngrants = { exec = [\"uv\"] }\n",
+        &expect![[r#"
+            dir/p:6:20: `python-lock` does not ask for `fetch`
+              |
+            6 | grants = { fetch = ["index"] }
+              |                    ^^^^^^^^^
+              = hint: take this grant out
+
+            dir/p:8:10: `python-venv` needs the grant `fetch`, and step `venv` has none
+              |
+            8 | plugin = "python-venv"
+              |          ^^^^^^^^^^^^^ it fetches files by their digest
+              = hint: to allow it, write
+                      grants = { fetch = ["index"], exec = ["uv"] }
+        "#]],
+    );
+}
+
+#[test]
+fn a_config_is_held_against_its_plugins_schema() {
+    let venv = "[steps.lock]\nplugin = \"python-lock\"\ninputs = { project = \"source\" }\nconfig = { x = 1 }\n\
+                [steps.venv]\nplugin = \"python-venv\"\ninputs = { lock = \"lock\" }\ngrants = { fetch = [\"index\"], exec = [\"python\"] }\n";
+    misfit(
+        &format!(
+            "{venv}config = {{ ad = [], add = [1], bytecode = \"yes\", mode = \"mrge\", options = {{ level = 0, lvel = 1 }} }}\n"
+        ),
+        &expect![[r#"
+            dir/p:6:12: unknown key `x` in `lock.config` of `python-lock`
+              |
+            6 | config = { x = 1 }
+              |            ^
+              = hint: this plugin has no settings here
+
+            dir/p:11:12: unknown key `ad` in `venv.config` of `python-venv`
+               |
+            11 | config = { ad = [], add = [1], bytecode = "yes", mode = "mrge", options = { level = 0, lvel = 1 } }
+               |            ^^
+               = hint: did you mean `add`?
+
+            dir/p:11:28: `venv.config.add.0` takes a string, not a number
+               |
+            11 | config = { ad = [], add = [1], bytecode = "yes", mode = "mrge", options = { level = 0, lvel = 1 } }
+               |                            ^ expected a string
+
+            dir/p:11:43: `venv.config.bytecode` takes a boolean, not a string
+               |
+            11 | config = { ad = [], add = [1], bytecode = "yes", mode = "mrge", options = { level = 0, lvel = 1 } }
+               |                                           ^^^^^ expected a boolean
+
+            dir/p:11:57: `venv.config.mode` cannot be `mrge`
+               |
+            11 | config = { ad = [], add = [1], bytecode = "yes", mode = "mrge", options = { level = 0, lvel = 1 } }
+               |                                                         ^^^^^^
+               = hint: did you mean `merge`?
+
+            dir/p:11:85: `venv.config.options.level`: 0 is less than the minimum of 1
+               |
+            11 | config = { ad = [], add = [1], bytecode = "yes", mode = "mrge", options = { level = 0, lvel = 1 } }
+               |                                                                                     ^
+
+            dir/p:11:88: unknown key `lvel` in `venv.config.options` of `python-venv`
+               |
+            11 | config = { ad = [], add = [1], bytecode = "yes", mode = "mrge", options = { level = 0, lvel = 1 } }
+               |                                                                                        ^^^^
+               = hint: did you mean `level`?
+        "#]],
+    );
+    misfit(
+        venv,
+        &expect![[r#"
+        dir/p:6:12: unknown key `x` in `lock.config` of `python-lock`
+          |
+        6 | config = { x = 1 }
+          |            ^
+          = hint: this plugin has no settings here
+
+        dir/p:7:8: `venv.config` has no `mode`, which `python-venv` needs
+          |
+        7 | [steps.venv]
+          |        ^^^^
+          = hint: `mode`: How packages are laid out.
+    "#]],
+    );
+    misfit(
+        &format!("{venv}config = {{ mode = \"copy\", options = 1 }}\n"),
+        &expect![[r#"
+        dir/p:6:12: unknown key `x` in `lock.config` of `python-lock`
+          |
+        6 | config = { x = 1 }
+          |            ^
+          = hint: this plugin has no settings here
+
+        dir/p:11:37: `venv.config.options` takes a table, not a number
+           |
+        11 | config = { mode = "copy", options = 1 }
+           |                                     ^ expected a table
+    "#]],
+    );
+}
+
+#[test]
+fn only_a_tree_can_be_released() {
+    misfit(
+        "[steps.lock]\nplugin = \"python-lock\"\ninputs = { project = \"source\" }\n[targets.t]\ndriver = \"local\"\nrelease = \"lock\"\n",
+        &expect![[r#"
+            dir/p:8:11: target `t` cannot release what step `lock` gives
+              |
+            8 | release = "lock"
+              |           ^^^^^^ expected a step that gives a slug
+        "#]],
+    );
+}
+
+#[test]
+fn an_unknown_plugin_is_met_with_the_nearest_name() {
+    let pipeline = good(&format!("{APP}[steps.a]\nplugin = \"pyton-lock\"\n"));
+    let error = check::unknown_plugin(&pipeline, &pipeline.steps[0], ["python-lock", "files"]);
+    expect![[r#"
+        dir/p:4:10: unknown plugin `pyton-lock`
+          |
+        4 | plugin = "pyton-lock"
+          |          ^^^^^^^^^^^^
+          = hint: did you mean `python-lock`?
+          = hint: a plugin of your own is named by its path: `plugin = "./my-step.wasm"`
+    "#]]
+    .assert_eq(&error.render(Colour::Never));
+}
+
+#[test]
+fn the_schema_for_editors_is_current() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../pipelines/pipeline.schema.json");
+    let current = format!("{}\n", serde_json::to_string_pretty(&schema()).expect("JSON"));
+    if std::env::var_os("UPDATE_EXPECT").is_some() {
+        std::fs::write(&path, &current).expect("the schema can be written");
+    }
+    let kept = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(kept == current, "pipelines/pipeline.schema.json is not current: run this test with UPDATE_EXPECT=1");
+}
+
+#[test]
+fn the_schema_knows_what_the_parser_knows() {
+    let as_json = |text: &str| serde_json::to_value(text.parse::<toml::Table>().expect("TOML")).expect("JSON");
+    let validator = jsonschema::validator_for(&schema()).expect("a schema");
+    let errors: Vec<String> = validator.iter_errors(&as_json(EVERYTHING)).map(|error| error.to_string()).collect();
+    assert_eq!(errors, [""; 0]);
+    for wrong in ["colour = 1", "[app]\nname = \"A\"", "[targets.t]\ndriver = \"local\"", "[runtime]\nkind = \"x\""] {
+        assert!(!validator.is_valid(&as_json(wrong)), "{wrong}");
+    }
+    // Whatever the schema allows in a table, the parser asks for: a number is never right, and never unknown.
+    let schema = schema();
+    for (table, definition) in [
+        ("app", "App"),
+        ("source", "Source"),
+        ("index", "Index"),
+        ("npm", "Npm"),
+        ("steps.a", "Step"),
+        ("targets.a", "Target"),
+    ] {
+        for key in schema["$defs"][definition]["properties"].as_object().expect("properties").keys() {
+            let errors = parse(Path::new("p"), &format!("[{table}]\n{key} = 1\n")).expect_err("a number");
+            assert!(errors.iter().all(|error| !error.message.contains("unknown key")), "{table}.{key}");
+        }
+    }
+}
