@@ -27,6 +27,8 @@ const OUT: &str = "/build/out";
 /// A source and what it is built with.
 struct Build<'a> {
     source: &'a Source,
+    /// What tools that ask its history are told.
+    version: String,
     backend: Backend,
     environment: Tree,
 }
@@ -40,7 +42,7 @@ pub(crate) fn wheels(sources: &[Source], constraints: &[String], python: &Interp
     for source in sources {
         let backend = Backend::of(source)?;
         let environment = environment(&backend.requires, constraints, python)?;
-        builds.push(Build { source, backend, environment });
+        builds.push(Build { source, version: backend::version(source)?, backend, environment });
     }
     for (n, further) in further_requirements(&builds)?.into_iter().enumerate() {
         let build = &mut builds[n];
@@ -101,7 +103,7 @@ impl Build<'_> {
         }
         command.cwd(SOURCE);
         command.env("PATH", "/build/env/bin:/opt/python/bin:/usr/local/bin:/usr/bin:/bin");
-        for (name, value) in backend::environment(&self.source.name, self.source.version.as_deref()) {
+        for (name, value) in backend::environment(&self.source.name, &self.version) {
             command.env(&name, &value);
         }
         command.mount("/build/env", &self.environment);

@@ -68,7 +68,8 @@ impl Record {
     /// The text, in bytewise order of paths; `own` is the path of the file itself, which has no hash.
     pub(crate) fn render(mut self, own: &str) -> String {
         self.0.insert(own.to_owned(), ",".to_owned());
-        self.0.iter().map(|(path, row)| format!("{},{row}\n", quoted(path))).collect()
+        let rows: Vec<String> = self.0.iter().map(|(path, row)| format!("{},{row}\n", quoted(path))).collect();
+        rows.concat()
     }
 }
 

@@ -68,19 +68,23 @@ impl Backend {
     }
 }
 
-/// Sources without their history cannot say which version they are; these tell them. And no debugging symbols: nobody debugs
-/// with them, and they name places of the build.
-pub(crate) fn environment(name: &str, version: Option<&str>) -> Vec<(String, String)> {
-    let mut variables = vec![("CFLAGS".to_owned(), "-g0".to_owned()), ("CXXFLAGS".to_owned(), "-g0".to_owned())];
-    if let Some(version) = version {
-        let own = format!("SETUPTOOLS_SCM_PRETEND_VERSION_FOR_{}", name.to_uppercase().replace('-', "_"));
-        for variable in
-            [own.as_str(), "SETUPTOOLS_SCM_PRETEND_VERSION", "PBR_VERSION", "POETRY_DYNAMIC_VERSIONING_BYPASS"]
-        {
-            variables.push((variable.to_owned(), version.to_owned()));
-        }
+/// The version of a source: the lock's, else the one that its packed metadata says, else none that means anything.
+pub(crate) fn version(source: &Source) -> Result<String, Failure> {
+    if let Some(version) = &source.version {
+        return Ok(version.clone());
     }
-    variables
+    let metadata = source.tree.open("PKG-INFO")?.map(|file| read_to_string(&file, "PKG-INFO")).transpose()?;
+    let version = metadata.as_deref().and_then(|text| text.lines().find_map(|line| line.strip_prefix("Version:")));
+    Ok(version.map_or("0", str::trim).to_owned())
+}
+
+/// Sources without their history cannot say which version they are, if they ask that; these tell them. And no debugging
+/// symbols: nobody debugs with them, and they name places of the build.
+pub(crate) fn environment(name: &str, version: &str) -> Vec<(String, String)> {
+    let own = format!("SETUPTOOLS_SCM_PRETEND_VERSION_FOR_{}", name.to_uppercase().replace('-', "_"));
+    let told = [own.as_str(), "SETUPTOOLS_SCM_PRETEND_VERSION", "PBR_VERSION", "POETRY_DYNAMIC_VERSIONING_BYPASS"];
+    let told = told.map(|variable| (variable.to_owned(), version.to_owned()));
+    ["CFLAGS", "CXXFLAGS"].map(|variable| (variable.to_owned(), "-g0".to_owned())).into_iter().chain(told).collect()
 }
 
 #[cfg(test)]
@@ -123,8 +127,7 @@ mod tests {
 
     #[test]
     fn a_version_is_told_in_every_way_that_builds_ask() {
-        let variables = environment("zope-x", Some("1.2"));
+        let variables = environment("zope-x", "1.2");
         assert!(variables.contains(&("SETUPTOOLS_SCM_PRETEND_VERSION_FOR_ZOPE_X".to_owned(), "1.2".to_owned())));
-        assert!(!environment("zope-x", None).iter().any(|(name, _)| name.contains("VERSION")));
     }
 }
