@@ -40,7 +40,7 @@ pub(crate) fn wheels(sources: &[Source], constraints: &[String], python: &Interp
     }
     let mut builds = Vec::with_capacity(sources.len());
     for source in sources {
-        let backend = Backend::of(source)?;
+        let backend = Backend::of(source, constraints)?;
         let environment = environment(&backend.requires, constraints, python)?;
         builds.push(Build { source, version: backend::version(source)?, backend, environment });
     }

@@ -1,8 +1,12 @@
 //! Which backend builds a source, with what, and the few variables that builds read.
 
 use pipe_sdk::{Failure, read_to_string};
+use python_packaging::requirement::Requirement;
 
 use crate::obtain::Source;
+
+/// What builds sources that don't say how: they are old, and newer setuptools lack what old ones count on.
+const OLD_SETUPTOOLS: &str = "setuptools<69";
 
 /// A build backend, as `pyproject.toml` names it.
 #[derive(Debug, PartialEq, Eq)]
@@ -16,8 +20,8 @@ pub(crate) struct Backend {
 }
 
 impl Backend {
-    /// The backend of a source; setuptools where it does not say.
-    pub(crate) fn of(source: &Source) -> Result<Self, Failure> {
+    /// The backend of a source; setuptools where it does not say, an old one unless `constraints` says which.
+    pub(crate) fn of(source: &Source, constraints: &[String]) -> Result<Self, Failure> {
         let text = match source.tree.open("pyproject.toml")? {
             Some(file) => read_to_string(&file, "pyproject.toml")?,
             None if source.tree.kind("setup.py")?.is_some() || source.tree.kind("setup.cfg")?.is_some() => {
@@ -29,12 +33,20 @@ impl Backend {
                 return Err(Failure::failed(message).hint("name its `subdirectory` in the requirement, and lock again"));
             }
         };
-        Self::parse(&text).map_err(|why| Failure::failed(format!("`{}` cannot be built: {why}", source.name)))
+        let is_setuptools = |text: &String| text.parse::<Requirement>().is_ok_and(|it| it.name == "setuptools");
+        let setuptools = if constraints.iter().any(is_setuptools) { "setuptools" } else { OLD_SETUPTOOLS };
+        Self::parse(&text, setuptools)
+            .map_err(|why| Failure::failed(format!("`{}` cannot be built: {why}", source.name)))
     }
 
-    fn parse(text: &str) -> Result<Self, String> {
+    fn parse(text: &str, setuptools: &str) -> Result<Self, String> {
         let table: toml::Table = text.parse().map_err(|error| format!("its pyproject.toml is not TOML: {error}"))?;
-        let Some(system) = table.get("build-system") else { return Ok(Self::legacy(None)) };
+        let legacy = |requires: Option<Vec<String>>| Self {
+            object: "setuptools.build_meta:__legacy__".to_owned(),
+            path: Vec::new(),
+            requires: requires.unwrap_or_else(|| vec![setuptools.to_owned(), "wheel".to_owned()]),
+        };
+        let Some(system) = table.get("build-system") else { return Ok(legacy(None)) };
         let list = |key: &str| -> Result<Option<Vec<String>>, String> {
             let wrong = || format!("`build-system.{key}` in its pyproject.toml is not a list of texts");
             let Some(value) = system.get(key) else { return Ok(None) };
@@ -47,7 +59,7 @@ impl Backend {
         };
         let requires = list("requires")?;
         let Some(object) = system.get("build-backend").and_then(toml::Value::as_str) else {
-            return Ok(Self::legacy(requires));
+            return Ok(legacy(requires));
         };
         let path = list("backend-path")?.unwrap_or_default();
         let path = path.iter().map(|path| path.trim_matches('/').trim_start_matches("./").to_owned());
@@ -56,15 +68,6 @@ impl Backend {
             return Err("`build-system.backend-path` leaves the sources".to_owned());
         }
         Ok(Self { object: object.to_owned(), path, requires: requires.unwrap_or_default() })
-    }
-
-    /// What builds a `setup.py`, as pip does it.
-    fn legacy(requires: Option<Vec<String>>) -> Self {
-        Self {
-            object: "setuptools.build_meta:__legacy__".to_owned(),
-            path: Vec::new(),
-            requires: requires.unwrap_or_else(|| vec!["setuptools".to_owned(), "wheel".to_owned()]),
-        }
     }
 }
 
@@ -92,7 +95,7 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> (String, String, String) {
-        let backend = Backend::parse(text).expect(text);
+        let backend = Backend::parse(text, "setuptools").expect(text);
         (backend.object, backend.path.join(" "), backend.requires.join(" "))
     }
 
@@ -121,7 +124,7 @@ mod tests {
             ("[build-system]\nrequires = 'x'", "`build-system.requires` in its pyproject.toml is not a list"),
             ("[build-system]\nbuild-backend = 'b'\nbackend-path = ['../x']", "leaves the sources"),
         ] {
-            assert!(Backend::parse(text).expect_err(text).contains(why), "{text}");
+            assert!(Backend::parse(text, "setuptools").expect_err(text).contains(why), "{text}");
         }
     }
 
