@@ -11,44 +11,52 @@ pub(crate) fn tail(said: &str) -> String {
     if shown.is_empty() { "  (it said nothing)".to_owned() } else { shown.join("\n") }
 }
 
-/// What to do about it, by the words that builds use.
-pub(crate) fn remedy(said: &str, name: &str) -> String {
-    let has = |words: &[&str]| words.iter().any(|word| said.contains(word));
-    if has(&[
-        "No module named 'pkg_resources'",
-        "No module named 'distutils",
-        "has no attribute 'find_module'",
-        "use_2to3",
-    ]) {
-        "it needs an older setuptools: set `build-constraints = [\"setuptools<69\"]` in this step's config".to_owned()
-    } else if has(&["Cython.Compiler", "cython_sources", ".pyx:"]) {
-        "it may need an older Cython: set `build-constraints = [\"Cython<3\"]` in this step's config".to_owned()
-    } else if has(&["pg_config", "libpq-fe.h"]) {
-        in_runtime("libpq-dev", "libpq5")
-    } else if has(&["mysql_config", "mysql.h", "mysqlclient", "libmariadb"]) {
-        in_runtime("libmariadb-dev", "libmariadb3")
-    } else if has(&[
-        "gcc' failed: No such file",
-        "command 'gcc'",
-        "unable to execute 'gcc'",
-        "cc: not found",
-        "Python.h",
-    ]) {
-        "it needs a C compiler: add \"gcc\", \"libc6-dev\" and Python's headers to `[runtime] build-system`".to_owned()
-    } else if has(&["fatal error:", "pkg-config", "cannot find -l"]) {
+/// Words that failed builds use, and what helps; the first that fits counts.
+const REMEDIES: [(&[&str], &str); 7] = [
+    (
+        &["use_2to3", "lib2to3"],
+        "it is written for Python 2: set `build-constraints = [\"setuptools<58\"]` in this step's config, or lock a newer \
+         version or a fork of it",
+    ),
+    (
+        &["No module named 'pkg_resources'", "No module named 'distutils", "has no attribute 'find_module'"],
+        "it needs an older setuptools: set `build-constraints = [\"setuptools<69\"]` in this step's config",
+    ),
+    (
+        &["Cython.Compiler", "cython_sources", ".pyx:"],
+        "it may need an older Cython: set `build-constraints = [\"Cython<3\"]` in this step's config",
+    ),
+    (
+        &["pg_config", "libpq-fe.h"],
+        "add \"gcc\" and \"libpq-dev\" to `[runtime] build-system`, and \"libpq5\" to `[runtime] system`",
+    ),
+    (
+        &["mysql_config", "mysql.h", "libmariadb"],
+        "add \"gcc\" and \"libmariadb-dev\" to `[runtime] build-system`, and \"libmariadb3\" to `[runtime] system`",
+    ),
+    (
+        &["command 'gcc'", "'gcc' failed: No such file", "cc: not found", "Python.h"],
+        "it needs a C compiler: add \"gcc\", \"libc6-dev\" and Python's headers to `[runtime] build-system`",
+    ),
+    (
+        &["fatal error:", "pkg-config", "cannot find -l"],
         "it needs a library: add the Debian package that has it (`lib…-dev`) to `[runtime] build-system`, and the library \
-         itself to `[runtime] system`"
-            .to_owned()
-    } else {
-        format!(
-            "limit what it is built with (`build-constraints`), give it what it needs (`[runtime] build-system`), or lock a \
-             version of `{name}` that has a wheel"
-        )
-    }
-}
+         itself to `[runtime] system`",
+    ),
+];
 
-fn in_runtime(build: &str, run: &str) -> String {
-    format!("add \"gcc\" and \"{build}\" to `[runtime] build-system`, and \"{run}\" to `[runtime] system`")
+/// What to do about it.
+pub(crate) fn remedy(said: &str, name: &str) -> String {
+    let known = REMEDIES.iter().find(|(words, _)| words.iter().any(|word| said.contains(word)));
+    known.map_or_else(
+        || {
+            format!(
+                "limit what it is built with (`build-constraints`), give it what it needs (`[runtime] build-system`), or lock \
+                 a version of `{name}` that has a wheel"
+            )
+        },
+        |(_, remedy)| (*remedy).to_owned(),
+    )
 }
 
 #[cfg(test)]
@@ -69,6 +77,7 @@ mod tests {
             ("ModuleNotFoundError: No module named 'pkg_resources'", "setuptools<69"),
             ("error: command 'gcc' failed: No such file or directory", "[runtime] build-system"),
             ("x.c:1:10: fatal error: png.h: No such file", "lib…-dev"),
+            ("error in x setup command: use_2to3 is invalid.", "setuptools<58"),
             ("boom", "a version of `x` that has a wheel"),
         ] {
             assert!(remedy(said, "x").contains(remedy_has), "{said}");
