@@ -14,7 +14,6 @@ mod uv;
 
 use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
-use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -177,9 +176,8 @@ impl Project<'_> {
             .tempfile_in(target.parent().unwrap_or(Path::new(".")))
             .map_err(at("write", &target))?;
         // What stands in the output is what uv prefers to keep.
-        if *self.mode != Mode::Upgrade && target.exists() {
-            fs::copy(&target, draft.path()).map_err(at("read", &target))?;
-        }
+        let kept = if *self.mode == Mode::Upgrade { None } else { self.disk.read(pylock)? };
+        fs::write(draft.path(), kept.as_deref().unwrap_or(EMPTY)).map_err(at("write", &target))?;
         let upgraded: &[String] = if let Mode::UpgradeOnly(names) = self.mode { names } else { &[] };
         let resolved = uv.compile(&Resolution {
             input,
@@ -191,10 +189,8 @@ impl Project<'_> {
             only_wheels: false,
         })?;
         let record = Record { from: path.to_owned(), wanted: self.search.wanted.clone(), sources };
-        let mut file = draft.reopen().map_err(at("write", &target))?;
-        file.set_len(0).map_err(at("write", &target))?;
-        file.write_all(compose(path, &resolved, &record).as_bytes()).map_err(at("write", &target))?;
-        file.sync_all().map_err(at("write", &target))?;
+        // Written anew by its name: uv has put another file in the draft's place.
+        fs::write(draft.path(), compose(path, &resolved, &record)).map_err(at("write", &target))?;
         draft.persist(&target).map_err(|error| at("write", &target)(error.error))?;
         Ok(resolved.matches("[[packages]]").count())
     }
@@ -227,6 +223,9 @@ impl Project<'_> {
         Ok(sources)
     }
 }
+
+/// A lock that prefers nothing.
+const EMPTY: &str = "lock-version = \"1.0\"\ncreated-by = \"pipe\"\npackages = []\n";
 
 /// What uv wrote, without the paths of this machine, and with the record of what it came from.
 fn compose(path: &str, resolved: &str, record: &Record) -> String {

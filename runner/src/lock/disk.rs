@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use python_packaging::files::Files;
 use python_packaging::problem::Problem;
@@ -40,9 +40,8 @@ impl Disk {
 
     /// Where a path of the project is on this machine.
     pub(super) fn path(&self, path: &str) -> PathBuf {
-        // `./` keeps a relative path from being taken for a program's option or a bare name.
-        let root = if self.root.as_os_str().is_empty() { Path::new(".") } else { &self.root };
-        if path.is_empty() { root.to_owned() } else { root.join(path) }
+        let whole = self.root.join(path);
+        if whole.as_os_str().is_empty() { PathBuf::from(".") } else { whole }
     }
 
     fn bytes(&self, path: &str) -> Result<Option<Vec<u8>>, Stop> {
