@@ -161,7 +161,7 @@ impl Project<'_> {
     }
 
     fn resolve(&self, path: &str, kind: Kind, pylock: &str) -> Result<usize, disk::Stop> {
-        let uv = Uv::find(self.resolver, self.events)?;
+        let uv = Uv::find(self.resolver, &self.disk.path(parent(path)), self.events)?;
         let sources = self.sources(path, kind)?;
         let text = self.disk.read(path)?.unwrap_or_default();
         let input = match translate::requirements(path, kind, &text, &self.search.wanted)? {

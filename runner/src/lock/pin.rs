@@ -114,7 +114,7 @@ impl Question<'_> {
     fn resolve(&self, events: &Events) -> Result<Pin, LockError> {
         let Resolver { python, platform, .. } = self.resolver;
         let directory = std::env::temp_dir();
-        let text = Uv::find(self.resolver, events)?.compile(&Resolution {
+        let text = Uv::find(self.resolver, &directory, events)?.compile(&Resolution {
             input: Input::Lines(self.requirements.clone()),
             output: None,
             directory: &directory,

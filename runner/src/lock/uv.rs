@@ -103,14 +103,15 @@ pub(super) struct Resolution<'a> {
 }
 
 impl<'a> Uv<'a> {
-    /// The one that is named; else the one on `PATH`, if it is new enough; else the pinned one, fetched once.
-    pub(super) fn find(resolver: &'a Resolver, events: &Events) -> Result<Self, LockError> {
+    /// The one that is named; else the one on `PATH`, if it is new enough; else the pinned one, fetched once. It is asked in the
+    /// directory that it will run in: a `.python-version` there makes pyenv look for uv among the tools of that Python.
+    pub(super) fn find(resolver: &'a Resolver, directory: &Path, events: &Events) -> Result<Self, LockError> {
         let program = match &resolver.uv {
             Some(path) => {
-                version(path).map_err(|source| LockError::Uv { path: path.clone(), source })?;
+                version(path, Path::new(".")).map_err(|source| LockError::Uv { path: path.clone(), source })?;
                 path.clone()
             }
-            None if version(Path::new("uv")).is_ok_and(|version| version >= OLDEST) => "uv".into(),
+            None if version(Path::new("uv"), directory).is_ok_and(|version| version >= OLDEST) => "uv".into(),
             None => fetched(resolver, events)?,
         };
         Ok(Self { program, resolver })
@@ -197,8 +198,8 @@ fn constraints(lines: &[String]) -> Result<Option<tempfile::NamedTempFile>, Lock
 }
 
 /// The first two numbers of a uv's version.
-fn version(program: &Path) -> std::io::Result<(u32, u32)> {
-    let output = Command::new(program).arg("--version").stdin(Stdio::null()).output()?;
+fn version(program: &Path, directory: &Path) -> std::io::Result<(u32, u32)> {
+    let output = Command::new(program).arg("--version").stdin(Stdio::null()).current_dir(directory).output()?;
     let text = String::from_utf8_lossy(&output.stdout);
     let numbers = text.strip_prefix("uv ").map(|rest| rest.split(['.', ' ']).map_while(|number| number.parse().ok()));
     let mut numbers = numbers.into_iter().flatten();
@@ -275,7 +276,7 @@ mod tests {
 
     #[test]
     fn another_program_is_not_taken_for_uv() {
-        assert!(version(Path::new("/bin/true")).is_err());
-        assert!(version(Path::new("/nowhere/uv")).is_err());
+        assert!(version(Path::new("/bin/true"), Path::new("/")).is_err());
+        assert!(version(Path::new("/nowhere/uv"), Path::new("/")).is_err());
     }
 }
