@@ -7,6 +7,7 @@
 //!                                                        store (blobs, trees, actions)
 //! ```
 
+pub mod agent;
 pub mod archive;
 pub mod description;
 pub mod diagnostic;
@@ -22,6 +23,7 @@ pub mod lockfile;
 pub mod pipeline;
 pub mod plan;
 pub mod plugin;
+pub mod release;
 pub mod run;
 pub mod runtime;
 pub mod sandbox;

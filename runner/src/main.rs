@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use runner::sandbox;
+use runner::{agent, sandbox};
 
 mod cli;
 mod report;
@@ -11,6 +11,9 @@ fn main() -> ExitCode {
     // The inside of a sandbox is this very program: it must be a process of one thread, and has no command line to parse.
     if std::env::args_os().nth(1).is_some_and(|command| command == sandbox::INIT_COMMAND) {
         sandbox::init_main();
+    }
+    if let Some(code) = agent::main(std::env::args_os()) {
+        return code;
     }
     cli::main()
 }

@@ -1,0 +1,270 @@
+//! The agent: one process a home directory that starts, supervises and fronts the releases of all targets on this machine.
+//!
+//! ```text
+//! pipe run, promote, rollback ── protocol ──▶ server ── deploy ──▶ process ── instance ──▶ pipe shim ── sandbox ──▶ web
+//!                                                          │                                                         ▲
+//! browser ───────────────────────────────────────────────▶ front ── switched by deploy ──────────────────────────────┘
+//! ```
+//!
+//! It starts by need, and what it knows is in [`crate::release::History`] and in the directories of instances: a new agent
+//! takes over what an earlier one has left, whether that ended or was killed. Unaware of pipelines and of how slugs are built.
+
+mod account;
+pub(crate) mod client;
+mod deploy;
+mod front;
+mod health;
+mod instance;
+pub mod log;
+mod process;
+pub(crate) mod protocol;
+mod root;
+mod running;
+mod server;
+mod shim;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use account::{Account, Ports};
+use front::Assets;
+use instance::Instance;
+use process::{Plan, Process};
+use protocol::Failure;
+use root::Root;
+use running::{Running, Serving};
+
+use crate::release::{
+    Arrived, History, HistoryError, ProcessRecord, Release, SlugRef, Stage, Target, target_directory,
+};
+use crate::runtime::Runtime;
+use crate::store::{Store, StoreError};
+
+/// The agent could not begin its work.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// Its directory, its lock or its socket.
+    #[error("the agent cannot {doing}")]
+    Io {
+        /// What it tried.
+        doing: &'static str,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// The state of targets.
+    #[error(transparent)]
+    History(#[from] HistoryError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// All that an agent holds.
+struct Agent {
+    home: PathBuf,
+    store: Store,
+    history: Arc<History>,
+    /// Where directories of instances are.
+    run: PathBuf,
+    targets: Mutex<BTreeMap<(String, String), Arc<Running>>>,
+    ports: Mutex<Ports>,
+}
+
+/// What this program is when it was started as a part of the agent: `pipe agent`, for the home directory that is in
+/// `PIPE_HOME`, or `pipe shim DIRECTORY`. Neither is for people.
+pub fn main(mut args: impl Iterator<Item = OsString>) -> Option<ExitCode> {
+    let outcome = match args.nth(1)?.to_str()? {
+        "agent" => agent(Path::new(&std::env::var_os("PIPE_HOME")?)).map_err(|error| Failure::of(&error)),
+        "shim" => shim::shim(Path::new(&args.next()?)).map_err(|error| Failure::of(&error)),
+        _ => return None,
+    };
+    Some(outcome.map_or_else(
+        |failure| {
+            eprintln!("pipe: {}", failure.message);
+            ExitCode::FAILURE
+        },
+        |()| ExitCode::SUCCESS,
+    ))
+}
+
+/// Serves a home directory until nothing is left to do; ends at once where another agent does so already.
+fn agent(home: &Path) -> Result<(), AgentError> {
+    let failed = |doing| move |source| AgentError::Io { doing, source };
+    // Not killed with the terminal of the command that needed it.
+    let _ = nix::unistd::setsid();
+    std::env::set_current_dir("/").map_err(failed("leave its working directory"))?;
+    let run = home.join("agent/run");
+    DirBuilder::new().recursive(true).mode(0o700).create(&run).map_err(failed("make its directory"))?;
+    let lock = File::create(home.join("agent/lock")).map_err(failed("open its lock"))?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(fs::TryLockError::WouldBlock) => return Ok(()),
+        Err(fs::TryLockError::Error(error)) => return Err(failed("take its lock")(error)),
+    }
+    let agent = Arc::new(Agent {
+        home: home.to_owned(),
+        store: Store::open(home)?,
+        history: Arc::new(History::open(home)?),
+        run,
+        targets: Mutex::default(),
+        ports: Mutex::new(Ports::of(home)),
+    });
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(failed("start its threads"))?;
+    runtime.block_on(async {
+        let listener = server::listen(home).map_err(failed("listen on its socket"))?;
+        // Commands wait at the socket meanwhile.
+        agent.take_over().await?;
+        server::serve(&agent, listener).await;
+        Ok(())
+    })
+}
+
+impl Agent {
+    /// What is held of a target.
+    fn running(&self, app: &str, target: &str) -> Arc<Running> {
+        let mut targets = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (app.to_owned(), target.to_owned());
+        Arc::clone(targets.entry(key).or_insert_with(|| Arc::new(Running::new(app, target))))
+    }
+
+    fn all_running(&self) -> Vec<Arc<Running>> {
+        self.targets.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// Whether there is nothing to do.
+    fn is_idle(&self) -> bool {
+        self.all_running().iter().all(|running| running.is_idle() && !running.is_changing())
+    }
+
+    fn free_port(&self) -> Result<u16, Failure> {
+        let processes = self.history.processes().map_err(|error| Failure::of(&error))?;
+        let taken: Vec<_> = processes.iter().map(|process| process.port).collect();
+        self.ports.lock().unwrap_or_else(PoisonError::into_inner).free(&taken)
+    }
+
+    /// Makes a slug ready to run for a target; `arrives` checks all of its bytes.
+    async fn root(&self, target: &Target, slug: &SlugRef, account: Account, arrives: bool) -> Result<Root, Failure> {
+        let (store, home, slug) = (self.store.clone(), self.home.clone(), *slug);
+        let prepared = tokio::task::spawn_blocking(move || {
+            let arrived = Arrived::open(&store, &slug, arrives).map_err(|error| Failure::of(&error))?;
+            let runtime = Runtime::find(&arrived.manifest.runtime, &store, &home).map_err(|error| {
+                let hint = error.hint().unwrap_or_else(|| "release a slug that was built on this machine".into());
+                Failure::of(&error).hint(hint)
+            })?;
+            Ok((arrived, runtime))
+        });
+        let (arrived, runtime) = prepared.await.map_err(|error| Failure::of(&error))??;
+        let directory = target_directory(&self.home, &target.app, &target.name);
+        Ok(Root {
+            arrived,
+            settings: target.settings.clone(),
+            path: runtime.path().to_owned(),
+            runtime: runtime.mounts(false).to_vec(),
+            user: account.user,
+            data: directory.join("data"),
+            logs: directory.join("logs"),
+        })
+    }
+
+    /// How a process of a release is started.
+    fn plan(&self, root: &Arc<Root>, release: &Release, name: &str, command: &str, port: u16) -> Plan {
+        let (root, number) = (Arc::clone(root), release.number);
+        let (process, command) = (name.to_owned(), command.to_owned());
+        Plan {
+            history: Arc::clone(&self.history),
+            run: self.run.clone(),
+            release: release.id,
+            number,
+            name: name.to_owned(),
+            port,
+            job: Box::new(move |instance| root.job(instance, number, &process, &command, port)),
+        }
+    }
+
+    /// The static files that a slug's front serves.
+    fn assets(&self, root: &Root) -> Option<Assets> {
+        let manifest = &root.arrived.manifest;
+        let url = manifest.static_url.as_deref().filter(|url| url.starts_with('/') && url.len() > 1)?;
+        Some(Assets {
+            store: self.store.clone(),
+            tree: *manifest.trees.get("static")?,
+            directory: root.arrived.trees.get("static")?.clone(),
+            url: format!("{}/", url.trim_end_matches('/')),
+        })
+    }
+
+    /// Goes on from where an earlier agent ended: finishes or undoes releases, and takes over processes.
+    async fn take_over(&self) -> Result<(), AgentError> {
+        for mut release in self.history.unfinished()? {
+            if release.stage == Stage::Switched {
+                self.history.advance(&mut release, Stage::Drained, None)?;
+            } else {
+                self.history.advance(&mut release, Stage::Failed, Some("interrupted"))?;
+            }
+        }
+        let current = self.history.all_current()?;
+        let mut records = self.history.processes()?;
+        for release in current {
+            if let Err(failure) = self.resume(&release, &mut records).await {
+                let Target { app, name, .. } = &release.target;
+                eprintln!("pipe agent: {app}/{name} release {}: {}", release.number, failure.message);
+            }
+        }
+        for left in records {
+            let history = Arc::clone(&self.history);
+            tokio::spawn(async move {
+                if let Ok(instance) = Instance::attach(&left.directory) {
+                    instance.stop().await;
+                }
+                let _ = process::clear(&history, &left);
+            });
+        }
+        Ok(())
+    }
+
+    /// Serves a release that was current before, with those of its processes that are recorded.
+    async fn resume(&self, release: &Release, records: &mut Vec<ProcessRecord>) -> Result<(), Failure> {
+        let running = self.running(&release.target.app, &release.target.name);
+        let account = account::account(&self.history, &release.target, None)?;
+        let root = Arc::new(self.root(&release.target, &release.slug, account, false).await?);
+        let front = running.front(account.address).await?;
+        let mut processes = Vec::new();
+        for (name, command) in &root.arrived.manifest.processes {
+            if name == deploy::RELEASE {
+                continue;
+            }
+            let is_it = |record: &ProcessRecord| record.release == release.id && record.name == *name;
+            let record = records.iter().position(is_it).map(|at| records.swap_remove(at));
+            let port = record.as_ref().map_or_else(|| self.free_port(), |record| Ok(record.port))?;
+            let plan = self.plan(&root, release, name, command, port);
+            processes.push(Arc::new(Process::keep_running(plan, record)));
+        }
+        let web = processes.iter().find(|process| process.name == deploy::WEB);
+        let upstream = web.map(|web| front::Upstream::new(web.port, self.assets(&root)));
+        running
+            .switch(Serving { number: release.number, url: url_of(account.address, None), upstream, processes }, front);
+        Ok(())
+    }
+}
+
+/// Where a browser of this machine finds a front, under a name that the application accepts where one is known.
+fn url_of(address: SocketAddr, host: Option<&str>) -> String {
+    match host {
+        Some(host) if host.starts_with("localhost:") && address.ip() == IpAddr::V4(Ipv4Addr::LOCALHOST) => {
+            format!("http://{host}/")
+        }
+        _ if address.ip().is_unspecified() => format!("http://127.0.0.1:{}/", address.port()),
+        _ => format!("http://{address}/"),
+    }
+}

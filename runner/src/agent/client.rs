@@ -1,0 +1,200 @@
+//! A command's side of the protocol: finds the agent of a home directory, or starts one.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::instance::executable;
+use super::protocol::{Answer, PROTOCOL, Progress, Reply, Request};
+
+/// How long an agent may take to listen.
+const START: Duration = Duration::from_secs(20);
+
+/// The agent did not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// It could not be started, or the socket fails.
+    #[error("cannot {doing}")]
+    Io {
+        /// What was tried.
+        doing: &'static str,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// It ended at once, or never listened.
+    #[error("the agent does not start")]
+    NotStarted {
+        /// Where it says why.
+        log: PathBuf,
+    },
+    /// It says that it cannot.
+    #[error("the agent has failed: {0}")]
+    Failed(String),
+}
+
+impl ClientError {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NotStarted { log } => Some(format!("`{}` says why", log.display())),
+            _ => None,
+        }
+    }
+}
+
+fn io_error(doing: &'static str) -> impl Fn(io::Error) -> ClientError {
+    move |source| ClientError::Io { doing, source }
+}
+
+/// Asks the agent of a home directory; starts one where none is there.
+pub(crate) fn ask(
+    home: &Path,
+    request: &Request,
+    on_progress: &mut dyn FnMut(Progress),
+) -> Result<Answer, ClientError> {
+    if matches!(request, Request::Deploy(_)) {
+        replace_other_build(home)?;
+    }
+    let began = Instant::now();
+    loop {
+        let stream = connect_or_start(home)?;
+        match exchange(&stream, request, on_progress) {
+            // It was just about to end, for there was nothing to do.
+            Err(error) if is_over(&error) && began.elapsed() < START => {}
+            result => return failed(result.map_err(io_error("speak to the agent"))?),
+        }
+    }
+}
+
+/// Asks the agent, if there is one.
+pub(crate) fn ask_running(home: &Path, request: &Request) -> Result<Option<Answer>, ClientError> {
+    let Some(stream) = connect(home).map_err(io_error("reach the agent"))? else { return Ok(None) };
+    match exchange(&stream, request, &mut |_| ()) {
+        Err(error) if is_over(&error) => Ok(None),
+        result => failed(result.map_err(io_error("speak to the agent"))?).map(Some),
+    }
+}
+
+fn failed(answer: Answer) -> Result<Answer, ClientError> {
+    match answer {
+        Answer::Failed(message) => Err(ClientError::Failed(message)),
+        answer => Ok(answer),
+    }
+}
+
+/// An agent of another build makes way before a release: processes stay, and the next agent takes them over.
+fn replace_other_build(home: &Path) -> Result<(), ClientError> {
+    match ask_running(home, &Request::Hello) {
+        Ok(Some(Answer::Hello { protocol, build: other })) if protocol == PROTOCOL && other == build() => Ok(()),
+        Ok(None) => Ok(()),
+        Ok(Some(_)) | Err(_) => {
+            ask_running(home, &Request::Retire)?;
+            let began = Instant::now();
+            while began.elapsed() < START && connect(home).is_ok_and(|stream| stream.is_some()) {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            Ok(())
+        }
+    }
+}
+
+fn exchange(stream: &UnixStream, request: &Request, on_progress: &mut dyn FnMut(Progress)) -> io::Result<Answer> {
+    let mut line = serde_json::to_vec(request)?;
+    line.push(b'\n');
+    let mut writer = stream;
+    writer.write_all(&line)?;
+    let mut reader = BufReader::new(stream);
+    let mut heard = false;
+    loop {
+        let mut line = String::new();
+        match reader.read_line(&mut line) {
+            Ok(0) if heard => {
+                // Not to be asked again: the first part of the work is done.
+                return Err(io::Error::other("the agent ended in the middle of it"));
+            }
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) => {}
+            Err(error) => return Err(error),
+        }
+        heard = true;
+        match serde_json::from_str(&line)? {
+            Reply::Progress(progress) => on_progress(progress),
+            Reply::Answer(answer) => return Ok(answer),
+        }
+    }
+}
+
+fn is_over(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
+}
+
+fn connect(home: &Path) -> io::Result<Option<UnixStream>> {
+    let (path, _directory) = match short_socket(home) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        short => short?,
+    };
+    match UnixStream::connect(path) {
+        Ok(stream) => Ok(Some(stream)),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn connect_or_start(home: &Path) -> Result<UnixStream, ClientError> {
+    let began = Instant::now();
+    let mut started: Option<Child> = None;
+    while began.elapsed() < START {
+        if let Some(stream) = connect(home).map_err(io_error("reach the agent"))? {
+            return Ok(stream);
+        }
+        match &mut started {
+            None => started = Some(start(home).map_err(io_error("start the agent"))?),
+            // Another command's agent may hold the lock while it still comes up, or while it ends: then this one ends well.
+            Some(child) => match child.try_wait().map_err(io_error("start the agent"))? {
+                Some(status) if status.success() => started = None,
+                Some(_) => break,
+                None => {}
+            },
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Err(ClientError::NotStarted { log: log(home) })
+}
+
+fn start(home: &Path) -> io::Result<Child> {
+    DirBuilder::new().recursive(true).mode(0o700).create(home.join("agent"))?;
+    let home = home.canonicalize()?;
+    let log = OpenOptions::new().create(true).append(true).mode(0o600).open(log(&home))?;
+    Command::new(executable())
+        .arg0("pipe")
+        .arg("agent")
+        .env("PIPE_HOME", home)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()
+}
+
+fn log(home: &Path) -> PathBuf {
+    home.join("agent/agent.log")
+}
+
+/// The socket's path, and what has to live while it is used: it goes by a descriptor, for addresses of sockets are short.
+pub(super) fn short_socket(home: &Path) -> io::Result<(PathBuf, File)> {
+    let directory = File::open(home.join("agent"))?;
+    Ok((PathBuf::from(format!("/proc/self/fd/{}/agent.sock", directory.as_raw_fd())), directory))
+}
+
+/// Which build of `pipe` this is, as far as one machine has to tell.
+pub(super) fn build() -> String {
+    match std::fs::metadata(executable()) {
+        Ok(meta) => format!("{}-{}-{}.{}", meta.ino(), meta.size(), meta.mtime(), meta.mtime_nsec()),
+        Err(_) => String::new(),
+    }
+}

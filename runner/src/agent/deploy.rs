@@ -1,0 +1,320 @@
+//! A release on its way: checked, migrated, started, healthy, switched, drained; or undone at any point before the switch.
+//!
+//! Each stage is in the journal before its work begins. What has been started is known outside of the work itself, so that
+//! the work can be dropped at any moment and taken back.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hyper::StatusCode;
+use tokio::sync::mpsc;
+
+use super::account::{self, Account};
+use super::front::{Front, Upstream};
+use super::health::{self, Unhealthy};
+use super::instance::Exit;
+use super::log::{self, Follower};
+use super::process::Process;
+use super::protocol::{Failure, Order, Progress};
+use super::root::Root;
+use super::running::{Running, Serving, stop_all};
+use super::{Agent, url_of};
+use crate::release::{How, Release, Stage};
+
+/// The process that answers requests.
+pub(super) const WEB: &str = "web";
+
+/// What release commands are called among processes.
+pub(super) const RELEASE: &str = "release";
+
+/// How many of the last lines of a process are shown when it fails.
+const SHOWN_LINES: usize = 60;
+
+/// How long the requests of an old release may go on after the switch.
+const DRAIN: Duration = Duration::from_secs(30);
+
+/// How long processes of a slug that answers no requests must live to count as up.
+const ALIVE: Duration = Duration::from_secs(2);
+
+/// Where the progress of a release goes; nobody has to listen.
+pub(super) type Say = mpsc::UnboundedSender<Progress>;
+
+/// A release that is being made, and all that has been started for it.
+struct Deploy<'a> {
+    agent: &'a Arc<Agent>,
+    root: Arc<Root>,
+    release: Mutex<Release>,
+    number: u64,
+    how: How,
+    started: Mutex<Vec<Arc<Process>>>,
+    say: Say,
+}
+
+/// Makes a release. `gone` ends when nobody waits for it any more: before the switch that takes it back.
+pub(super) async fn deploy(
+    agent: &Arc<Agent>,
+    running: &Running,
+    order: &Order,
+    say: Say,
+    gone: impl Future<Output = ()>,
+) -> Result<(u64, String), Failure> {
+    let _turn = running.turn(&order.who, Some(&say)).await;
+    let account = account::account(&agent.history, &order.target, running.address())?;
+    let root = Arc::new(agent.root(&order.target, &order.slug, account, true).await?);
+    refuse_missing_environment(&root)?;
+    let front = running.front(account.address).await?;
+    let release =
+        agent.history.begin(&order.target, &order.slug, &order.how, &order.who).map_err(|error| Failure::of(&error))?;
+    let number = release.number;
+    let _ = say.send(Progress::Started(number));
+    let deploy = Deploy {
+        agent,
+        root,
+        release: Mutex::new(release),
+        number,
+        how: order.how.clone(),
+        started: Mutex::default(),
+        say,
+    };
+    let outcome = tokio::select! {
+        outcome = deploy.bring_up(account) => outcome,
+        () = gone => Err(Failure::new("cancelled")),
+    };
+    match outcome {
+        Ok(host) => {
+            let url = url_of(account.address, host.as_deref());
+            deploy.switch(running, front, url.clone()).await?;
+            Ok((number, url))
+        }
+        Err(failure) => {
+            deploy.undo(&failure).await;
+            Err(Failure { number: Some(number), ..failure })
+        }
+    }
+}
+
+impl Deploy<'_> {
+    /// Everything before the switch; gives the host name that was accepted.
+    async fn bring_up(&self, account: Account) -> Result<Option<String>, Failure> {
+        self.root.prepare().map_err(|error| Failure::new(format!("cannot make the target's directories: {error}")))?;
+        self.advance(Stage::ReleasePhase)?;
+        for command in self.release_commands() {
+            self.run_release_command(&command).await?;
+        }
+        self.advance(Stage::Starting)?;
+        let processes = &self.root.arrived.manifest.processes;
+        let host = match processes.get(WEB) {
+            Some(command) => Some(self.start_web(command, account).await?),
+            None => {
+                self.start_others()?;
+                self.stay_alive().await?;
+                None
+            }
+        };
+        self.advance(Stage::Healthy)?;
+        Ok(host)
+    }
+
+    fn advance(&self, to: Stage) -> Result<(), Failure> {
+        self.journal(to, None)?;
+        let _ = self.say.send(Progress::Stage(to));
+        Ok(())
+    }
+
+    fn journal(&self, to: Stage, failure: Option<&str>) -> Result<(), Failure> {
+        let mut release = self.release.lock().unwrap_or_else(PoisonError::into_inner);
+        self.agent.history.advance(&mut release, to, failure).map_err(|error| Failure::of(&error))
+    }
+
+    fn release_commands(&self) -> Vec<String> {
+        let settings = &self.root.settings;
+        match &self.how {
+            // What they have done to data stays, and what ran before knows nothing of undoing it.
+            How::Rollback { .. } => Vec::new(),
+            _ if settings.release_commands.is_empty() => {
+                self.root.arrived.manifest.release.clone().into_iter().collect()
+            }
+            _ => settings.release_commands.clone(),
+        }
+    }
+
+    async fn run_release_command(&self, command: &str) -> Result<(), Failure> {
+        let _ = self.say.send(Progress::Output(format!("$ {command}")));
+        let mut follower = Follower::from_end(&self.root.log(self.number, RELEASE));
+        let process = self.start(RELEASE, command, 0);
+        let exit = loop {
+            let exit = tokio::select! {
+                exit = process.ended() => Some(exit.unwrap_or(Exit::Lost)),
+                () = tokio::time::sleep(Duration::from_millis(100)) => None,
+            };
+            for line in follower.read().unwrap_or_default() {
+                let _ = self.say.send(Progress::Output(log::text(&line).to_owned()));
+            }
+            if let Some(exit) = exit {
+                break exit;
+            }
+        };
+        match exit {
+            Exit::Code(0) => Ok(()),
+            // Its output has been shown as it came.
+            exit => {
+                Err(Failure { output: None, ..self.failure(&format!("release command `{command}`"), RELEASE, &exit) })
+            }
+        }
+    }
+
+    async fn start_web(&self, command: &str, account: Account) -> Result<String, Failure> {
+        let port = self.agent.free_port()?;
+        let process = self.start(WEB, command, port);
+        let settings = &self.root.settings;
+        let path = settings.health.as_deref().unwrap_or("/");
+        let hosts = match &settings.host {
+            Some(host) => vec![host.clone()],
+            None => {
+                let port = account.address.port();
+                vec![format!("127.0.0.1:{port}"), format!("localhost:{port}")]
+            }
+        };
+        match health::until_healthy(&process, path, &hosts).await {
+            Ok(healthy) => {
+                if healthy.status.is_client_error() {
+                    let _ = self.say.send(refused_page(healthy.status, path, &healthy.host));
+                }
+                Ok(healthy.host)
+            }
+            Err(Unhealthy::Ended(exit)) => Err(self.failure("process `web`", WEB, &exit)),
+            Err(Unhealthy::Status(status)) => Err(self.unhealthy(format!("`GET {path}` is answered with {status}"))),
+            Err(Unhealthy::Silent) => Err(self
+                .unhealthy(format!("process `web` runs, and does not answer `GET {path}`"))
+                .hint("it has to listen on the port that is in `$PORT`")),
+        }
+    }
+
+    /// Starts all processes but those that have their own time.
+    fn start_others(&self) -> Result<(), Failure> {
+        for (name, command) in &self.root.arrived.manifest.processes {
+            if name != WEB && name != RELEASE {
+                self.start(name, command, self.agent.free_port()?);
+            }
+        }
+        Ok(())
+    }
+
+    async fn stay_alive(&self) -> Result<(), Failure> {
+        tokio::time::sleep(ALIVE).await;
+        for process in self.started() {
+            if let Some(exit) = process.status().exit
+                && process.name != RELEASE
+            {
+                return Err(self.failure(&format!("process `{}`", process.name), &process.name, &exit));
+            }
+        }
+        Ok(())
+    }
+
+    fn start(&self, name: &str, command: &str, port: u16) -> Arc<Process> {
+        let release = self.release.lock().unwrap_or_else(PoisonError::into_inner);
+        let process = Arc::new(Process::try_out(self.agent.plan(&self.root, &release, name, command, port)));
+        self.started.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&process));
+        process
+    }
+
+    fn started(&self) -> Vec<Arc<Process>> {
+        self.started.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn failure(&self, what: &str, process: &str, exit: &Exit) -> Failure {
+        let hint = match exit {
+            Exit::NotStarted { hint, .. } => hint.clone(),
+            _ => None,
+        };
+        Failure { hint, output: self.tail(process), ..Failure::new(format!("{what} {exit}")) }
+    }
+
+    fn unhealthy(&self, message: String) -> Failure {
+        Failure { output: self.tail(WEB), ..Failure::new(message) }
+    }
+
+    fn tail(&self, process: &str) -> Option<String> {
+        let lines = log::tail(&self.root.log(self.number, process), SHOWN_LINES);
+        (!lines.is_empty()).then(|| lines.iter().map(|line| log::text(line)).collect::<Vec<_>>().join("\n"))
+    }
+
+    /// Gives the requests to the new release. From here on there is only forward.
+    async fn switch(self, running: &Running, front: Option<Front>, url: String) -> Result<(), Failure> {
+        if let Err(failure) = self.journal(Stage::Switched, None) {
+            // What the journal does not know of, nobody may ask.
+            stop_all(&self.started()).await;
+            return Err(failure);
+        }
+        let _ = self.say.send(Progress::Stage(Stage::Switched));
+        let processes: Vec<_> = self.started().into_iter().filter(|process| process.name != RELEASE).collect();
+        for process in &processes {
+            process.keep();
+        }
+        let web = processes.iter().find(|process| process.name == WEB);
+        let upstream = web.map(|web| Upstream::new(web.port, self.agent.assets(&self.root)));
+        let old = running.switch(Serving { number: self.number, url, upstream, processes }, front);
+        let (old_web, old_others): (Vec<_>, Vec<_>) = old.processes.into_iter().partition(|old| old.name == WEB);
+        // A scheduler must never run twice, so the old ones end before the new ones begin.
+        stop_all(&old_others).await;
+        if self.root.arrived.manifest.processes.contains_key(WEB) {
+            self.start_others()?;
+            for process in self.started().into_iter().filter(|process| !matches!(process.name.as_str(), WEB | RELEASE))
+            {
+                process.keep();
+                running.add(process);
+            }
+        }
+        let history = Arc::clone(&self.agent.history);
+        let mut release = self.release.into_inner().unwrap_or_else(PoisonError::into_inner);
+        tokio::spawn(async move {
+            if let Some(upstream) = old.upstream {
+                upstream.drained(DRAIN).await;
+            }
+            stop_all(&old_web).await;
+            if let Err(error) = history.advance(&mut release, Stage::Drained, None) {
+                eprintln!("pipe agent: {error}");
+            }
+        });
+        Ok(())
+    }
+
+    /// Leaves nothing of the release but its line in the history.
+    async fn undo(&self, failure: &Failure) {
+        stop_all(&self.started()).await;
+        if let Err(failure) = self.journal(Stage::Failed, Some(&failure.message)) {
+            eprintln!("pipe agent: {}", failure.message);
+        }
+        let _ = self.say.send(Progress::Stage(Stage::Failed));
+    }
+}
+
+fn refuse_missing_environment(root: &Root) -> Result<(), Failure> {
+    let given = root.environment(0);
+    let missing: Vec<_> = root
+        .arrived
+        .manifest
+        .environment
+        .iter()
+        .filter(|name| !given.contains_key(*name))
+        .map(String::as_str)
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::new(format!("the slug needs what the target does not give: `{}`", missing.join("`, `"))).hint(
+        "put `NAME=value` into the file that the target's `env-file` names, or `NAME = \"value\"` into its `env`",
+    ))
+}
+
+fn refused_page(status: StatusCode, path: &str, host: &str) -> Progress {
+    let name = host.split(':').next().unwrap_or(host);
+    let hint = (status == StatusCode::BAD_REQUEST).then(|| {
+        format!(
+            "Django answers so where ALLOWED_HOSTS lacks the name: it was asked for as `{name}`; set the target's `host` to \
+             a name that the settings allow, or allow this one"
+        )
+    });
+    Progress::Warning { message: format!("the application is up, but answers `GET {path}` with {status}"), hint }
+}

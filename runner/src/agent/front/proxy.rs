@@ -1,0 +1,223 @@
+//! One request on its way to a process and its answer back: headers for the application, bodies as streams, upgrades as tunnels.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Empty, Full};
+use hyper::body::{Bytes, Frame, Incoming, SizeHint};
+use hyper::client::conn::http1;
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode, Version};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use super::Claim;
+
+/// The body of an answer.
+pub(super) type Body = BoxBody<Bytes, BoxError>;
+
+pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// How long a request waits for a process that is being started again.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
+/// Headers that are about one connection, and stay there.
+const HOP_BY_HOP: [HeaderName; 8] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+/// Answers a request: from the static files, from the process, or with why neither is possible.
+pub(super) async fn answer(request: Request<Incoming>, peer: SocketAddr, claim: Option<Claim>) -> Response<Body> {
+    let Some(claim) = claim else { return plain(StatusCode::SERVICE_UNAVAILABLE, "nothing is released here yet") };
+    if let Some(assets) = &claim.assets
+        && let Some(file) = assets.answer(&request).await
+    {
+        return file;
+    }
+    match forward(request, peer, claim).await {
+        Ok(response) => response,
+        Err(_) => plain(StatusCode::BAD_GATEWAY, "the application does not answer"),
+    }
+}
+
+/// Asks a process for a page, the way the front would.
+pub(crate) async fn get(
+    port: u16,
+    path: &str,
+    host: &str,
+) -> Result<Response<Incoming>, Box<dyn std::error::Error + Send + Sync>> {
+    let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
+    let request = Request::builder()
+        .uri(path)
+        .header(header::HOST, host)
+        .header(header::USER_AGENT, "pipe-health")
+        .header(header::CONNECTION, "close")
+        .header(FORWARDED_FOR, "127.0.0.1")
+        .header(FORWARDED_PROTO, "https")
+        .header(FORWARDED_HOST, host)
+        .body(Empty::<Bytes>::new())?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(connection);
+    Ok(sender.send_request(request).await?)
+}
+
+async fn forward(mut request: Request<Incoming>, peer: SocketAddr, claim: Claim) -> Result<Response<Body>, BoxError> {
+    let upgrade = upgrade_of(request.headers());
+    let client = upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
+    prepare(&mut request, peer, upgrade.as_ref());
+    // One connection a request: a process may close an idle one at the very moment in which it is used again.
+    let stream = connect(claim.port).await?;
+    let _ = stream.set_nodelay(true);
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(connection.with_upgrades());
+    let mut response = sender.send_request(request).await?;
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS
+        && let Some(client) = client
+    {
+        let server = hyper::upgrade::on(&mut response);
+        tokio::spawn(tunnel(client, server, claim));
+        return Ok(response.map(|_| empty()));
+    }
+    strip(response.headers_mut(), None);
+    Ok(response.map(|body| Claimed { body, _claim: claim }.boxed()))
+}
+
+/// Connects to a process; one that is just being started again is waited for.
+async fn connect(port: u16) -> io::Result<TcpStream> {
+    let began = Instant::now();
+    loop {
+        match TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused && began.elapsed() < CONNECT_PATIENCE => {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            result => return result,
+        }
+    }
+}
+
+/// Carries bytes both ways until one side has enough.
+async fn tunnel(client: hyper::upgrade::OnUpgrade, server: hyper::upgrade::OnUpgrade, claim: Claim) {
+    if let (Ok(client), Ok(server)) = tokio::join!(client, server) {
+        let _ = tokio::io::copy_bidirectional(&mut TokioIo::new(client), &mut TokioIo::new(server)).await;
+    }
+    drop(claim);
+}
+
+/// Makes a client's request into the application's: `Host` stays, hop-by-hop headers go, and who asked is said.
+fn prepare(request: &mut Request<Incoming>, peer: SocketAddr, upgrade: Option<&HeaderValue>) {
+    if let Some(path) = request.uri().path_and_query().cloned() {
+        // A client may send the whole address; applications are only asked for paths.
+        if request.headers().get(header::HOST).is_none()
+            && let Some(host) = request.uri().authority().and_then(|host| HeaderValue::from_str(host.as_str()).ok())
+        {
+            request.headers_mut().insert(header::HOST, host);
+        }
+        *request.uri_mut() = path.into();
+    }
+    *request.version_mut() = Version::HTTP_11;
+    let headers = request.headers_mut();
+    strip(headers, upgrade);
+    let host = headers.get(header::HOST).cloned();
+    if !peer.ip().is_loopback() {
+        // Only another server of this machine, one that speaks TLS for us, is believed.
+        for name in [FORWARDED_FOR, FORWARDED_PROTO, FORWARDED_HOST, header::FORWARDED] {
+            headers.remove(name);
+        }
+    }
+    let addresses = match headers.get(FORWARDED_FOR).and_then(|value| value.to_str().ok()) {
+        Some(before) => format!("{before}, {}", canonical(peer.ip())),
+        None => canonical(peer.ip()).to_string(),
+    };
+    if let Ok(addresses) = HeaderValue::try_from(addresses) {
+        headers.insert(FORWARDED_FOR, addresses);
+    }
+    headers.entry(FORWARDED_PROTO).or_insert(HeaderValue::from_static("http"));
+    if let Some(host) = host {
+        headers.entry(FORWARDED_HOST).or_insert(host);
+    }
+}
+
+fn canonical(address: IpAddr) -> IpAddr {
+    address.to_canonical()
+}
+
+/// Removes what concerns one connection only, but asks for an upgrade where that is wanted.
+fn strip(headers: &mut HeaderMap, upgrade: Option<&HeaderValue>) {
+    let listed: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .collect();
+    for name in HOP_BY_HOP.iter().chain(&listed) {
+        headers.remove(name);
+    }
+    if let Some(protocol) = upgrade {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(header::UPGRADE, protocol.clone());
+    }
+}
+
+/// The protocol that a client asks to change to.
+fn upgrade_of(headers: &HeaderMap) -> Option<HeaderValue> {
+    let connection = headers.get(header::CONNECTION)?.to_str().ok()?;
+    let asked = connection.split(',').any(|option| option.trim().eq_ignore_ascii_case("upgrade"));
+    asked.then(|| headers.get(header::UPGRADE).cloned()).flatten()
+}
+
+/// A short answer of our own.
+pub(super) fn plain(status: StatusCode, text: &'static str) -> Response<Body> {
+    let mut response =
+        Response::new(Full::new(Bytes::from(format!("{text}\n"))).map_err(|never| match never {}).boxed());
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}
+
+pub(super) fn empty() -> Body {
+    Empty::new().map_err(|never| match never {}).boxed()
+}
+
+/// Whether a request only reads.
+pub(super) fn reads(method: &Method) -> bool {
+    method == Method::GET || method == Method::HEAD
+}
+
+/// A body whose upstream counts it as open until it has been sent.
+struct Claimed {
+    body: Incoming,
+    _claim: Claim,
+}
+
+impl hyper::body::Body for Claimed {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        Pin::new(&mut self.body).poll_frame(context).map_err(Into::into)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,213 @@
+//! A process of a release, kept running: started, started again with back-off when it ends, and stopped when that is wished.
+//! Unaware of deploys and of requests.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::sync::watch;
+
+use super::instance::{Exit, Instance, Job};
+use super::protocol::ProcessState;
+use crate::release::{History, HistoryError, ProcessRecord};
+use crate::sandbox;
+
+/// A process that ran for so long is not in a crash loop.
+const STEADY: Duration = Duration::from_mins(1);
+
+/// The longest wait before a process is started again.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+/// From so many quick ends in a row on it is a crash loop.
+const CRASH_LOOP: u32 = 5;
+
+/// Makes the job of one instance, which is to be held in a directory.
+pub(crate) type MakeJob = Box<dyn Fn(&Path) -> io::Result<Job> + Send + Sync>;
+
+/// What is needed to start a process as often as necessary.
+pub(crate) struct Plan {
+    pub(crate) history: Arc<History>,
+    /// Where directories of instances are made.
+    pub(crate) run: PathBuf,
+    pub(crate) release: i64,
+    pub(crate) number: u64,
+    pub(crate) name: String,
+    /// The loopback port that it is told to listen on.
+    pub(crate) port: u16,
+    /// Says what to run, given the instance's own directory.
+    pub(crate) job: MakeJob,
+}
+
+/// What is wanted of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wish {
+    /// To show that it comes up; if it ends, that is the end.
+    Trial,
+    /// To run, and to be started again.
+    Keep,
+    /// To end.
+    Stop,
+}
+
+/// How a process is.
+#[derive(Debug, Clone)]
+pub(crate) struct Status {
+    pub(crate) state: ProcessState,
+    pub(crate) since: SystemTime,
+    pub(crate) restarts: u32,
+    pub(crate) exit: Option<Exit>,
+}
+
+/// A handle on a supervised process; dropping it leaves the process alone.
+pub(crate) struct Process {
+    pub(crate) name: String,
+    pub(crate) number: u64,
+    pub(crate) port: u16,
+    wish: watch::Sender<Wish>,
+    status: watch::Receiver<Status>,
+}
+
+impl Process {
+    /// Starts a process; until [`Process::keep`] it is not started again when it ends.
+    pub(crate) fn try_out(plan: Plan) -> Self {
+        Self::supervise(plan, Wish::Trial, None)
+    }
+
+    /// Starts a process and keeps it running; or takes over the one that is recorded.
+    pub(crate) fn keep_running(plan: Plan, record: Option<ProcessRecord>) -> Self {
+        Self::supervise(plan, Wish::Keep, record)
+    }
+
+    fn supervise(plan: Plan, wish: Wish, record: Option<ProcessRecord>) -> Self {
+        let (wish, wished) = watch::channel(wish);
+        let first = Status {
+            state: ProcessState::Running,
+            since: record.as_ref().map_or_else(SystemTime::now, |record| record.started),
+            restarts: record.as_ref().map_or(0, |record| record.restarts),
+            exit: None,
+        };
+        let (sender, status) = watch::channel(first);
+        let process = Self { name: plan.name.clone(), number: plan.number, port: plan.port, wish, status };
+        tokio::spawn(supervise(plan, record, wished, sender));
+        process
+    }
+
+    /// From now on the process is started again when it ends.
+    pub(crate) fn keep(&self) {
+        self.wish.send_replace(Wish::Keep);
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        self.status.borrow().clone()
+    }
+
+    /// Waits until the process is gone for good.
+    pub(crate) async fn ended(&self) -> Option<Exit> {
+        let mut status = self.status.clone();
+        let _ = status.wait_for(|status| status.state == ProcessState::Ended).await;
+        status.borrow().exit.clone()
+    }
+
+    /// Stops the process, and waits until nothing of it is left.
+    pub(crate) async fn stop(&self) {
+        self.wish.send_replace(Wish::Stop);
+        self.ended().await;
+    }
+}
+
+async fn supervise(
+    plan: Plan,
+    mut record: Option<ProcessRecord>,
+    mut wish: watch::Receiver<Wish>,
+    status: watch::Sender<Status>,
+) {
+    let mut quick_ends = 0;
+    loop {
+        let began = Instant::now();
+        let restarts = status.borrow().restarts;
+        let (record, instance) = match record.take() {
+            Some(record) => (record.clone(), Instance::attach(&record.directory)),
+            None => plan.start(restarts),
+        };
+        status.send_modify(|status| (status.state, status.since) = (ProcessState::Running, record.started));
+        let exit = match instance {
+            Ok(instance) => until_end(&instance, &mut wish, &status).await,
+            Err(error) => Exit::NotStarted { message: error.to_string(), hint: None },
+        };
+        plan.clear(&record);
+        status.send_modify(|status| status.exit = Some(exit));
+        if *wish.borrow() != Wish::Keep {
+            break;
+        }
+        quick_ends = if began.elapsed() < STEADY { quick_ends + 1 } else { 1 };
+        let state = if quick_ends < CRASH_LOOP { ProcessState::Waiting } else { ProcessState::CrashLooping };
+        status.send_modify(|status| (status.state, status.since) = (state, SystemTime::now()));
+        tokio::select! {
+            () = tokio::time::sleep(back_off(quick_ends)) => {}
+            _ = stop_wished(&mut wish) => break,
+        }
+        status.send_modify(|status| status.restarts += 1);
+    }
+    status.send_modify(|status| (status.state, status.since) = (ProcessState::Ended, SystemTime::now()));
+}
+
+async fn until_end(instance: &Instance, wish: &mut watch::Receiver<Wish>, status: &watch::Sender<Status>) -> Exit {
+    tokio::select! {
+        exit = instance.ended() => exit,
+        // The handle's end is no wish: the process then stays with its shim.
+        true = stop_wished(wish) => {
+            status.send_modify(|status| (status.state, status.since) = (ProcessState::Stopping, SystemTime::now()));
+            instance.stop().await
+        }
+    }
+}
+
+/// Waits for the wish to stop; false where nobody is left to wish anything.
+async fn stop_wished(wish: &mut watch::Receiver<Wish>) -> bool {
+    wish.wait_for(|wish| *wish == Wish::Stop).await.is_ok()
+}
+
+/// At once the first time, then twice as long each time.
+fn back_off(quick_ends: u32) -> Duration {
+    match quick_ends {
+        0 | 1 => Duration::ZERO,
+        n => (Duration::from_millis(250) * 2u32.saturating_pow(n)).min(LONGEST_WAIT),
+    }
+}
+
+impl Plan {
+    fn start(&self, restarts: u32) -> (ProcessRecord, io::Result<Instance>) {
+        let made = tempfile::Builder::new().prefix(&format!("{}-", self.name)).tempdir_in(&self.run);
+        let record = ProcessRecord {
+            directory: made.as_ref().map_or_else(|_| self.run.join("missing"), |made| made.path().to_owned()),
+            release: self.release,
+            name: self.name.clone(),
+            port: self.port,
+            started: SystemTime::now(),
+            restarts,
+        };
+        let instance = made.and_then(|made| {
+            // Written down first: whatever is started can be found again.
+            self.history.add_process(&record).map_err(io::Error::other)?;
+            let directory = made.keep();
+            Instance::start(&directory, &(self.job)(&directory)?)
+        });
+        (record, instance)
+    }
+
+    fn clear(&self, record: &ProcessRecord) {
+        if let Err(error) = clear(&self.history, record) {
+            eprintln!("pipe agent: cannot clear up after a process: {error}");
+        }
+    }
+}
+
+/// Forgets a process that has ended, and removes what it wrote beside its data.
+pub(crate) fn clear(history: &History, record: &ProcessRecord) -> Result<(), HistoryError> {
+    // What cannot be removed now is in nobody's way.
+    let _ = sandbox::remove_all(&record.directory);
+    let _ = fs::remove_dir_all(&record.directory);
+    history.remove_process(&record.directory)
+}

@@ -1,0 +1,181 @@
+//! The words between a command and the agent: JSON, one message a line, over a socket that only the owner can open.
+//!
+//! A command sends one [`Request`]; the agent answers with any number of [`Progress`] and then one [`Answer`].
+
+use std::fmt;
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+use crate::release::{How, SlugRef, Stage, Target};
+
+/// Raised with every change of the messages; agents and commands of different versions don't talk, the older agent makes way.
+pub(crate) const PROTOCOL: u32 = 1;
+
+/// What a command asks for.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "kebab-case")]
+pub(crate) enum Request {
+    /// Who is there?
+    Hello,
+    /// Release a slug. The connection's end before the switch takes it back.
+    Deploy(Box<Order>),
+    /// What runs?
+    Status,
+    /// Stop a target, or all.
+    Stop {
+        /// Application and name; none: all of them.
+        target: Option<(String, String)>,
+    },
+    /// End, and leave the processes to the next agent.
+    Retire,
+}
+
+/// A release that is wanted.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Order {
+    pub(crate) target: Target,
+    pub(crate) slug: SlugRef,
+    pub(crate) how: How,
+    pub(crate) who: String,
+}
+
+/// What the agent says.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "reply", content = "value", rename_all = "kebab-case")]
+pub(crate) enum Reply {
+    /// More is to come.
+    Progress(Progress),
+    /// The end.
+    Answer(Answer),
+}
+
+/// How a release is going.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Progress {
+    /// It has a number.
+    Started(u64),
+    /// It has come to a stage.
+    Stage(Stage),
+    /// The release phase or a process wrote something.
+    Output(String),
+    /// Something is odd.
+    Warning { message: String, hint: Option<String> },
+    /// Something to know.
+    Note(String),
+}
+
+/// What came of a request.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Answer {
+    /// To [`Request::Hello`].
+    Hello { protocol: u32, build: String },
+    /// To [`Request::Deploy`].
+    Released { number: u64, url: String },
+    /// To [`Request::Deploy`].
+    NotReleased(Failure),
+    /// To [`Request::Status`].
+    Status(Vec<TargetStatus>),
+    /// To [`Request::Stop`]: the targets that were running.
+    Stopped(Vec<String>),
+    /// To [`Request::Retire`].
+    Retiring,
+    /// To anything: the agent itself has failed.
+    Failed(String),
+}
+
+/// Why a slug was not released.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Failure {
+    /// The release's number, if it came that far.
+    pub number: Option<u64>,
+    /// What went wrong, in one line.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+    /// The end of what the failing process wrote.
+    pub output: Option<String>,
+}
+
+/// What a target runs.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TargetStatus {
+    /// The application's name.
+    pub app: String,
+    /// The target's name.
+    pub target: String,
+    /// The number of the release that takes requests.
+    pub release: u64,
+    /// Where it answers.
+    pub url: String,
+    /// Its processes.
+    pub processes: Vec<ProcessStatus>,
+}
+
+/// How a process is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ProcessStatus {
+    /// Its name in the slug: `web`.
+    pub name: String,
+    /// What it is doing.
+    pub state: ProcessState,
+    /// Since when.
+    pub since: SystemTime,
+    /// How often it was started again.
+    pub restarts: u32,
+    /// The release that it belongs to.
+    pub release: u64,
+}
+
+/// What a process is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProcessState {
+    /// It runs.
+    Running,
+    /// It ended, and is started again after a while.
+    Waiting,
+    /// It has ended so often that it is started again only now and then.
+    CrashLooping,
+    /// It was told to stop.
+    Stopping,
+    /// It is gone.
+    Ended,
+}
+
+impl fmt::Display for ProcessState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Running => "running",
+            Self::Waiting => "waiting",
+            Self::CrashLooping => "crash-looping",
+            Self::Stopping => "stopping",
+            Self::Ended => "ended",
+        })
+    }
+}
+
+impl Failure {
+    /// A failure with nothing to show but its message.
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), ..Self::default() }
+    }
+
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// From an error, with its causes.
+    pub(crate) fn of(error: &dyn std::error::Error) -> Self {
+        let mut message = error.to_string();
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            message = format!("{message}: {error}");
+            cause = error.source();
+        }
+        Self::new(message)
+    }
+}

@@ -1,0 +1,180 @@
+//! What a process of a release sees: its runtime, `/app` out of the slug, the target's data, and its environment.
+//!
+//! `/app/src` has a writable layer of the process's own, for projects that write beside their code; it goes with the process.
+//! Only what the target names as data is kept. Knows nothing of when a process is started.
+
+use std::collections::BTreeMap;
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, chown};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::instance::Job;
+use crate::release::{Arrived, Settings};
+use crate::sandbox::{Mount, Network, Spec, User};
+
+/// Where the application's own files are.
+const SOURCE: &str = "/app/src";
+
+/// Where files are kept that the target names as data, one directory each.
+const KEPT: &str = "/app/data";
+
+/// How long a process may take to end after it was told to.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Names of files that are databases, and so no directories.
+const DATABASES: [&str; 3] = [".sqlite3", ".sqlite", ".db"];
+
+/// All that the processes of a release have in common.
+#[derive(Debug, Clone)]
+pub(crate) struct Root {
+    pub(crate) arrived: Arrived,
+    pub(crate) settings: Settings,
+    /// The runtime's mounts, and its part of `PATH`.
+    pub(crate) runtime: Vec<Mount>,
+    pub(crate) path: String,
+    /// Who the processes are, outside.
+    pub(crate) user: Option<u32>,
+    /// Where the target's data is.
+    pub(crate) data: PathBuf,
+    /// Where the target's logs are.
+    pub(crate) logs: PathBuf,
+}
+
+impl Root {
+    /// Makes the target's directories for data and logs, where they are missing.
+    pub(crate) fn prepare(&self) -> io::Result<()> {
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.logs)?;
+        for path in &self.settings.data {
+            let directory = self.kept(path);
+            if !directory.exists() {
+                fs::create_dir_all(&directory)?;
+                self.give(&directory)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The log of a process of a release.
+    pub(crate) fn log(&self, number: u64, process: &str) -> PathBuf {
+        self.logs.join(format!("{number}-{process}.log"))
+    }
+
+    /// One start of a command of the release, with `instance` for what it writes beside its data.
+    pub(crate) fn job(&self, instance: &Path, number: u64, process: &str, command: &str, port: u16) -> io::Result<Job> {
+        let mut spec = Spec::new(["/bin/sh", "-c", command]);
+        spec.env = self.environment(port);
+        spec.cwd = Path::new(SOURCE).join(&self.arrived.manifest.directory).to_string_lossy().into_owned();
+        spec.mounts.clone_from(&self.runtime);
+        self.mount_app(&mut spec.mounts, instance)?;
+        self.mount_data(&mut spec.mounts);
+        spec.network = Network::Host;
+        spec.user = User { outside: self.user, ..User::default() };
+        Ok(Job { spec, log: self.log(number, process), grace: GRACE })
+    }
+
+    fn mount_app(&self, mounts: &mut Vec<Mount>, instance: &Path) -> io::Result<()> {
+        for (name, directory) in &self.arrived.trees {
+            let at = format!("/app/{name}");
+            if at == SOURCE {
+                let (owned, scratch) = (instance.join("owned"), instance.join("scratch"));
+                fs::create_dir(&scratch)?;
+                self.own_directories(directory, &owned)?;
+                mounts.push(Mount::Overlay { lower: vec![owned, directory.clone()], at, scratch });
+            } else {
+                mounts.push(Mount::Bind { source: directory.clone(), at, writable: false });
+            }
+        }
+        for link in &self.arrived.manifest.links {
+            mounts.push(Mount::Symlink { at: link.path.clone(), target: link.target.clone() });
+        }
+        Ok(())
+    }
+
+    /// Directories belong to whoever laid them out. Empty ones of the same names, which belong to the process's user and lie
+    /// above them, let it write everywhere in its own layer.
+    fn own_directories(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::create_dir(to)?;
+        self.give(to)?;
+        if self.user.is_some() {
+            for entry in fs::read_dir(from)? {
+                let entry = entry?;
+                if entry.file_type()?.is_dir() {
+                    self.own_directories(&entry.path(), &to.join(entry.file_name()))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn mount_data(&self, mounts: &mut Vec<Mount>) {
+        for path in &self.settings.data {
+            let inside = if path.starts_with('/') { path.clone() } else { format!("{SOURCE}/{}", trim(path)) };
+            let source = self.kept(path);
+            if is_database(path) {
+                // SQLite follows the link and puts its journal beside the file, so that is kept too.
+                let name = inside.rsplit('/').next().unwrap_or(&inside).to_owned();
+                let at = format!("{KEPT}/{}", folder(path));
+                mounts.push(Mount::Symlink { at: inside, target: format!("{at}/{name}") });
+                mounts.push(Mount::Bind { source, at, writable: true });
+            } else {
+                mounts.push(Mount::Bind { source, at: inside, writable: true });
+            }
+        }
+    }
+
+    fn kept(&self, path: &str) -> PathBuf {
+        self.data.join(folder(path))
+    }
+
+    /// The whole environment of a process that listens on `port`.
+    pub(crate) fn environment(&self, port: u16) -> BTreeMap<String, String> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let asked = self.settings.env.get("GUNICORN_CMD_ARGS").map_or("", String::as_str);
+        let gunicorn = format!("--bind 127.0.0.1:{port} {asked}").trim_end().to_owned();
+        let mut env: BTreeMap<String, String> = self.settings.env.clone();
+        let ours = [
+            ("HOME", "/tmp/home".to_owned()),
+            ("LANG", "C.UTF-8".to_owned()),
+            ("TZ", "UTC".to_owned()),
+            ("PATH", self.path.clone()),
+            ("PYTHONUNBUFFERED", "1".to_owned()),
+            ("PYTHONDONTWRITEBYTECODE", "1".to_owned()),
+            ("WEB_CONCURRENCY", cores.min(8).to_string()),
+            ("FORWARDED_ALLOW_IPS", "127.0.0.1".to_owned()),
+            ("PORT", port.to_string()),
+            // Where a server's command names no address, these keep it off the public ones.
+            ("GUNICORN_CMD_ARGS", gunicorn),
+            ("UVICORN_HOST", "127.0.0.1".to_owned()),
+            ("UVICORN_PORT", port.to_string()),
+            ("GRANIAN_HOST", "127.0.0.1".to_owned()),
+            ("GRANIAN_PORT", port.to_string()),
+        ];
+        for (name, value) in ours {
+            if name == "PORT" || name == "GUNICORN_CMD_ARGS" {
+                env.insert(name.to_owned(), value);
+            } else {
+                env.entry(name.to_owned()).or_insert(value);
+            }
+        }
+        env
+    }
+
+    fn give(&self, directory: &Path) -> io::Result<()> {
+        self.user.map_or(Ok(()), |user| chown(directory, Some(user), Some(user)))
+    }
+}
+
+fn is_database(path: &str) -> bool {
+    DATABASES.iter().any(|suffix| path.ends_with(suffix))
+}
+
+fn trim(path: &str) -> &str {
+    path.trim_start_matches("./").trim_end_matches('/')
+}
+
+/// A path as the name of one directory, different for different paths.
+fn folder(path: &str) -> String {
+    trim(path).replace('%', "%25").replace('/', "%2F")
+}

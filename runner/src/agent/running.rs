@@ -1,0 +1,170 @@
+//! What the agent holds of one target: whose turn it is to change it, and what serves. Knows nothing of how it came to be.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::deploy::Say;
+use super::front::{Front, Upstream};
+use super::process::Process;
+use super::protocol::{Failure, ProcessStatus, Progress, TargetStatus};
+
+/// One target of an agent.
+pub(super) struct Running {
+    pub(super) app: String,
+    pub(super) target: String,
+    turn: tokio::sync::Mutex<()>,
+    owner: Mutex<Option<String>>,
+    held: Mutex<Held>,
+}
+
+#[derive(Default)]
+struct Held {
+    front: Option<Front>,
+    serving: Serving,
+}
+
+/// A release that serves.
+#[derive(Default)]
+pub(super) struct Serving {
+    pub(super) number: u64,
+    pub(super) url: String,
+    pub(super) upstream: Option<Arc<Upstream>>,
+    pub(super) processes: Vec<Arc<Process>>,
+}
+
+/// The right to change a target.
+pub(super) struct Turn<'a> {
+    owner: &'a Mutex<Option<String>>,
+    _guard: tokio::sync::MutexGuard<'a, ()>,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        *lock(self.owner) = None;
+    }
+}
+
+impl Running {
+    pub(super) fn new(app: &str, target: &str) -> Self {
+        Self {
+            app: app.to_owned(),
+            target: target.to_owned(),
+            turn: tokio::sync::Mutex::default(),
+            owner: Mutex::default(),
+            held: Mutex::default(),
+        }
+    }
+
+    /// Waits until nobody else changes the target, and says who does.
+    pub(super) async fn turn(&self, who: &str, say: Option<&Say>) -> Turn<'_> {
+        let guard = if let Ok(guard) = self.turn.try_lock() {
+            guard
+        } else {
+            let owner = lock(&self.owner).clone().unwrap_or_default();
+            if let Some(say) = say {
+                let note = format!("`{}` is being changed by {owner}; waiting for that to end", self.target);
+                let _ = say.send(Progress::Note(note));
+            }
+            self.turn.lock().await
+        };
+        *lock(&self.owner) = Some(who.to_owned());
+        Turn { owner: &self.owner, _guard: guard }
+    }
+
+    /// Whether somebody changes it.
+    pub(super) fn is_changing(&self) -> bool {
+        self.turn.try_lock().is_err()
+    }
+
+    /// Whether anything of it runs.
+    pub(super) fn is_idle(&self) -> bool {
+        let held = lock(&self.held);
+        held.front.is_none() && held.serving.processes.is_empty()
+    }
+
+    /// Where it listens.
+    pub(super) fn address(&self) -> Option<SocketAddr> {
+        lock(&self.held).front.as_ref().map(Front::address)
+    }
+
+    /// Listens on an address, where that is not done already.
+    pub(super) async fn front(&self, address: SocketAddr) -> Result<Option<Front>, Failure> {
+        if self.address() == Some(address) {
+            return Ok(None);
+        }
+        Front::open(address).await.map(Some).map_err(|error| {
+            Failure::new(format!("cannot listen on `{address}`: {error}"))
+                .hint(format!("set `address` of target `{}` to one that is free", self.target))
+        })
+    }
+
+    /// Gives all further requests to a release, and gives back what served before.
+    pub(super) fn switch(&self, to: Serving, front: Option<Front>) -> Serving {
+        let mut held = lock(&self.held);
+        let new_front = front.or_else(|| held.front.take());
+        if let (Some(front), Some(upstream)) = (&new_front, &to.upstream) {
+            front.switch(Arc::clone(upstream));
+        }
+        // A front of another address ends only now that the new one answers.
+        held.front = new_front;
+        std::mem::replace(&mut held.serving, to)
+    }
+
+    /// Counts another process to the release that serves.
+    pub(super) fn add(&self, process: Arc<Process>) {
+        lock(&self.held).serving.processes.push(process);
+    }
+
+    /// Stops all of it; whether there was anything.
+    pub(super) async fn stop(&self) -> bool {
+        let (front, serving) = {
+            let mut held = lock(&self.held);
+            (held.front.take(), std::mem::take(&mut held.serving))
+        };
+        let was_there = front.is_some() || !serving.processes.is_empty();
+        drop(front);
+        stop_all(&serving.processes).await;
+        was_there
+    }
+
+    pub(super) fn status(&self) -> Option<TargetStatus> {
+        let held = lock(&self.held);
+        let serving = &held.serving;
+        (serving.number > 0).then(|| TargetStatus {
+            app: self.app.clone(),
+            target: self.target.clone(),
+            release: serving.number,
+            url: serving.url.clone(),
+            processes: serving.processes.iter().map(|process| status_of(process)).collect(),
+        })
+    }
+}
+
+/// Stops processes side by side, and waits until nothing of them is left.
+pub(super) async fn stop_all(processes: &[Arc<Process>]) {
+    let stopping: Vec<_> = processes
+        .iter()
+        .map(|process| {
+            let process = Arc::clone(process);
+            tokio::spawn(async move { process.stop().await })
+        })
+        .collect();
+    for stopped in stopping {
+        let _ = stopped.await;
+    }
+}
+
+fn status_of(process: &Process) -> ProcessStatus {
+    let status = process.status();
+    ProcessStatus {
+        name: process.name.clone(),
+        state: status.state,
+        since: status.since,
+        restarts: status.restarts,
+        release: process.number,
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,129 @@
+//! The agent's side of the protocol: one connection a command, one task a connection.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{mpsc, watch};
+
+use super::Agent;
+use super::client::{build, short_socket};
+use super::deploy;
+use super::protocol::{Answer, Order, PROTOCOL, Reply, Request};
+
+/// Takes the place of an earlier agent's socket.
+pub(super) fn listen(home: &Path) -> io::Result<UnixListener> {
+    let (path, _directory) = short_socket(home)?;
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&path)?;
+    // Its directory is closed to others already.
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// Answers commands until there is nothing to do any more.
+pub(super) async fn serve(agent: &Arc<Agent>, listener: UnixListener) {
+    let (ending, mut ended) = watch::channel(false);
+    let ending = Arc::new(ending);
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    let (agent, ending) = (Arc::clone(agent), Arc::clone(&ending));
+                    tokio::spawn(async move {
+                        // A command that is gone needs no answer.
+                        let retires = converse(&agent, stream).await.unwrap_or(false);
+                        if retires || agent.is_idle() {
+                            ending.send_replace(true);
+                        }
+                    });
+                }
+                Err(_) => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
+            },
+            _ = ended.wait_for(|ended| *ended) => break,
+        }
+    }
+}
+
+/// One command; whether the agent is to end after it.
+async fn converse(agent: &Arc<Agent>, stream: UnixStream) -> io::Result<bool> {
+    let (read, mut write) = stream.into_split();
+    let mut read = BufReader::new(read);
+    let mut line = String::new();
+    read.read_line(&mut line).await?;
+    let answer = match serde_json::from_str(&line)? {
+        Request::Hello => Answer::Hello { protocol: PROTOCOL, build: build() },
+        Request::Deploy(order) => deploy(agent, *order, read, &mut write).await?,
+        Request::Status => Answer::Status(agent.all_running().iter().filter_map(|running| running.status()).collect()),
+        Request::Stop { target } => stop(agent, target).await,
+        Request::Retire if agent.all_running().iter().any(|running| running.is_changing()) => {
+            Answer::Failed("a release is under way".into())
+        }
+        Request::Retire => Answer::Retiring,
+    };
+    let retires = matches!(answer, Answer::Retiring);
+    send(&mut write, &Reply::Answer(answer)).await?;
+    Ok(retires)
+}
+
+async fn deploy(
+    agent: &Arc<Agent>,
+    order: Order,
+    mut read: BufReader<OwnedReadHalf>,
+    write: &mut OwnedWriteHalf,
+) -> io::Result<Answer> {
+    let running = agent.running(&order.target.app, &order.target.name);
+    let (say, mut said) = mpsc::unbounded_channel();
+    let work = {
+        let agent = Arc::clone(agent);
+        // A task of its own: whatever happens to the connection, it comes to an end of its own.
+        tokio::spawn(async move {
+            let gone = async {
+                // A command says nothing more, so all that can come is its end.
+                let _ = read.read_u8().await;
+            };
+            deploy::deploy(&agent, &running, &order, say, gone).await
+        })
+    };
+    while let Some(progress) = said.recv().await {
+        // The work notices by itself that nobody listens any more.
+        let _ = send(write, &Reply::Progress(progress)).await;
+    }
+    Ok(match work.await {
+        Ok(Ok((number, url))) => Answer::Released { number, url },
+        Ok(Err(failure)) => Answer::NotReleased(failure),
+        Err(panic) => Answer::Failed(panic.to_string()),
+    })
+}
+
+async fn stop(agent: &Arc<Agent>, target: Option<(String, String)>) -> Answer {
+    let mut stopped = Vec::new();
+    for running in agent.all_running() {
+        let name = format!("{}/{}", running.app, running.target);
+        if target.as_ref().is_some_and(|(app, target)| *app != running.app || *target != running.target) {
+            continue;
+        }
+        let _turn = running.turn("a stop", None).await;
+        if let Err(error) = agent.history.stop(&running.app, &running.target) {
+            return Answer::Failed(error.to_string());
+        }
+        if running.stop().await {
+            stopped.push(name);
+        }
+    }
+    Answer::Stopped(stopped)
+}
+
+async fn send(write: &mut OwnedWriteHalf, reply: &Reply) -> io::Result<()> {
+    let mut line = serde_json::to_vec(reply)?;
+    line.push(b'\n');
+    write.write_all(&line).await
+}

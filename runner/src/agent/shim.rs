@@ -1,0 +1,85 @@
+//! The inside of [`super::instance`]: holds one process, its output and its exit status, and lives as long as it does.
+
+use std::error::Error;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::unistd::{Pid, setsid};
+
+use super::instance::{Exit, Job};
+use super::log::LogWriter;
+use crate::sandbox::{self, Ended, SandboxError, Stdio};
+
+/// Runs the job of a directory to its end. Standard input is the directory's lock, held until this process is gone.
+pub(super) fn shim(directory: &Path) -> io::Result<()> {
+    // Not killed with the terminal or the process group of whoever started it.
+    let _ = setsid();
+    fs::write(directory.join("pid"), std::process::id().to_string())?;
+    let stops = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]);
+    stops.thread_block()?;
+    let job: Job = serde_json::from_reader(io::BufReader::new(File::open(directory.join("job.json"))?))?;
+    let exit = hold(&job, stops).unwrap_or_else(|error| not_started(&error));
+    let written = directory.join("exit.new");
+    fs::write(&written, serde_json::to_vec(&exit)?)?;
+    fs::rename(&written, directory.join("exit.json"))
+}
+
+fn hold(job: &Job, stops: SigSet) -> Result<Exit, SandboxError> {
+    let failed = |doing| move |source| SandboxError::Io { doing, source };
+    let (output, stdout) = io::pipe().map_err(failed("make a pipe"))?;
+    let stderr = stdout.try_clone().map_err(failed("make a pipe"))?;
+    let stdin = File::open("/dev/null").map_err(failed("open /dev/null"))?;
+    let stdio = Stdio { stdin: stdin.into(), stdout: stdout.into(), stderr: stderr.into() };
+    let log = LogWriter::open(&job.log).map_err(failed("open a log"))?;
+    let mut child = sandbox::spawn(&job.spec, stdio)?;
+    let monitor = Pid::from_raw(child.id().cast_signed());
+    let grace = job.grace;
+    thread::spawn(move || pass_stops(stops, monitor, grace));
+    let copying = thread::spawn(move || copy(output, log));
+    let ended = child.wait();
+    // Nothing of the process is left, so the pipe has an end.
+    let _ = copying.join();
+    Ok(match ended {
+        Ok(Ended::Exited(code)) => Exit::Code(code),
+        Ok(Ended::Killed(signal)) => Exit::Signal(signal),
+        Ok(Ended::TimedOut | Ended::TooMuchOutput | Ended::Cancelled) => Exit::Lost,
+        // Its grace was over.
+        Err(SandboxError::Lost(_)) => Exit::Signal(Signal::SIGKILL as i32),
+        Err(error) => not_started(&error),
+    })
+}
+
+/// Passes the first wish to end on to the process, and ends it after its grace.
+fn pass_stops(stops: SigSet, monitor: Pid, grace: Duration) {
+    if stops.wait().is_ok() {
+        let _ = kill(monitor, Signal::SIGTERM);
+        thread::sleep(grace);
+        let _ = kill(monitor, Signal::SIGKILL);
+    }
+}
+
+/// Keeps what the process writes. A log that cannot be written is no reason to let the process wait.
+fn copy(mut output: io::PipeReader, mut log: LogWriter) {
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        match output.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(length) => drop(log.write(&buffer[..length])),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => break,
+        }
+    }
+    let _ = log.finish();
+}
+
+fn not_started(error: &SandboxError) -> Exit {
+    let message = match error.source() {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    };
+    Exit::NotStarted { message, hint: error.hint() }
+}

@@ -1,0 +1,229 @@
+//! Releases: a slug given to a target, numbered and kept. `release`, `promote` and `rollback` each make one.
+//!
+//! What is decided here is which slug with which settings; [`crate::agent`] does it and says how it goes. Unaware of steps.
+
+mod arrival;
+mod history;
+mod settings;
+mod stage;
+mod target;
+
+use std::path::{Path, PathBuf};
+
+use crate::agent::client::{self, ClientError};
+use crate::agent::protocol::{Answer, Order, Progress, Request};
+use crate::event::{Event, Events, Outcome};
+
+pub use crate::agent::protocol::{Failure, ProcessState, ProcessStatus, TargetStatus};
+pub use history::{History, HistoryError, Release};
+pub use settings::SettingsError;
+pub use stage::{Stage, StageError};
+pub use target::{How, Settings, SlugRef, Target};
+
+pub(crate) use arrival::Arrived;
+pub(crate) use history::ProcessRecord;
+
+/// A release that serves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Released {
+    /// Its number.
+    pub number: u64,
+    /// Where it answers.
+    pub url: String,
+}
+
+/// Why there is no release.
+#[derive(Debug, thiserror::Error)]
+pub enum ReleaseError {
+    /// It was tried, and what served before goes on serving.
+    #[error("{}", .0.message)]
+    NotReleased(Box<Failure>),
+    /// The agent.
+    #[error(transparent)]
+    Agent(#[from] ClientError),
+    /// The state of targets.
+    #[error(transparent)]
+    History(#[from] HistoryError),
+    /// Nothing can be promoted from there.
+    #[error("target `{from}` of `{app}` runs nothing that could be promoted")]
+    NothingToPromote {
+        /// The application.
+        app: String,
+        /// Where it should come from.
+        from: String,
+    },
+    /// There is no such release.
+    #[error("target `{target}` has no release {number}")]
+    NoSuchRelease {
+        /// The target.
+        target: String,
+        /// The release.
+        number: u64,
+    },
+    /// The release never served.
+    #[error("release {number} of `{target}` never was healthy")]
+    NeverHealthy {
+        /// The target.
+        target: String,
+        /// The release.
+        number: u64,
+    },
+    /// There is nothing before.
+    #[error("target `{0}` has no earlier release to go back to")]
+    NothingEarlier(String),
+    /// The agent answers something else.
+    #[error("the agent answers something that was not asked")]
+    Answer,
+}
+
+impl ReleaseError {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NotReleased(failure) => failure.hint.clone(),
+            Self::Agent(error) => error.hint(),
+            Self::NothingToPromote { from, .. } => {
+                Some(format!("release to `{from}` first: only what has run there is promoted"))
+            }
+            Self::NoSuchRelease { target, .. } | Self::NeverHealthy { target, .. } => {
+                Some(format!("`pipe releases {target}` lists them"))
+            }
+            _ => None,
+        }
+    }
+
+    /// The end of what the failing process wrote; the events have shown it.
+    pub fn output(&self) -> Option<&str> {
+        match self {
+            Self::NotReleased(failure) => failure.output.as_deref(),
+            _ => None,
+        }
+    }
+}
+
+/// Releases a slug: comes back when it answers at the target, or when what served before goes on alone.
+pub fn release(
+    home: &Path,
+    target: &Target,
+    slug: &SlugRef,
+    how: &How,
+    events: &Events,
+) -> Result<Released, ReleaseError> {
+    let order = Order { target: target.clone(), slug: *slug, how: how.clone(), who: who() };
+    let mut number = 0;
+    let mut report = |progress| tell(events, &target.name, slug, &mut number, progress);
+    let answer = client::ask(home, &Request::Deploy(Box::new(order)), &mut report);
+    let (outcome, url, result) = match answer {
+        Ok(Answer::Released { number, url }) => (Outcome::Succeeded, Some(url.clone()), Ok(Released { number, url })),
+        Ok(Answer::NotReleased(failure)) => {
+            if let Some(text) = &failure.output {
+                events.send(Event::ReleaseOutput { target: target.name.clone(), text: text.clone() });
+            }
+            (Outcome::Failed, None, Err(ReleaseError::NotReleased(Box::new(failure))))
+        }
+        Ok(_) => (Outcome::Failed, None, Err(ReleaseError::Answer)),
+        Err(error) => (Outcome::Failed, None, Err(error.into())),
+    };
+    if number > 0 {
+        events.send(Event::ReleaseFinished { target: target.name.clone(), release: number, outcome, url });
+    }
+    result
+}
+
+/// Releases to `target` exactly what `from` runs.
+pub fn promote(home: &Path, from: &str, target: &Target, events: &Events) -> Result<Released, ReleaseError> {
+    let history = History::open(home)?;
+    let nothing = || ReleaseError::NothingToPromote { app: target.app.clone(), from: from.to_owned() };
+    let source = history.current(&target.app, from)?.filter(|source| source.stage.is_switched()).ok_or_else(nothing)?;
+    if let Some(last) = history.releases(&target.app, from)?.last().filter(|last| last.number > source.number) {
+        let message = format!("release {} of `{from}` failed; release {} is promoted", last.number, source.number);
+        events.warn(message, None);
+    }
+    let how = How::Promote { from: from.to_owned(), number: source.number };
+    release(home, target, &source.slug, &how, events)
+}
+
+/// Goes back: to release `number` of a target, or to the one before. Slug and settings come back together; release commands
+/// do not run, and what migrations have done stays.
+pub fn rollback(
+    home: &Path,
+    app: &str,
+    target: &str,
+    number: Option<u64>,
+    events: &Events,
+) -> Result<Released, ReleaseError> {
+    let history = History::open(home)?;
+    let releases = history.releases(app, target)?;
+    let goal = match number {
+        Some(number) => releases
+            .iter()
+            .find(|release| release.number == number)
+            .ok_or_else(|| ReleaseError::NoSuchRelease { target: target.to_owned(), number })?,
+        None => earlier(&releases).ok_or_else(|| ReleaseError::NothingEarlier(target.to_owned()))?,
+    };
+    if !goal.stage.is_switched() {
+        return Err(ReleaseError::NeverHealthy { target: target.to_owned(), number: goal.number });
+    }
+    release(home, &goal.target, &goal.slug, &How::Rollback { number: goal.number }, events)
+}
+
+/// The release that served before the current one; going back twice goes back two.
+fn earlier(releases: &[Release]) -> Option<&Release> {
+    let before = match releases.iter().find(|release| release.current) {
+        Some(Release { how: How::Rollback { number }, .. }) => *number,
+        Some(current) => current.number,
+        None => u64::MAX,
+    };
+    releases.iter().rev().find(|release| release.number < before && release.stage.is_switched())
+}
+
+/// What all targets run. Starts the agent where something should run and none is there.
+pub fn status(home: &Path) -> Result<Vec<TargetStatus>, ReleaseError> {
+    if History::open(home)?.all_current()?.is_empty() {
+        return Ok(Vec::new());
+    }
+    match client::ask(home, &Request::Status, &mut |_| ())? {
+        Answer::Status(status) => Ok(status),
+        _ => Err(ReleaseError::Answer),
+    }
+}
+
+/// Stops a target, or all; gives the names of those that ran, with their applications.
+pub fn stop(home: &Path, target: Option<(String, String)>) -> Result<Vec<String>, ReleaseError> {
+    if History::open(home)?.all_current()?.is_empty() {
+        return Ok(Vec::new());
+    }
+    match client::ask(home, &Request::Stop { target }, &mut |_| ())? {
+        Answer::Stopped(stopped) => Ok(stopped),
+        _ => Err(ReleaseError::Answer),
+    }
+}
+
+/// Where a target's data and logs are.
+pub fn target_directory(home: &Path, app: &str, target: &str) -> PathBuf {
+    home.join("targets").join(app).join(target)
+}
+
+fn tell(events: &Events, target: &str, slug: &SlugRef, number: &mut u64, progress: Progress) {
+    let target = target.to_owned();
+    match progress {
+        Progress::Started(release) => {
+            *number = release;
+            events.send(Event::ReleaseStarted { target, release, slug: slug.id.to_string() });
+        }
+        Progress::Output(text) => events.send(Event::ReleaseOutput { target, text }),
+        Progress::Warning { message, hint } => events.warn(message, hint),
+        Progress::Note(message) => events.send(Event::Note { message }),
+        Progress::Stage(_) => {}
+    }
+}
+
+/// Who asks, for the history.
+fn who() -> String {
+    let user = nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten();
+    let name = user.map_or_else(|| nix::unistd::getuid().to_string(), |user| user.name);
+    match std::env::var("SUDO_USER") {
+        Ok(person) if name == "root" && !person.is_empty() => person,
+        _ => name,
+    }
+}

@@ -1,0 +1,132 @@
+//! Settings of a target as a pipeline file has them: read, with the file of names and values that lies beside it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+use super::target::{Settings, Target};
+use crate::pipeline::{self, Pipeline};
+
+/// Settings that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// The file that `env-file` names.
+    #[error("cannot read `{path}`, the `env-file` of target `{target}`")]
+    EnvFile {
+        /// The target.
+        target: String,
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A line of that file.
+    #[error("{path}:{line}: not `NAME=value`", path = .path.display())]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// Which line, from 1.
+        line: usize,
+    },
+    /// A name that `env` and the file cannot set.
+    #[error("target `{target}` sets `{name}`, which is the front's to choose")]
+    Reserved {
+        /// The target.
+        target: String,
+        /// The name.
+        name: String,
+    },
+}
+
+impl SettingsError {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::EnvFile { path, .. } => Some(format!("write `{}`: one `NAME=value` a line", path.display())),
+            Self::Line { .. } => Some("write one `NAME=value` a line; `#` begins a comment".into()),
+            Self::Reserved { .. } => Some("set `address` to where the target is to listen".into()),
+        }
+    }
+}
+
+impl Target {
+    /// A target of a pipeline.
+    pub fn of(pipeline: &Pipeline, target: &pipeline::Target) -> Result<Self, SettingsError> {
+        let name = target.name.to_string();
+        let mut env = BTreeMap::new();
+        if let Some(file) = &target.env_file {
+            let path = pipeline.resolve(file);
+            let text = fs::read_to_string(&path).map_err(|source| SettingsError::EnvFile {
+                target: name.clone(),
+                path: path.clone(),
+                source,
+            })?;
+            env = env_file(&text).map_err(|line| SettingsError::Line { path, line })?;
+        }
+        env.extend(target.env.iter().map(|(name, value)| (name.clone(), value.to_string())));
+        if env.contains_key("PORT") {
+            return Err(SettingsError::Reserved { target: name, name: "PORT".into() });
+        }
+        let texts = |list: &[pipeline::Spanned<String>]| list.iter().map(ToString::to_string).collect();
+        let settings = Settings {
+            env,
+            release_commands: texts(&target.release_commands),
+            data: texts(&target.data),
+            address: target.address.as_ref().map(|address| **address),
+            host: target.host.as_ref().map(ToString::to_string),
+            health: None,
+        };
+        Ok(Self { app: pipeline.app.name.to_string(), name, settings })
+    }
+}
+
+/// Reads lines of `NAME=value`, as shells and other tools write them: comments, `export` and quotes are understood. The error
+/// is the number of a line that is none.
+fn env_file(text: &str) -> Result<BTreeMap<String, String>, usize> {
+    let mut env = BTreeMap::new();
+    for (index, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let line = line.strip_prefix("export ").unwrap_or(line);
+        let (name, value) = line.split_once('=').ok_or(index + 1)?;
+        let name = name.trim();
+        let is_name = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        if name.is_empty() || !is_name {
+            return Err(index + 1);
+        }
+        env.insert(name.to_owned(), unquoted(value.trim()));
+    }
+    Ok(env)
+}
+
+/// A value without its quotes, or without the comment after it.
+fn unquoted(value: &str) -> String {
+    for quote in ['"', '\''] {
+        if let Some(inner) = value.strip_prefix(quote).and_then(|rest| rest.strip_suffix(quote)) {
+            return if quote == '"' { inner.replace("\\n", "\n").replace("\\\"", "\"") } else { inner.to_owned() };
+        }
+    }
+    value.split_once(" #").map_or(value, |(value, _)| value.trim_end()).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_of_other_tools_are_read() {
+        let text = "# comment\n\nA=1\nexport B = 'x y' \nC=\"a\\nb\"\nD=p#q # note\nE=\nF=a=b\n";
+        let env = env_file(text).expect("an environment");
+        let expected = [("A", "1"), ("B", "x y"), ("C", "a\nb"), ("D", "p#q"), ("E", ""), ("F", "a=b")];
+        assert_eq!(env, expected.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
+    }
+
+    #[test]
+    fn a_line_that_is_none_is_named() {
+        assert_eq!(env_file("A=1\nB"), Err(2));
+        assert_eq!(env_file("A B=1"), Err(1));
+    }
+}

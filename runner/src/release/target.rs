@@ -1,0 +1,77 @@
+//! What a release is made for and from: a target with its settings, a slug, and how the release came about. Plain data, kept
+//! with every release, so that going back brings the settings back too.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+
+/// A place that takes releases of an application.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    /// The application's name.
+    pub app: String,
+    /// The target's own name: `staging`.
+    pub name: String,
+    /// What the pipeline file says of it.
+    pub settings: Settings,
+}
+
+/// What a slug must not hold: everything that differs from target to target.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    /// The environment of the processes, from `env` and `env-file`.
+    pub env: BTreeMap<String, String>,
+    /// What runs once before the switch; where there is none, the slug's own release command does.
+    pub release_commands: Vec<String>,
+    /// Directories and files that are the target's, relative to `/app/src` or absolute.
+    pub data: Vec<String>,
+    /// Where the front listens; none: a port of 8000 and up, which then stays.
+    pub address: Option<SocketAddr>,
+    /// The name under which the public reaches the application.
+    pub host: Option<String>,
+    /// The path that must answer before a release takes requests; none: `/`.
+    pub health: Option<String>,
+}
+
+/// A slug: what it is, and where its files are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlugRef {
+    /// The digest of its manifest.
+    pub id: Digest,
+    /// The tree of `manifest.json` and `app/`.
+    pub tree: Digest,
+}
+
+/// How a release came about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum How {
+    /// A run built the slug, or found it built.
+    Run,
+    /// It is what another target runs.
+    Promote {
+        /// The other target.
+        from: String,
+        /// Its release.
+        number: u64,
+    },
+    /// It is what an earlier release of the target was.
+    Rollback {
+        /// The earlier release.
+        number: u64,
+    },
+}
+
+impl fmt::Display for How {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Run => f.write_str("run"),
+            Self::Promote { from, number } => write!(f, "promoted from {from} {number}"),
+            Self::Rollback { number } => write!(f, "rolled back to {number}"),
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! Releases of small slugs made by hand: what comes up, what does not, and what goes on serving.
+
+#[path = "release/host.rs"]
+mod host;
+#[path = "sandbox/runtime.rs"]
+mod runtime;
+
+use host::{Host, Slug, eventually, page, request};
+use runner::release::{self, History, ProcessState, ReleaseError, Stage};
+
+#[test]
+fn a_slug_comes_up_and_goes_on_after_the_command() {
+    let host = Host::new();
+    let mut target = host.target("staging");
+    target.settings.env.insert("COLOUR".into(), "green".into());
+    let released = host.release(&target, &Slug::new("one")).up();
+    assert_eq!(released.number, 1);
+    assert_eq!(released.url, format!("http://{}/", target.settings.address.expect("an address")));
+    assert_eq!(page(&target, "/"), "one");
+    let env = page(&target, "/env");
+    assert!(env.contains("COLOUR=green\n") && env.contains("HOME=/tmp/home\n"), "{env}");
+
+    let status = release::status(host.home.path()).expect("a status");
+    assert_eq!(status.len(), 1);
+    assert_eq!(status[0].processes[0].state, ProcessState::Running);
+    assert_eq!(status[0].processes[0].restarts, 0);
+}
+
+#[test]
+fn a_slug_that_ends_at_once_is_shown_and_the_old_one_goes_on() {
+    let host = Host::new();
+    let target = host.target("staging");
+    host.release(&target, &Slug::new("one")).up();
+    let said = host.release(&target, &Slug::web("two", "echo no such settings >&2; exit 3"));
+    assert!(said.output.contains("no such settings"), "{}", said.output);
+    let error = said.refused();
+    assert_eq!(error.to_string(), "process `web` ended with status 3");
+    assert_eq!(page(&target, "/"), "one");
+
+    let history = History::open(host.home.path()).expect("a history");
+    let releases = history.releases("demo", "staging").expect("releases");
+    assert_eq!(releases.iter().map(|release| release.number).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(releases[1].stage, Stage::Failed);
+    assert!(releases[0].current && !releases[1].current);
+    eventually("the old release alone is there", || host.instances().len() == 1);
+}
+
+#[test]
+fn a_slug_that_answers_with_errors_is_not_healthy() {
+    let host = Host::new();
+    let target = host.target("staging");
+    let failing = "exec python3 -c \"import http.server, os
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self): self.send_error(500)
+http.server.HTTPServer(('127.0.0.1', int(os.environ['PORT'])), Handler).serve_forever()\"";
+    let said = host.release(&target, &Slug::web("one", failing));
+    assert!(said.output.contains("GET / HTTP/1.1\" 500"), "{}", said.output);
+    assert_eq!(said.refused().to_string(), "`GET /` is answered with 500 Internal Server Error");
+    assert_eq!(request(&target, "/", ""), None);
+}
+
+#[test]
+fn a_page_that_is_refused_is_up_with_a_warning() {
+    let host = Host::new();
+    let mut target = host.target("staging");
+    target.settings.host = Some("forbidden.example.org".into());
+    let said = host.release(&target, &Slug::new("one"));
+    assert!(said.warnings.contains("400 Bad Request"), "{}", said.warnings);
+    assert!(said.warnings.contains("ALLOWED_HOSTS"), "{}", said.warnings);
+    said.up();
+}
+
+#[test]
+fn what_the_slug_needs_and_the_target_lacks_is_refused_before_anything() {
+    let host = Host::new();
+    let target = host.target("staging");
+    let slug = Slug { environment: vec!["SECRET_KEY".into(), "PORT".into()], ..Slug::new("one") };
+    let error = host.release(&target, &slug).refused();
+    assert_eq!(error.to_string(), "the slug needs what the target does not give: `SECRET_KEY`");
+    assert!(error.hint().expect("a hint").contains("env-file"));
+    let history = History::open(host.home.path()).expect("a history");
+    assert!(history.releases("demo", "staging").expect("releases").is_empty());
+}
+
+#[test]
+fn release_commands_run_once_before_the_switch_and_see_the_data() {
+    let host = Host::new();
+    let mut target = host.target("staging");
+    target.settings.data = vec!["media".into(), "db.sqlite3".into()];
+    let sql = "import sqlite3; sqlite3.connect('db.sqlite3').execute('create table if not exists t (n)')";
+    target.settings.release_commands =
+        vec![format!("python3 -c \"{sql}\""), "echo migrated; echo x >> media/log".into()];
+    let said = host.release(&target, &Slug::new("one"));
+    assert!(said.output.contains("migrated"), "{}", said.output);
+    said.up();
+    assert_eq!(page(&target, "/write/media/log"), "3");
+    let tables = "/run/python3%20-c%20%22import%20sqlite3;print(sqlite3.connect('db.sqlite3').execute('select%20name%20from%20sqlite_master').fetchall())%22";
+    assert_eq!(page(&target, tables), "[('t',)]\n");
+
+    target.settings.release_commands = vec!["echo broken >&2; exit 1".into()];
+    let said = host.release(&target, &Slug::new("two"));
+    assert!(said.output.contains("broken"), "{}", said.output);
+    assert!(said.refused().to_string().contains("ended with status 1"));
+    assert_eq!(page(&target, "/"), "one");
+    assert_eq!(page(&target, "/write/media/log"), "4");
+}
+
+#[test]
+fn writes_beside_the_code_work_and_do_not_last() {
+    let host = Host::new();
+    let target = host.target("staging");
+    host.release(&target, &Slug::new("one")).up();
+    assert_eq!(page(&target, "/write/nested/log"), "1");
+    assert_eq!(page(&target, "/write/new"), "1");
+    assert_eq!(page(&target, "/run/id%20-u"), "1000\n");
+    host.release(&target, &Slug::new("one")).up();
+    assert_eq!(page(&target, "/write/nested/log"), "1");
+}
+
+#[test]
+fn promotion_is_identical_or_refused() {
+    let host = Host::new();
+    let staging = host.target("staging");
+    let production = host.target("production");
+    let error = host.promote("staging", &production).refused();
+    assert!(matches!(error, ReleaseError::NothingToPromote { .. }), "{error}");
+
+    host.release(&staging, &Slug::new("one")).up();
+    host.promote("staging", &production).up();
+    assert_eq!(page(&production, "/"), "one");
+    let history = History::open(host.home.path()).expect("a history");
+    let current = |target: &str| history.current("demo", target).expect("a release").expect("a release");
+    assert_eq!(current("staging").slug, current("production").slug);
+
+    // One byte of what is about to run is another than the one that staging has run.
+    host.release(&staging, &Slug::new("two")).up();
+    host.damage("version", "tWo");
+    let error = host.promote("staging", &production).refused();
+    assert!(error.to_string().contains("not identical"), "{error}");
+    assert_eq!(page(&production, "/"), "one");
+}
+
+#[test]
+fn a_rollback_brings_slug_and_settings_back() {
+    let host = Host::new();
+    let mut target = host.target("staging");
+    for (version, colour) in [("one", "red"), ("two", "green"), ("three", "blue")] {
+        target.settings.env.insert("COLOUR".into(), colour.into());
+        host.release(&target, &Slug::new(version)).up();
+    }
+    assert_eq!(host.rollback(&target, None).up().number, 4);
+    assert_eq!(page(&target, "/"), "two");
+    assert!(page(&target, "/env").contains("COLOUR=green\n"));
+    host.rollback(&target, None).up();
+    assert_eq!(page(&target, "/"), "one");
+    host.rollback(&target, Some(3)).up();
+    assert_eq!(page(&target, "/"), "three");
+    assert!(matches!(host.rollback(&target, Some(9)).refused(), ReleaseError::NoSuchRelease { .. }));
+}
+
+#[test]
+fn no_request_is_lost_while_releases_come_and_go() {
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+    let host = Host::new();
+    let target = host.target("staging");
+    host.release(&target, &Slug::new("one")).up();
+    let (stop, asked) = (AtomicBool::new(false), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        for path in ["/", "/slow"] {
+            let (target, stop, asked) = (&target, &stop, &asked);
+            scope.spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    let answer = request(target, path, "").expect("an answer");
+                    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+                    asked.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        for version in ["two", "three", "four"] {
+            host.release(&target, &Slug::new(version)).up();
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    assert!(asked.load(Ordering::Relaxed) > 3);
+    assert_eq!(page(&target, "/"), "four");
+}
+
+#[test]
+fn processes_survive_a_killed_agent_and_the_next_one_takes_them_over() {
+    let host = Host::new();
+    let target = host.target("staging");
+    host.release(&target, &Slug::new("one")).up();
+    assert_eq!(page(&target, "/write/new"), "1");
+    kill(host.agent());
+    eventually("the front is gone", || request(&target, "/", "").is_none());
+    let status = release::status(host.home.path()).expect("a status");
+    assert_eq!(status[0].processes[0].restarts, 0);
+    // The same process: what it wrote beside its code is still there.
+    assert_eq!(page(&target, "/write/new"), "2");
+    host.release(&target, &Slug::new("two")).up();
+    assert_eq!(page(&target, "/"), "two");
+}
+
+#[test]
+fn a_process_that_ends_is_started_again() {
+    let host = Host::new();
+    let target = host.target("staging");
+    host.release(&target, &Slug::new("one")).up();
+    let _ = request(&target, "/exit", "");
+    assert_eq!(page(&target, "/"), "one");
+    let status = release::status(host.home.path()).expect("a status");
+    assert_eq!(status[0].processes[0].restarts, 1);
+}
+
+#[test]
+fn a_stop_leaves_nothing_behind() {
+    let host = Host::new();
+    let target = host.target("staging");
+    host.release(&target, &Slug::new("one")).up();
+    let agent = host.agent();
+    let stopped = release::stop(host.home.path(), None).expect("stopped");
+    assert_eq!(stopped, ["demo/staging"]);
+    assert_eq!(request(&target, "/", ""), None);
+    assert!(host.instances().is_empty());
+    eventually("the agent ends", || !is_alive(agent));
+    // What it was is known, and can be had again.
+    host.rollback(&target, Some(1)).up();
+    assert_eq!(page(&target, "/"), "one");
+}
+
+#[test]
+fn the_front_serves_static_files_and_says_who_asks() {
+    let host = Host::new();
+    let target = host.target("staging");
+    host.release(&target, &Slug::new("one")).up();
+    let style = request(&target, "/static/css/base.0123456789ab.css", "").expect("an answer");
+    assert!(style.ends_with("\r\n\r\nbody {}"), "{style}");
+    assert!(style.contains("content-type: text/css"), "{style}");
+    assert!(style.contains("immutable"), "{style}");
+    // What is not there is the application's to answer.
+    assert_eq!(page(&target, "/static/none.css"), "one");
+
+    let headers = page(&target, "/headers");
+    assert!(headers.contains("x-forwarded-for: 127.0.0.1\n"), "{headers}");
+    assert!(headers.contains("x-forwarded-proto: http\n"), "{headers}");
+    let host_header = format!("host: {}\n", target.settings.address.expect("an address"));
+    assert!(headers.contains(&host_header), "{headers}");
+    let behind_tls = request(&target, "/headers", "X-Forwarded-Proto: https\r\n").expect("an answer");
+    assert!(behind_tls.contains("x-forwarded-proto: https\n"), "{behind_tls}");
+}
+
+fn kill(process: u32) {
+    let pid = nix::unistd::Pid::from_raw(process.cast_signed());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).expect("killed");
+}
+
+/// Whether a process is there and no zombie.
+fn is_alive(process: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{process}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+}

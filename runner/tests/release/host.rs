@@ -1,0 +1,260 @@
+//! A home directory with an agent of its own, slugs made by hand, and what a browser would see.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::sync::Once;
+use std::time::{Duration, Instant};
+
+use runner::digest::Digest;
+use runner::event::{Event, Events};
+use runner::release::{self, How, ReleaseError, Released, Settings, SlugRef, Target};
+use runner::slug::Manifest;
+use runner::store::Store;
+use runner::tree::Entry;
+use tempfile::TempDir;
+
+use crate::runtime;
+
+/// The application of all slugs: says its version at `/`, and more elsewhere.
+const APP: &str = r#"
+import http.server, os, sys, time
+
+VERSION = open("version").read().strip()
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        status, text = 200, VERSION
+        if self.path == "/pid":
+            text = open("/proc/self/status").read().split("NSpid:")[1].split()[0]
+        elif self.path == "/headers":
+            text = "".join(f"{name.lower()}: {value}\n" for name, value in self.headers.items())
+        elif self.path == "/env":
+            text = "".join(f"{name}={value}\n" for name, value in sorted(os.environ.items()))
+        elif self.path == "/slow":
+            time.sleep(1)
+        elif self.path == "/exit":
+            os._exit(7)
+        elif self.path.startswith("/write/"):
+            path = self.path.removeprefix("/write/")
+            with open(path, "a") as file:
+                file.write("x")
+            text = str(len(open(path).read()))
+        elif self.path.startswith("/run/"):
+            import subprocess, urllib.parse
+            command = urllib.parse.unquote(self.path.removeprefix("/run/"))
+            text = subprocess.run(command, shell=True, capture_output=True, text=True).stdout
+        if self.headers.get("host", "").startswith("forbidden"):
+            status = 400
+        body = text.encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+print("serving", VERSION, flush=True)
+http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
+"#;
+
+/// A home directory; with the value, everything in it is stopped.
+pub(crate) struct Host {
+    pub(crate) home: TempDir,
+    store: Store,
+    runtime: Digest,
+}
+
+/// A slug to be made.
+pub(crate) struct Slug {
+    pub(crate) version: &'static str,
+    pub(crate) web: &'static str,
+    pub(crate) environment: Vec<String>,
+}
+
+/// A release with what was said on the way.
+#[derive(Debug)]
+pub(crate) struct Said {
+    pub(crate) result: Result<Released, ReleaseError>,
+    pub(crate) output: String,
+    pub(crate) warnings: String,
+}
+
+impl Slug {
+    pub(crate) fn new(version: &'static str) -> Self {
+        Self { version, web: "exec python3 app.py", environment: Vec::new() }
+    }
+
+    pub(crate) fn web(version: &'static str, web: &'static str) -> Self {
+        Self { web, ..Self::new(version) }
+    }
+}
+
+impl Host {
+    pub(crate) fn new() -> Self {
+        static EXE: Once = Once::new();
+        #[expect(unsafe_code, reason = "set once, before any thread of these tests reads the environment")]
+        // SAFETY: see above.
+        EXE.call_once(|| unsafe { std::env::set_var("PIPE_EXE", env!("CARGO_BIN_EXE_pipe")) });
+        let home = tempfile::tempdir().expect("a directory");
+        let runtime = runtime::resolve(home.path(), runtime::host()).expect("a runtime").digest();
+        let store = Store::open(home.path()).expect("a store");
+        Self { home, store, runtime }
+    }
+
+    /// A target of the application `demo` with a port of its own.
+    pub(crate) fn target(&self, name: &str) -> Target {
+        let free = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
+        // Below the ports that connections get.
+        let address = SocketAddr::from(([127, 0, 0, 1], 10_000 + free.port() % 9_000));
+        let settings = Settings { address: Some(address), ..Settings::default() };
+        Target { app: "demo".into(), name: name.into(), settings }
+    }
+
+    pub(crate) fn slug(&self, slug: &Slug) -> SlugRef {
+        let work = tempfile::tempdir().expect("a directory");
+        let app = work.path().join("app");
+        for dir in ["src/nested", "venv", "static/css"] {
+            fs::create_dir_all(app.join(dir)).expect("a directory");
+        }
+        fs::write(app.join("src/app.py"), APP).expect("written");
+        fs::write(app.join("src/version"), slug.version).expect("written");
+        fs::write(app.join("static/css/base.0123456789ab.css"), "body {}").expect("written");
+        let trees = self.store.import(&app).expect("a tree");
+        let tree = |name: &str| match self.store.lookup(&trees, name).expect("a tree") {
+            Some(Entry::Tree { digest }) => digest,
+            other => panic!("{other:?}"),
+        };
+        let manifest = Manifest {
+            app: "demo".into(),
+            directory: String::new(),
+            environment: slug.environment.clone(),
+            format: 1,
+            links: Vec::new(),
+            platform: "linux-x86_64-gnu".into(),
+            processes: BTreeMap::from([("web".into(), slug.web.into())]),
+            python: None,
+            release: None,
+            runtime: self.runtime,
+            static_url: Some("/static/".into()),
+            trees: ["src", "static", "venv"].map(|name| (name.to_owned(), tree(name))).into(),
+        };
+        let manifest = serde_json::to_vec(&manifest).expect("plain data");
+        fs::write(work.path().join("manifest.json"), &manifest).expect("written");
+        let tree = self.store.import(work.path()).expect("a tree");
+        // The agent is another process: what it is to read must be promised first.
+        self.store.flush().expect("flushed");
+        SlugRef { id: Digest::of(&manifest), tree }
+    }
+
+    pub(crate) fn release(&self, target: &Target, slug: &Slug) -> Said {
+        let slug = self.slug(slug);
+        said(|events| release::release(self.home.path(), target, &slug, &How::Run, events))
+    }
+
+    pub(crate) fn promote(&self, from: &str, target: &Target) -> Said {
+        said(|events| release::promote(self.home.path(), from, target, events))
+    }
+
+    pub(crate) fn rollback(&self, target: &Target, number: Option<u64>) -> Said {
+        said(|events| release::rollback(self.home.path(), &target.app, &target.name, number, events))
+    }
+
+    /// Changes a file of the source of the slug that was made last, where it is laid out.
+    pub(crate) fn damage(&self, name: &str, content: &str) {
+        let trees = self.home.path().join("store/pool/trees");
+        let newest = fs::read_dir(trees)
+            .expect("a directory")
+            .map(|entry| entry.expect("an entry").path().join(name))
+            .filter(|path| path.exists())
+            .max_by_key(|path| fs::metadata(path.parent().expect("a directory")).and_then(|meta| meta.modified()).ok())
+            .expect("a file");
+        fs::remove_file(&newest).expect("removed");
+        fs::write(&newest, content).expect("written");
+    }
+
+    /// The id of the agent's process.
+    pub(crate) fn agent(&self) -> u32 {
+        let locks = fs::read_to_string("/proc/locks").expect("the locks");
+        let inode = {
+            use std::os::unix::fs::MetadataExt;
+            fs::metadata(self.home.path().join("agent/lock")).expect("a lock").ino()
+        };
+        let line = locks.lines().find(|line| line.contains(&format!(":{inode} "))).expect("an agent");
+        line.split_whitespace().nth(4).expect("an id").parse().expect("an id")
+    }
+
+    /// Directories of processes that are there, or were not cleared up.
+    pub(crate) fn instances(&self) -> Vec<PathBuf> {
+        fs::read_dir(self.home.path().join("agent/run"))
+            .expect("a directory")
+            .map(|entry| entry.expect("an entry").path())
+            .collect()
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        // A test that has failed already is to say why by itself.
+        let _ = release::stop(self.home.path(), None);
+    }
+}
+
+fn said(work: impl FnOnce(&Events) -> Result<Released, ReleaseError>) -> Said {
+    let (events, read) = Events::channel();
+    let result = work(&events);
+    drop(events);
+    let (mut output, mut warnings) = (Vec::new(), Vec::new());
+    for event in read {
+        match event {
+            Event::ReleaseOutput { text, .. } => output.push(text),
+            Event::Warning { message, hint } => warnings.extend([message, hint.unwrap_or_default()]),
+            _ => {}
+        }
+    }
+    Said { result, output: output.join("\n"), warnings: warnings.join("\n") }
+}
+
+impl Said {
+    #[track_caller]
+    pub(crate) fn up(self) -> Released {
+        self.result.unwrap_or_else(|error| panic!("{error}: {:?} {:?}", error.hint(), error.output()))
+    }
+
+    #[track_caller]
+    pub(crate) fn refused(self) -> ReleaseError {
+        match self.result {
+            Ok(released) => panic!("{released:?}"),
+            Err(error) => error,
+        }
+    }
+}
+
+/// The answer to a request, with its head; nothing where nobody listens.
+pub(crate) fn request(target: &Target, path: &str, headers: &str) -> Option<String> {
+    let address = target.settings.address.expect("an address");
+    let mut stream = TcpStream::connect(address).ok()?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{headers}\r\n").ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    Some(answer)
+}
+
+/// The body of a page.
+#[track_caller]
+pub(crate) fn page(target: &Target, path: &str) -> String {
+    let answer = request(target, path, "").expect("an answer");
+    answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).expect("a body")
+}
+
+/// Waits until something is so; only a test that fails waits for long.
+#[track_caller]
+pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < Duration::from_mins(1), "{what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
