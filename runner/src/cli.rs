@@ -18,10 +18,18 @@ mod file;
 mod graph;
 mod interrupt;
 mod lock;
+mod logs;
 mod plan;
 mod plugin;
+mod promote;
+mod ps;
+mod releases;
+mod reporting;
+mod rollback;
 mod run;
 mod slug;
+mod stop;
+mod target;
 mod verify;
 mod why;
 
@@ -42,13 +50,19 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::RunArgs),
-    Lock(lock::LockArgs),
     Plan(plan::PlanArgs),
     Graph(graph::GraphArgs),
     Why(why::WhyArgs),
     Verify(verify::VerifyArgs),
     Slug(slug::SlugArgs),
     Plugin(plugin::PluginArgs),
+    Lock(lock::LockArgs),
+    Releases(releases::ReleasesArgs),
+    Promote(promote::PromoteArgs),
+    Rollback(rollback::RollbackArgs),
+    Ps(ps::PsArgs),
+    Logs(logs::LogsArgs),
+    Stop(stop::StopArgs),
     Completions(completions::CompletionsArgs),
 }
 
@@ -77,13 +91,19 @@ pub(crate) fn main() -> ExitCode {
 fn run(command: &Command, context: &Context) -> Result<(), Failure> {
     match command {
         Command::Run(args) => run::run(args, context),
-        Command::Lock(args) => lock::lock(args, context),
         Command::Plan(args) => plan::plan(args, context),
         Command::Graph(args) => graph::graph(args, context),
         Command::Why(args) => why::why(args, context),
         Command::Verify(args) => verify::verify(args, context),
         Command::Slug(args) => slug::slug(args, context),
         Command::Plugin(args) => plugin::plugin(args, context),
+        Command::Lock(args) => lock::lock(args, context),
+        Command::Releases(args) => releases::releases(args, context),
+        Command::Promote(args) => promote::promote(args, context),
+        Command::Rollback(args) => rollback::rollback(args, context),
+        Command::Ps(args) => ps::ps(args, context),
+        Command::Logs(args) => logs::logs(args, context),
+        Command::Stop(args) => stop::stop(args, context),
         Command::Completions(args) => completions::completions(args, context),
     }
 }

@@ -241,8 +241,8 @@ impl Project {
     }
 }
 
-/// The text of the pipeline, and where it is or would be.
-fn read_pipeline(file: Option<&Path>) -> Result<(PathBuf, String), RunError> {
+/// The text of the pipeline `file`, or of the one for the current directory, and where it is or would be.
+pub fn read_pipeline(file: Option<&Path>) -> Result<(PathBuf, String), RunError> {
     let path = file.unwrap_or(Path::new(pipeline::FILE_NAME)).to_owned();
     match std::fs::read_to_string(&path) {
         Ok(text) => Ok((path, text)),

@@ -207,7 +207,7 @@ fn a_process_that_ends_is_started_again() {
     let target = host.target("staging");
     host.release(&target, &Slug::new("one")).up();
     let _ = request(&target, "/exit", "");
-    assert_eq!(page(&target, "/"), "one");
+    eventually("it answers again", || page(&target, "/") == "one");
     let status = release::status(host.home.path()).expect("a status");
     assert_eq!(status[0].processes[0].restarts, 1);
 }

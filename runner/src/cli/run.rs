@@ -5,6 +5,8 @@ use std::time::Instant;
 
 use runner::digest::Digest;
 use runner::event::{Event, Events, Outcome};
+use runner::pipeline::{Origin, Pipeline};
+use runner::release::{self, How, SlugRef, Target};
 use runner::run::Build;
 
 use super::failure::Kind;
@@ -80,10 +82,31 @@ fn deploy(
     progress: &mut Progress,
 ) -> Result<(), Failure> {
     let project = args.file.open(context, args.locked)?;
+    // Before anything is built: settings that cannot be used would be noticed too late.
+    let targets = if args.no_release { Vec::new() } else { released(&project.pipeline)? };
     progress.steps = project.graph.node_count();
     project.announce(events);
     let build = Build { jobs: args.jobs.map_or(Build::default().jobs, NonZeroUsize::get), keep_going: args.keep_going };
     let built = project.build(build, events, &interrupt.cancel)?;
     progress.slug = built.slugs.values().next().map(|slug| slug.id);
+    for (step, target) in targets {
+        let Some(slug) = built.slugs.get(&step) else {
+            return Err(Failure::new(Kind::Pipeline, format!("step `{step}` gives no slug"))
+                .hint(format!("`release` of target `{}` has to name a step that does", target.name)));
+        };
+        let slug = SlugRef { id: slug.id, tree: slug.tree };
+        progress.url = Some(release::release(&project.home, &target, &slug, &How::Run, events)?.url);
+    }
     Ok(())
+}
+
+/// The targets that a run releases to, each with the step that gives its slug.
+fn released(pipeline: &Pipeline) -> Result<Vec<(String, Target)>, Failure> {
+    let mut targets = Vec::new();
+    for target in &pipeline.targets {
+        if let Origin::Release(step) = &target.origin {
+            targets.push((step.to_string(), Target::of(pipeline, target)?));
+        }
+    }
+    Ok(targets)
 }

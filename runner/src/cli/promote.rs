@@ -1,0 +1,59 @@
+//! `pipe promote`.
+
+use std::path::PathBuf;
+
+use runner::pipeline::{self, Origin};
+use runner::release::{self, Target};
+use runner::run::read_pipeline;
+
+use super::failure::Kind;
+use super::reporting::reporting;
+use super::{Context, Failure};
+
+/// Releases to a target exactly what another one runs.
+///
+/// Nothing is built: the very slug that runs there is hashed again where it arrives, and refused if a byte differs. The
+/// settings are the target's own, from the pipeline file.
+#[derive(Debug, clap::Args)]
+pub(super) struct PromoteArgs {
+    /// The target that runs the slug, such as `staging`.
+    from: String,
+    /// The target that is to run it, such as `production`.
+    to: String,
+    /// The pipeline file [default: `release.pipeline` here, or what suits the project].
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    file: Option<PathBuf>,
+    /// Print one event a line, as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn promote(args: &PromoteArgs, context: &Context) -> Result<(), Failure> {
+    let (path, text) = read_pipeline(args.file.as_deref())?;
+    let pipeline = pipeline::parse(&path, &text).map_err(Failure::diagnostics)?;
+    let Some(target) = pipeline.target(&args.to) else {
+        let names: Vec<_> = pipeline.targets.iter().map(|target| format!("`{}`", *target.name)).collect();
+        return Err(Failure::new(Kind::Usage, format!("the pipeline has no target `{}`", args.to))
+            .hint(format!("its targets are {}", names.join(", "))));
+    };
+    match &target.origin {
+        Origin::Promote(from) if **from == args.from => {}
+        Origin::Promote(from) => {
+            return Err(Failure::new(
+                Kind::Release,
+                format!("`{}` takes what `{}` runs, not what `{}` does", args.to, **from, args.from),
+            )
+            .hint(format!("`pipe promote {} {}`, or change `promote` of the target", **from, args.to)));
+        }
+        Origin::Release(step) => {
+            return Err(Failure::new(
+                Kind::Release,
+                format!("`{}` is released by every run, from step `{}`", args.to, **step),
+            )
+            .hint(format!("`promote = \"{}\"` instead of `release` makes it one that is promoted to", args.from)));
+        }
+    }
+    let target = Target::of(&pipeline, target)?;
+    let home = context.home()?;
+    reporting(args.json, context, |events| release::promote(&home, &args.from, &target, events))
+}

@@ -1,0 +1,55 @@
+//! `pipe ps`.
+
+use std::fmt::Write as _;
+use std::time::{Duration, SystemTime};
+
+use runner::release;
+
+use super::{Context, Failure};
+
+/// Shows what runs: every process of every target, its state, and where the target answers.
+#[derive(Debug, clap::Args)]
+pub(super) struct PsArgs {}
+
+pub(super) fn ps(_: &PsArgs, context: &Context) -> Result<(), Failure> {
+    let status = release::status(&context.home()?)?;
+    if status.is_empty() {
+        return context.print("nothing runs; `pipe run` releases\n");
+    }
+    let names: Vec<String> = status.iter().map(|target| format!("{}/{}", target.app, target.target)).collect();
+    let width = names.iter().map(String::len).max().unwrap_or_default().max(6);
+    let heads = ["TARGET", "RELEASE", "PROCESS", "STATE", "FOR", "RESTARTS"];
+    let mut text = row(width, heads.map(str::to_owned), "ADDRESS");
+    for (name, target) in names.into_iter().zip(&status) {
+        for process in &target.processes {
+            let columns = [
+                name.clone(),
+                process.release.to_string(),
+                process.name.clone(),
+                process.state.to_string(),
+                duration(SystemTime::now().duration_since(process.since).unwrap_or_default()),
+                process.restarts.to_string(),
+            ];
+            text.push_str(&row(width, columns, if process.name == "web" { &target.url } else { "" }));
+        }
+    }
+    context.print(text)
+}
+
+fn row(width: usize, [target, release, process, state, since, restarts]: [String; 6], address: &str) -> String {
+    let mut row = String::new();
+    let _ =
+        write!(row, "{target:<width$}  {release:>7}  {process:<8}  {state:<13}  {since:>7}  {restarts:>8}  {address}");
+    format!("{}\n", row.trim_end())
+}
+
+/// The two largest units.
+fn duration(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m {}s", seconds / 60, seconds % 60),
+        3600..86_400 => format!("{}h {}m", seconds / 3600, seconds / 60 % 60),
+        _ => format!("{}d {}h", seconds / 86_400, seconds / 3600 % 24),
+    }
+}

@@ -1,0 +1,27 @@
+//! `pipe rollback`.
+
+use runner::release;
+
+use super::reporting::reporting;
+use super::target::TargetArg;
+use super::{Context, Failure};
+
+/// Goes back to an earlier release of a target: its slug and its settings.
+///
+/// It becomes a new release. Release commands do not run, so that what migrations have done to data stays.
+#[derive(Debug, clap::Args)]
+pub(super) struct RollbackArgs {
+    #[command(flatten)]
+    target: TargetArg,
+    /// The number of the release [default: the one that served before].
+    number: Option<u64>,
+    /// Print one event a line, as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn rollback(args: &RollbackArgs, context: &Context) -> Result<(), Failure> {
+    let target = args.target.find(context)?;
+    let home = context.home()?;
+    reporting(args.json, context, |events| release::rollback(&home, &target.app, &target.name, args.number, events))
+}

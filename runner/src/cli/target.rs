@@ -1,0 +1,87 @@
+//! A target, as the commands that are about one are given it.
+
+use std::fs;
+
+use runner::pipeline::{self, FILE_NAME};
+use runner::release::{History, HistoryError, ReleaseError, SettingsError};
+
+use super::failure::Kind;
+use super::{Context, Failure};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct TargetArg {
+    /// The target, such as `staging`; `APP/TARGET` where several applications have one of that name.
+    #[arg(value_name = "TARGET")]
+    target: String,
+}
+
+/// A target that has taken releases.
+pub(super) struct Known {
+    pub(super) app: String,
+    pub(super) name: String,
+}
+
+impl TargetArg {
+    /// The target that is meant, among those of the state.
+    pub(super) fn find(&self, context: &Context) -> Result<Known, Failure> {
+        find(&self.target, context)
+    }
+}
+
+pub(super) fn find(text: &str, context: &Context) -> Result<Known, Failure> {
+    let mut known = History::open(&context.home()?)?.targets()?;
+    let all: Vec<String> = known.iter().map(|(app, name)| format!("`{app}/{name}`")).collect();
+    match text.split_once('/') {
+        Some(wanted) => known.retain(|(app, name)| (app.as_str(), name.as_str()) == wanted),
+        None => known.retain(|(_, name)| name == text),
+    }
+    if known.len() > 1
+        && let Some(here) = app_here()
+    {
+        known.retain(|(app, _)| *app == here);
+    }
+    match known.pop() {
+        Some((app, name)) if known.is_empty() => Ok(Known { app, name }),
+        Some(_) => Err(Failure::new(Kind::Usage, format!("several applications have a target `{text}`"))
+            .hint(format!("name one of {}", all.join(", ")))),
+        None if all.is_empty() => {
+            Err(Failure::new(Kind::Usage, format!("no target `{text}`: nothing was released yet"))
+                .hint("`pipe run` releases"))
+        }
+        None => Err(Failure::new(Kind::Usage, format!("no target `{text}` has taken a release"))
+            .hint(format!("these have: {}", all.join(", ")))),
+    }
+}
+
+/// The application of the pipeline file in the current directory.
+fn app_here() -> Option<String> {
+    let text = fs::read_to_string(FILE_NAME).ok()?;
+    let pipeline = pipeline::parse(FILE_NAME.as_ref(), &text).ok()?;
+    Some(pipeline.app.name.to_string())
+}
+
+impl From<HistoryError> for Failure {
+    fn from(error: HistoryError) -> Self {
+        Self::of(Kind::Environment, &error)
+    }
+}
+
+impl From<SettingsError> for Failure {
+    fn from(error: SettingsError) -> Self {
+        Self::of(Kind::Pipeline, &error).hints(error.hint())
+    }
+}
+
+impl From<ReleaseError> for Failure {
+    fn from(error: ReleaseError) -> Self {
+        let kind = match &error {
+            ReleaseError::NotReleased(_)
+            | ReleaseError::NothingToPromote { .. }
+            | ReleaseError::NeverHealthy { .. } => Kind::Release,
+            ReleaseError::NoSuchRelease { .. } | ReleaseError::NothingEarlier(_) => Kind::Usage,
+            ReleaseError::Agent(_) | ReleaseError::History(_) => Kind::Environment,
+            ReleaseError::Answer => Kind::Internal,
+        };
+        Self::of(kind, &error).hints(error.hint())
+    }
+}
