@@ -200,6 +200,13 @@ impl Executor {
         let exit_code = match outcome.ended {
             Ended::Exited(code) => code,
             Ended::Killed(signal) => 128 + signal,
+            Ended::OutOfMemory => {
+                return Err(Failure::new(
+                    Code::LimitExceeded,
+                    format!("`{name}` needs more memory than the step may use"),
+                )
+                .hint(format!("raise `limits.memory` of `[steps.{}]`", services.step)));
+            }
             Ended::Cancelled => return Err(Failure::new(Code::Cancelled, "the run was stopped")),
             Ended::TimedOut => {
                 return Err(Failure::new(

@@ -12,6 +12,7 @@ pub mod archive;
 pub mod description;
 pub mod diagnostic;
 pub mod digest;
+pub mod doctor;
 pub mod event;
 pub mod exec;
 pub mod execute;

@@ -14,6 +14,7 @@
 //!
 //! Unaware of steps, stores and runtimes: directories in, output and a directory out.
 
+mod cgroup;
 mod confine;
 mod error;
 mod init;
@@ -26,9 +27,14 @@ mod wire;
 
 pub use error::SandboxError;
 pub use init::init_main;
-pub use run::{Child, Ended, Found, Outcome, Root, Run, Stdio, Stream, run, spawn};
+pub use run::{Child, Directory, Ended, Found, Outcome, Root, Run, Stdio, Stream, run, spawn};
 pub use scratch::{Scratch, remove_all};
 pub use spec::{Limits, Mount, Network, Spec, User, build_owner};
+
+/// Whether a limit of memory is for all processes of a sandbox together, and not for each by itself.
+pub fn limits_memory_together() -> bool {
+    cgroup::Cgroup::with_memory(1 << 30).is_some()
+}
 
 /// The hidden subcommand that becomes the inside of a sandbox; `main` hands it to [`init_main`] before anything else.
 pub const INIT_COMMAND: &str = "sandbox-init";

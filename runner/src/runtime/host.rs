@@ -182,6 +182,11 @@ fn installed_beside() -> Vec<PathBuf> {
 }
 
 impl Interpreter {
+    /// The first `python3` on `PATH`.
+    pub fn on_path() -> Result<Self, RuntimeError> {
+        Self::find(None, None, &mut Identities::default())
+    }
+
     /// The interpreter at `path`, or the first on `PATH` that is of `version`.
     fn find(path: Option<&Path>, version: Option<&str>, identities: &mut Identities) -> Result<Self, RuntimeError> {
         let name = version.map_or_else(|| "python3".to_owned(), |version| format!("python{version}"));

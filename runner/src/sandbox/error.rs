@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
@@ -29,6 +29,15 @@ pub enum SandboxError {
         program: String,
         /// What the kernel said.
         reason: String,
+    },
+    /// What is to be mounted is not there.
+    #[error("cannot show `{}` in a sandbox", .path.display())]
+    Source {
+        /// Its path outside.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
     },
     /// The inner process ended before it had said how it went.
     #[error("the sandbox ended before its program: {0}")]

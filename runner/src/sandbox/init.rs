@@ -17,11 +17,11 @@ use nix::fcntl::{OFlag, open};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::CloneFlags;
 use nix::sys::prctl;
-use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
+use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, kill, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, fstat};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{ForkResult, Pid, dup2_stderr, dup2_stdin, dup2_stdout, execve, fork, pipe2, setsid};
+use nix::unistd::{ForkResult, Pid, dup2_stderr, dup2_stdin, dup2_stdout, execve, fchown, fork, pipe2, setsid};
 
 use super::error::{Mechanism, Refusal};
 use super::namespaces::{Handshake, clone_into, map_ids};
@@ -53,6 +53,9 @@ fn monitor() -> Result<(), std::io::Error> {
         }
     }
     let privileged = nix::unistd::geteuid().as_raw() != request.outside;
+    if privileged {
+        give_pipes(request.outside);
+    }
     let (ours, theirs) = Handshake::pair()?;
     let child = match clone_into(flags(&request.spec, privileged)) {
         Ok(Some(pid)) => pid,
@@ -78,6 +81,17 @@ fn monitor() -> Result<(), std::io::Error> {
         }
     }
     watch(&control, &signal_fd, child)
+}
+
+/// A pipe is its maker's, and `/dev/stderr` opens it again: it must be the program's.
+fn give_pipes(owner: u32) {
+    let (stdout, stderr) = (std::io::stdout(), std::io::stderr());
+    for fd in [stdout.as_fd(), stderr.as_fd()] {
+        let is_pipe = fstat(fd).is_ok_and(|found| found.st_mode & libc::S_IFMT == libc::S_IFIFO);
+        if is_pipe {
+            let _ = fchown(fd, Some(owner.into()), None);
+        }
+    }
 }
 
 fn flags(spec: &Spec, privileged: bool) -> CloneFlags {
@@ -209,6 +223,7 @@ fn start(spec: &Spec, stdin: OwnedFd) -> Result<Pid, Errno> {
 fn execute(spec: &Spec, stdin: &OwnedFd) -> Result<Infallible, Errno> {
     let _ = setsid();
     dup2_stdin(stdin)?;
+    default_signals();
     // Only what was held outside and is not marked to be closed could be left: nothing, but a runner may have been careless.
     close_from(3);
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
@@ -217,6 +232,15 @@ fn execute(spec: &Spec, stdin: &OwnedFd) -> Result<Infallible, Errno> {
     let env = spec.env.iter().map(|(name, value)| text(&format!("{name}={value}"))).collect::<Result<Vec<_>, _>>()?;
     let program = find_program(spec).ok_or(Errno::ENOENT)?;
     execve(&program, &argv, &env)
+}
+
+/// What is ignored stays ignored by a new program, and this one ignores SIGPIPE as every program of its language does.
+fn default_signals() {
+    for signal in Signal::iterator() {
+        #[expect(unsafe_code, reason = "a handler could be unsafe; the default is none")]
+        // SAFETY: see above. Fails on the two signals that cannot be handled.
+        let _ = unsafe { nix::sys::signal::signal(signal, SigHandler::SigDfl) };
+    }
 }
 
 /// Marks descriptors, but for the one that reports a failure to execute (which is marked already).

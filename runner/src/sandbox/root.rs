@@ -202,6 +202,7 @@ impl Builder {
 
     fn link(&self, at: &str, target: &str) -> Result<(), Refusal> {
         let path = self.parent(at)?;
+        let _ = fs::remove_file(&path);
         symlink(target, &path).map_err(|error| Refusal::io(Mechanism::Mount, at.as_ref(), &error))
     }
 

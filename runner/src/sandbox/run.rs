@@ -17,9 +17,10 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::cgroup::Cgroup;
 use super::error::SandboxError;
 use super::scratch::open_directories;
-use super::spec::{Spec, build_owner};
+use super::spec::{Mount, Spec, build_owner};
 use super::wire::{Inbox, Report, Request, send};
 
 /// How a program is run once.
@@ -51,6 +52,8 @@ pub enum Ended {
     Exited(i32),
     /// By a signal that was not ours.
     Killed(i32),
+    /// It needed more memory than it may.
+    OutOfMemory,
     /// It took longer than it may.
     TimedOut,
     /// It wrote more than it may.
@@ -89,6 +92,8 @@ pub struct Child {
     inbox: Inbox,
     program: String,
     root: Option<Root>,
+    // Last: it can only go when nothing is in it any more.
+    cgroup: Option<Cgroup>,
 }
 
 /// Runs a program to its end. `on_output` sees each piece of output as it comes; `collect` is called with the root when the
@@ -153,10 +158,11 @@ pub fn run<T>(
 pub fn spawn(spec: &Spec, stdio: Stdio) -> Result<Child, SandboxError> {
     let io = |doing| move |source| SandboxError::Io { doing, source };
     let (control, theirs) = UnixStream::pair().map_err(io("make a socket"))?;
+    let cgroup = spec.limits.memory.and_then(Cgroup::with_memory);
     let request = Request {
-        spec: absolute(spec).map_err(io("resolve the paths of a sandbox"))?,
+        spec: absolute(spec)?,
         outside: spec.user.outside.or_else(build_owner).unwrap_or_else(|| nix::unistd::geteuid().as_raw()),
-        cgroups: Vec::new(),
+        cgroups: cgroup.iter().map(Cgroup::procs).collect(),
     };
     let exe = std::env::var_os("PIPE_EXE").map_or_else(|| PathBuf::from("/proc/self/exe"), PathBuf::from);
     let monitor = Command::new(exe)
@@ -169,19 +175,16 @@ pub fn spawn(spec: &Spec, stdio: Stdio) -> Result<Child, SandboxError> {
         .spawn()
         .map_err(io("start the inside of a sandbox"))?;
     let program = spec.argv.first().cloned().unwrap_or_default();
-    let child = Child { monitor, control, inbox: Inbox::default(), program, root: None };
+    let child = Child { monitor, control, inbox: Inbox::default(), program, root: None, cgroup };
     send(&child.control, &request, Some(stdio.stdin.as_fd())).map_err(io("speak to the inside of a sandbox"))?;
     Ok(child)
 }
 
 /// Links in the paths of the machine are followed here: the inside sees the machine's root at another place.
-fn absolute(spec: &Spec) -> io::Result<Spec> {
-    use super::spec::Mount;
+fn absolute(spec: &Spec) -> Result<Spec, SandboxError> {
     let mut spec = spec.clone();
-    let resolve = |path: &mut PathBuf| -> io::Result<()> {
-        *path = path
-            .canonicalize()
-            .map_err(|error| io::Error::new(error.kind(), format!("`{}`: {error}", path.display())))?;
+    let resolve = |path: &mut PathBuf| -> Result<(), SandboxError> {
+        *path = path.canonicalize().map_err(|source| SandboxError::Source { path: path.clone(), source })?;
         Ok(())
     };
     for mount in &mut spec.mounts {
@@ -303,6 +306,10 @@ impl Child {
                 program: self.program.clone(),
                 reason: Errno::from_raw(errno).desc().to_lowercase(),
             }),
+            Ok(Some((Report::Ended { code: Some(0), .. }, _))) => Ok(Some(Ended::Exited(0))),
+            Ok(Some((Report::Ended { .. }, _))) if self.cgroup.as_ref().is_some_and(Cgroup::ran_out) => {
+                Ok(Some(Ended::OutOfMemory))
+            }
             Ok(Some((Report::Ended { code: Some(code), .. }, _))) => Ok(Some(Ended::Exited(code))),
             Ok(Some((Report::Ended { signal, .. }, _))) => Ok(Some(Ended::Killed(signal.unwrap_or(0)))),
             Ok(None) => Ok(None),
