@@ -47,8 +47,9 @@ pub(crate) fn install(wheel: &Wheel, layout: &Layout) -> Result<Installed, Failu
             &text(wheel, &format!("{info}/RECORD"))?.ok_or_else(|| invalid(wheel, "it has no `RECORD`"))?,
         ),
     };
-    let data = format!("{}.data", info.trim_end_matches(".dist-info"));
-    installation.spread(&data)?;
+    for directory in top_directories(wheel, ".data")? {
+        installation.spread(&directory)?;
+    }
     installation.commands(&info)?;
     installation.finish(&info)
 }
@@ -87,12 +88,13 @@ impl Installation<'_> {
         self.record.move_to_prefix(from, "bin");
         for entry in tree.entries("")?.unwrap_or_default() {
             let path = format!("bin/{}", entry.name);
-            let Some(script) = tree.open(&entry.name)? else {
-                return Err(invalid(self.wheel, &format!("the script `{}` is not a file", entry.name)));
-            };
-            match rewritten(&script, &self.layout.shebang())? {
-                Some(content) => self.script(&path, &content)?,
-                None => self.rest.put_file(&path, &script, true)?,
+            if let Some(directory) = tree.subtree(&entry.name)? {
+                self.rest.put_tree(&path, &directory, Conflict::Replace)?;
+            } else if let Some(script) = tree.open(&entry.name)? {
+                match rewritten(&script, &self.layout.shebang())? {
+                    Some(content) => self.script(&path, &content)?,
+                    None => self.rest.put_file(&path, &script, true)?,
+                }
             }
         }
         Ok(())
@@ -132,13 +134,8 @@ impl Installation<'_> {
 
 /// The `.dist-info` of a wheel, which must be that of its project.
 fn dist_info(wheel: &Wheel) -> Result<String, Failure> {
-    let entries = wheel.tree.entries("")?.unwrap_or_default();
-    let infos: Vec<String> = entries
-        .into_iter()
-        .filter(|entry| entry.kind == Kind::Directory && entry.name.ends_with(".dist-info"))
-        .map(|entry| entry.name)
-        .collect();
-    let of_project = |info: &&String| info.split_once('-').is_some_and(|(name, _)| normalise(name) == wheel.name);
+    let infos = top_directories(wheel, ".dist-info")?;
+    let of_project = |info: &&String| normalise(name_and_version(info).0) == wheel.name;
     match infos.iter().find(of_project) {
         Some(info) => Ok(info.clone()),
         None if infos.is_empty() => Err(invalid(wheel, "it has no `.dist-info`")),
@@ -146,9 +143,21 @@ fn dist_info(wheel: &Wheel) -> Result<String, Failure> {
     }
 }
 
+/// What the name of a `.dist-info` says. Old wheels have a `-` in the project's name, none has one in the version.
+fn name_and_version(info: &str) -> (&str, &str) {
+    let stem = info.trim_end_matches(".dist-info");
+    stem.rsplit_once('-').unwrap_or((stem, ""))
+}
+
+fn top_directories(wheel: &Wheel, ending: &str) -> Result<Vec<String>, Failure> {
+    let entries = wheel.tree.entries("")?.unwrap_or_default().into_iter();
+    let wanted = entries.filter(|entry| entry.kind == Kind::Directory && entry.name.ends_with(ending));
+    Ok(wanted.map(|entry| entry.name).collect())
+}
+
 /// The wheel must be of the version that was locked, and of a format that is known.
 fn check_version(wheel: &Wheel, info: &str) -> Result<(), Failure> {
-    let actual = info.trim_end_matches(".dist-info").split_once('-').map_or("", |(_, version)| version);
+    let (_, actual) = name_and_version(info);
     if let Some(locked) = wheel.version.as_deref().filter(|locked| !same_version(locked, actual)) {
         return Err(invalid(wheel, &format!("it is version {actual}, and the lock says {locked}")));
     }
@@ -191,6 +200,12 @@ fn invalid(wheel: &Wheel, why: &str) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_dist_info_is_named_after_its_project_and_version() {
+        assert_eq!(name_and_version("Foo_Bar-1.0.dist-info"), ("Foo_Bar", "1.0"));
+        assert_eq!(name_and_version("foo-bar-1.0.dist-info"), ("foo-bar", "1.0"));
+    }
 
     #[test]
     fn versions_are_compared_by_meaning() {

@@ -148,7 +148,8 @@ fn only_directory(tree: Tree) -> Result<Tree, Failure> {
 
 /// Of the files that have one of the locked hashes: the wheel that fits best, else the sources.
 fn find<'a>(package: &'a Package, hashes: &[String], python: &Interpreter) -> Result<Wanted<'a>, Failure> {
-    let found = fetch::find("index", &package.name, hashes)?;
+    let hashes: Vec<String> = hashes.iter().filter(|hash| hash.starts_with("sha256:")).cloned().collect();
+    let found = fetch::find("index", &package.name, &hashes)?;
     let best = python.tags.best(found.iter().map(|file| file.name.as_str()));
     let chosen = match best {
         Some(name) => found.iter().find(|file| file.name == name).map(|file| (file, Use::Wheel)),
