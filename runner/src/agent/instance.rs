@@ -41,6 +41,8 @@ pub(crate) enum Exit {
     Code(i32),
     /// By a signal.
     Signal(i32),
+    /// By the kernel, for it took more memory than it may.
+    OutOfMemory,
     /// It never ran.
     NotStarted {
         /// Why.
@@ -60,6 +62,7 @@ impl std::fmt::Display for Exit {
                 Ok(signal) => write!(f, "was killed by {signal}"),
                 Err(_) => write!(f, "was killed by signal {signal}"),
             },
+            Self::OutOfMemory => f.write_str("ran out of memory"),
             Self::NotStarted { message, .. } => write!(f, "could not be started: {message}"),
             Self::Lost => f.write_str("was killed together with its shim"),
         }

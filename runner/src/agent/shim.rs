@@ -46,6 +46,7 @@ fn hold(job: &Job, stops: SigSet) -> Result<Exit, SandboxError> {
     Ok(match ended {
         Ok(Ended::Exited(code)) => Exit::Code(code),
         Ok(Ended::Killed(signal)) => Exit::Signal(signal),
+        Ok(Ended::OutOfMemory) => Exit::OutOfMemory,
         Ok(Ended::TimedOut | Ended::TooMuchOutput | Ended::Cancelled) => Exit::Lost,
         // Its grace was over.
         Err(SandboxError::Lost(_)) => Exit::Signal(Signal::SIGKILL as i32),

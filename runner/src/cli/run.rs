@@ -89,6 +89,8 @@ fn deploy(
     let build = Build { jobs: args.jobs.map_or(Build::default().jobs, NonZeroUsize::get), keep_going: args.keep_going };
     let built = project.build(build, events, &interrupt.cancel)?;
     progress.slug = built.slugs.values().next().map(|slug| slug.id);
+    // A release whose command has gone is taken back by the agent, unless it serves already.
+    interrupt.end_at_once();
     for (step, target) in targets {
         let Some(slug) = built.slugs.get(&step) else {
             return Err(Failure::new(Kind::Pipeline, format!("step `{step}` gives no slug"))
