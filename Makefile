@@ -13,8 +13,9 @@ demo: build
 test: build
 	$(CARGO) test --locked --release --workspace
 
+# The whole workspace, as the tests do: a selection of other packages has other features, and compiles wasmtime again.
 build: plugins
-	$(CARGO) build --locked --release --package pipe-runner
+	$(CARGO) build --locked --release --workspace
 ifneq ($(TARGET_DIR),target)
 	mkdir -p target/release && ln -sf $(abspath $(TARGET_DIR))/release/pipe $(PIPE)
 endif
