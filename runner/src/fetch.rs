@@ -28,11 +28,11 @@ use crate::store::Store;
 pub use checksum::{Checksum, Function};
 pub use credentials::Credentials;
 pub use error::FetchError;
-pub use index::Link;
 
 use checksum::Hasher;
 use error::shown;
 use http::Http;
+use index::Link;
 
 /// How many files are fetched side by side.
 const SIDE_BY_SIDE: usize = 16;
@@ -169,17 +169,6 @@ impl Fetcher {
             self.0.store.put_action(&key, &record, &[])?;
         }
         Ok(found)
-    }
-
-    /// All files of a project on the first index that has it.
-    pub fn listing(&self, project: &str) -> Result<Arc<Vec<Link>>, FetchError> {
-        for index in &self.0.indexes {
-            let page = self.0.page(index, project)?;
-            if !page.is_empty() {
-                return Ok(page);
-            }
-        }
-        Err(FetchError::NotFound { name: project.to_owned(), places: self.0.places() })
     }
 
     /// A page that has no digest beforehand, such as the index of a mirror.

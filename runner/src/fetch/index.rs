@@ -22,17 +22,11 @@ const PAGE_LIMIT: u64 = 256 << 20;
 
 /// A file of a project on an index.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Link {
-    /// The file's name.
-    pub name: String,
-    /// Where it is.
-    pub url: Url,
-    /// Its hashes, hex digits by the function's name, as far as the index tells.
-    pub hashes: BTreeMap<String, String>,
-    /// Which Pythons it is for (PEP 440), where the index tells.
-    pub requires_python: Option<String>,
-    /// Whether its author has taken it back.
-    pub yanked: bool,
+pub(super) struct Link {
+    pub(super) name: String,
+    pub(super) url: Url,
+    /// Hex digits by the function's name, as far as the index tells.
+    hashes: BTreeMap<String, String>,
 }
 
 impl Link {
@@ -115,27 +109,16 @@ fn parse_json(base: &Url, bytes: &[u8]) -> Result<Vec<Link>, serde_json::Error> 
         files: Vec<Item>,
     }
     #[derive(serde::Deserialize)]
-    #[serde(rename_all = "kebab-case")]
     struct Item {
         filename: String,
         url: String,
         #[serde(default)]
         hashes: BTreeMap<String, String>,
-        requires_python: Option<String>,
-        /// A word of why, or whether.
-        #[serde(default)]
-        yanked: serde_json::Value,
     }
     let page: Page = serde_json::from_slice(bytes)?;
     let links = page.files.into_iter().filter_map(|item| {
         check_name(&item.filename).ok()?;
-        Some(Link {
-            name: item.filename,
-            url: base.join(&item.url).ok()?,
-            hashes: item.hashes,
-            requires_python: item.requires_python,
-            yanked: item.yanked.as_bool().unwrap_or(item.yanked.is_string()),
-        })
+        Some(Link { name: item.filename, url: base.join(&item.url).ok()?, hashes: item.hashes })
     });
     Ok(links.collect())
 }
@@ -153,8 +136,7 @@ fn parse_html(base: &Url, html: &str) -> Vec<Link> {
         let hash = url.fragment().and_then(|fragment| fragment.split_once('='));
         let hashes = hash.map(|(function, hex)| (function.to_owned(), hex.to_owned())).into_iter().collect();
         url.set_fragment(None);
-        let requires_python = attributes.get("data-requires-python").cloned();
-        links.push(Link { name, url, hashes, requires_python, yanked: attributes.contains_key("data-yanked") });
+        links.push(Link { name, url, hashes });
     }
     links
 }
@@ -224,7 +206,7 @@ fn local_links(directory: &Path) -> Vec<Link> {
         let path = directory.join(&name);
         let hash = hash_file(&path, Function::Sha256)?;
         let hashes = BTreeMap::from([("sha256".to_owned(), hash.hex().to_owned())]);
-        Some(Link { name, url: Url::from_file_path(path).ok()?, hashes, requires_python: None, yanked: false })
+        Some(Link { name, url: Url::from_file_path(path).ok()?, hashes })
     };
     names(directory).into_iter().filter_map(link).collect()
 }
@@ -283,8 +265,6 @@ mod tests {
         assert_eq!(links, parse_html(&base, html));
         assert_eq!(links.len(), 1);
         assert_eq!(links[0].url.as_str(), "https://x.example/f/a-1.tar.gz");
-        assert_eq!(links[0].requires_python.as_deref(), Some(">=3.8"));
-        assert!(links[0].yanked);
     }
 
     #[test]
