@@ -287,6 +287,13 @@ impl Interpreter {
         mounts.push(bind(self.executable(), &format!("/opt/python/bin/{program}")));
         if let Some((library, at)) = self.library.as_ref().and_then(|library| Some((library, library.to_str()?))) {
             mounts.push(bind(library, at));
+            // What links with it goes by the name without its version.
+            if let (Some(link), Some(name)) =
+                (library.with_file_name(format!("lib{program}.so")).to_str(), library.file_name())
+                && library.to_str() != Some(link)
+            {
+                mounts.push(Mount::Symlink { at: link.to_owned(), target: name.to_string_lossy().into_owned() });
+            }
         }
         link_names(&program, mounts);
     }
