@@ -7,6 +7,8 @@
 mod escapes;
 #[path = "sandbox/limits.rs"]
 mod limits;
+#[path = "sandbox/runtime.rs"]
+mod runtime;
 #[path = "sandbox/runtimes.rs"]
 mod runtimes;
 #[path = "sandbox/try.rs"]

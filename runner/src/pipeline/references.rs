@@ -79,8 +79,7 @@ fn order(
         let mut path = Vec::new();
         if let Some(closing) = visit(start, edges, &mut visits, &mut path, &mut done) {
             let (first, span) = closing;
-            let cycle: Vec<&str> =
-                path.into_iter().skip_while(|node| *node != first).map(|node| names[node]).collect();
+            let cycle: Vec<&str> = path.into_iter().skip_while(|node| *node != first).map(|node| names[node]).collect();
             let named = cycle.iter().copied().chain([names[first]]).collect::<Vec<_>>().join("` → `");
             let error = pipeline.error(span, format!("{what} in a cycle: `{named}`"));
             return Err(error.hint("take one of these names out of where it is used"));

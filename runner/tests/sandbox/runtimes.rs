@@ -1,18 +1,12 @@
-//! Runtimes to stand on.
+//! What stands in a runtime, and what runs there.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
-use runner::fetch::{FetchConfig, Fetcher};
-use runner::lockfile::LockFile;
-use runner::runtime::{Kind, Resolver, Runtime, RuntimeError, Wanted, Wish};
+use runner::runtime::{Kind, Runtime, RuntimeError, Wanted, Wish};
 use runner::store::Store;
 
+use crate::runtime::{host, resolve, resolve_locked};
 use crate::trying::Try;
-
-fn host() -> Wish {
-    Wish { kind: Kind::Host { python: None }, python: Some("3.11".into()), tools: BTreeMap::new() }
-}
 
 fn packages(system: &[&str], build_system: &[&str]) -> Wish {
     let texts = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect();
@@ -25,13 +19,6 @@ fn packages(system: &[&str], build_system: &[&str]) -> Wish {
     Wish { kind: Kind::Packages(wanted), ..host() }
 }
 
-fn resolve(home: &Path, wish: &Wish, locked: bool) -> Result<Runtime, RuntimeError> {
-    let store = Store::open(home).expect("a store");
-    let fetcher = Fetcher::new(FetchConfig::default(), store.clone()).expect("a fetcher");
-    let lock = LockFile::beside(home);
-    Runtime::resolve(wish, &Resolver { store: &store, home, fetcher: &fetcher, lock: &lock, locked })
-}
-
 fn finds_again(runtime: &Runtime, home: &Path) {
     let store = Store::open(home).expect("a store");
     let found = Runtime::find(&runtime.digest(), &store, home).expect("the same");
@@ -41,13 +28,13 @@ fn finds_again(runtime: &Runtime, home: &Path) {
 #[test]
 fn the_machines_own_runtime_has_python_at_its_fixed_place() {
     let home = tempfile::tempdir().expect("a directory");
-    let runtime = resolve(home.path(), &host(), false).expect("a runtime");
+    let runtime = resolve(home.path(), host()).expect("a runtime");
     let script = "import ssl, sqlite3, ctypes, sys; print('%d.%d.%d' % sys.version_info[:3])";
     for python in ["python3", "/opt/python/bin/python3", "/opt/python/bin/python3.11"] {
         let outcome = Try::on(&runtime, false, &[python, "-I", "-c", script]).run();
         assert_eq!((outcome.stdout.trim(), outcome.stderr.as_str()), (runtime.python(), ""));
     }
-    let again = resolve(home.path(), &host(), false).expect("a runtime");
+    let again = resolve(home.path(), host()).expect("a runtime");
     assert_eq!(again.digest(), runtime.digest());
     finds_again(&runtime, home.path());
 }
@@ -66,8 +53,8 @@ fn a_runtime_that_this_machine_never_had_is_refused() {
 fn a_runtime_of_packages_holds_what_was_asked_for_and_nothing_of_the_machine() {
     let home = tempfile::tempdir().expect("a directory");
     let wish = packages(&["libpq5"], &["gcc"]);
-    assert!(matches!(resolve(home.path(), &wish, true), Err(RuntimeError::NotLocked(_))));
-    let runtime = resolve(home.path(), &wish, false).expect("a runtime");
+    assert!(matches!(resolve_locked(home.path(), &wish, true), Err(RuntimeError::NotLocked(_))));
+    let runtime = resolve_locked(home.path(), &wish, false).expect("a runtime");
     let script = "import ssl, sqlite3, ctypes, zoneinfo; ctypes.CDLL('libpq.so.5')
 print(zoneinfo.ZoneInfo('Europe/Paris'), ssl.create_default_context().cert_store_stats()['x509_ca'] > 50)";
     let outcome = Try::on(&runtime, false, &["python3", "-I", "-c", script]).run();
@@ -81,8 +68,8 @@ print(zoneinfo.ZoneInfo('Europe/Paris'), ssl.create_default_context().cert_store
     let outcome = Try::on(&runtime, true, &["sh", "-c", compile]).run();
     assert_eq!((outcome.stdout.as_str(), outcome.stderr.as_str()), ("built\n", ""));
 
-    let again = resolve(home.path(), &wish, true).expect("it is locked now");
+    let again = resolve_locked(home.path(), &wish, true).expect("it is locked now");
     assert_eq!((again.digest(), again.build_digest()), (runtime.digest(), runtime.build_digest()));
-    assert!(matches!(resolve(home.path(), &packages(&[], &["gcc"]), true), Err(RuntimeError::NotLocked(_))));
+    assert!(matches!(resolve_locked(home.path(), &packages(&[], &["gcc"]), true), Err(RuntimeError::NotLocked(_))));
     finds_again(&runtime, home.path());
 }
