@@ -26,7 +26,7 @@ pub(crate) struct Arrived {
 
 /// A slug that is not what it says.
 #[derive(Debug, thiserror::Error)]
-pub enum ArrivalError {
+pub(crate) enum ArrivalError {
     /// Something of it cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
