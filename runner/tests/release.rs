@@ -2,8 +2,6 @@
 
 #[path = "release/host.rs"]
 mod host;
-#[path = "sandbox/runtime.rs"]
-mod runtime;
 
 use host::{Host, Slug, eventually, page, request};
 use runner::release::{self, History, ProcessState, ReleaseError, Stage};

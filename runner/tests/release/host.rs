@@ -4,19 +4,20 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Once;
 use std::time::{Duration, Instant};
 
 use runner::digest::Digest;
 use runner::event::{Event, Events};
+use runner::fetch::{FetchConfig, Fetcher};
+use runner::lockfile::LockFile;
 use runner::release::{self, How, ReleaseError, Released, Settings, SlugRef, Target};
+use runner::runtime::{Kind, Resolver, Runtime, Wish};
 use runner::slug::Manifest;
 use runner::store::Store;
 use runner::tree::Entry;
 use tempfile::TempDir;
-
-use crate::runtime;
 
 /// The application of all slugs: says its version at `/`, and more elsewhere.
 const APP: &str = r#"
@@ -99,8 +100,8 @@ impl Host {
         // SAFETY: see above.
         EXE.call_once(|| unsafe { std::env::set_var("PIPE_EXE", env!("CARGO_BIN_EXE_pipe")) });
         let home = tempfile::tempdir().expect("a directory");
-        let runtime = runtime::resolve(home.path(), runtime::host()).expect("a runtime").digest();
         let store = Store::open(home.path()).expect("a store");
+        let runtime = runtime(home.path(), &store);
         Self { home, store, runtime }
     }
 
@@ -193,6 +194,14 @@ impl Host {
             .map(|entry| entry.expect("an entry").path())
             .collect()
     }
+}
+
+/// The machine's own runtime, by its digest.
+fn runtime(home: &Path, store: &Store) -> Digest {
+    let wish = Wish { kind: Kind::Host { python: None }, python: Some("3.11".into()), tools: BTreeMap::new() };
+    let fetcher = Fetcher::new(FetchConfig::default(), store.clone()).expect("a fetcher");
+    let resolver = Resolver { store, home, fetcher: &fetcher, lock: &LockFile::beside(home), locked: false };
+    Runtime::resolve(&wish, &resolver).expect("a runtime").digest()
 }
 
 impl Drop for Host {
