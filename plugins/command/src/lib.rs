@@ -32,6 +32,12 @@ struct Config {
     /// place in the project.
     #[serde(default)]
     collect: Collect,
+    /// Globs of the part of the project that the program sees; a change elsewhere does not run it again.
+    #[serde(default = "everything")]
+    include: Vec<String>,
+    /// Globs of what it does not see of that.
+    #[serde(default)]
+    exclude: Vec<String>,
     /// Environment variables, beside the few that every program gets.
     #[serde(default)]
     environment: BTreeMap<String, String>,
@@ -46,6 +52,10 @@ struct Config {
     /// The exit codes that are no failure.
     #[serde(default = "success")]
     allow_exit_codes: Vec<i32>,
+}
+
+fn everything() -> Vec<String> {
+    vec!["**".to_owned()]
 }
 
 fn success() -> Vec<i32> {
@@ -100,7 +110,9 @@ impl Step for RunCommand {
 
 /// Shows the inputs at their places; later ones cover earlier ones.
 fn mount(command: &Command, config: &Config, inputs: &Inputs) -> Result<(), Failure> {
-    let source = TreeBuilder::new(inputs.optional_tree("project"));
+    let project = inputs.optional_tree("project");
+    let seen = project.map(|project| project.select(&config.include, &config.exclude)).transpose()?;
+    let source = TreeBuilder::new(seen.as_ref());
     let places: Vec<String> = config.directories.iter().map(|path| layout::absolute(SOURCE, path)).collect();
     for path in places.iter().filter_map(|path| layout::inside(path, SOURCE)) {
         source.put_directory(path)?;
