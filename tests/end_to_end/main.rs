@@ -2,5 +2,6 @@
 
 mod caching;
 mod command_line;
+mod front_end;
 mod pipelines_that_are_refused;
 mod steps;
