@@ -16,6 +16,7 @@ mod context;
 mod failure;
 mod file;
 mod graph;
+mod init;
 mod interrupt;
 mod lock;
 mod logs;
@@ -50,6 +51,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::RunArgs),
+    Init(init::InitArgs),
     Plan(plan::PlanArgs),
     Graph(graph::GraphArgs),
     Why(why::WhyArgs),
@@ -91,6 +93,7 @@ pub(crate) fn main() -> ExitCode {
 fn run(command: &Command, context: &Context) -> Result<(), Failure> {
     match command {
         Command::Run(args) => run::run(args, context),
+        Command::Init(args) => init::init(args, context),
         Command::Plan(args) => plan::plan(args, context),
         Command::Graph(args) => graph::graph(args, context),
         Command::Why(args) => why::why(args, context),

@@ -63,3 +63,23 @@ fn colours_are_only_where_they_are_wanted() {
     assert!(!project.run(["plan"]).success().stdout.contains('\x1b'));
     assert!(project.run(["plan", "--color", "always"]).success().stdout.contains('\x1b'));
 }
+
+#[test]
+fn init_writes_a_pipeline_that_is_right_and_never_over_another() {
+    let project = Project::new()
+        .file("manage.py", "os.environ.setdefault('DJANGO_SETTINGS_MODULE', 'site.settings')\nimport django\n")
+        .file("requirements.txt", "django==5.2.1\n");
+    let without = project.run(["plan"]).success();
+    project.run(["init"]).success();
+    assert_eq!(project.run(["plan"]).success().stdout, without.stdout, "the built-in pipeline is the same");
+    let said = project.run(["init"]).code(2);
+    assert!(said.stderr.contains("is there already"), "{}", said.stderr);
+    project.run(["init", "--force"]).success();
+}
+
+#[test]
+fn a_directory_without_a_project_has_no_pipeline() {
+    let said = Project::new().run(["run"]).code(3);
+    assert!(said.stderr.contains("no `manage.py` of Django"), "{}", said.stderr);
+    Project::new().run(["init"]).code(2);
+}
