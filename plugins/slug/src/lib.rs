@@ -29,7 +29,7 @@ struct Slug;
 #[schemars(crate = "pipe_sdk::schemars")]
 struct Config {
     /// Shell commands by the name of the process, instead of what a `Procfile` or the project's WSGI application says:
-    /// `{ web = "gunicorn mysite.wsgi --bind 0.0.0.0:$PORT" }`.
+    /// `{ web = "gunicorn mysite.wsgi --bind 127.0.0.1:$PORT" }`.
     processes: BTreeMap<String, String>,
     /// Names of environment variables that a target must set, such as `SECRET_KEY`.
     environment: Vec<String>,

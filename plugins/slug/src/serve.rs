@@ -7,21 +7,27 @@ use pipe_sdk::{Failure, Tree};
 /// Servers by the name of their program, with their commands for WSGI and for ASGI; the first that fits is taken. A server
 /// that a repository's own configuration binds elsewhere is bound to the port on its command line, which wins.
 const SERVERS: [Server; 7] = [
-    Server { program: "gunicorn", wsgi: Some("gunicorn {app} --bind 0.0.0.0:$PORT"), asgi: None },
-    Server { program: "uvicorn", wsgi: None, asgi: Some("uvicorn {app} --host 0.0.0.0 --port $PORT") },
+    Server { program: "gunicorn", wsgi: Some("gunicorn {app} --bind ${PIPE_BIND:-127.0.0.1}:$PORT"), asgi: None },
+    Server { program: "uvicorn", wsgi: None, asgi: Some("uvicorn {app} --host ${PIPE_BIND:-127.0.0.1} --port $PORT") },
     Server {
         program: "granian",
-        wsgi: Some("granian --interface wsgi {app} --host 0.0.0.0 --port $PORT"),
-        asgi: Some("granian --interface asginl {app} --host 0.0.0.0 --port $PORT"),
+        wsgi: Some("granian --interface wsgi {app} --host ${PIPE_BIND:-127.0.0.1} --port $PORT"),
+        asgi: Some("granian --interface asginl {app} --host ${PIPE_BIND:-127.0.0.1} --port $PORT"),
     },
     Server {
         program: "uwsgi",
-        wsgi: Some("uwsgi --http-socket 0.0.0.0:$PORT --module {app} --master --need-app --die-on-term"),
+        wsgi: Some(
+            "uwsgi --http-socket ${PIPE_BIND:-127.0.0.1}:$PORT --module {app} --master --need-app --die-on-term",
+        ),
         asgi: None,
     },
-    Server { program: "waitress-serve", wsgi: Some("waitress-serve --listen=0.0.0.0:$PORT {app}"), asgi: None },
-    Server { program: "daphne", wsgi: None, asgi: Some("daphne -b 0.0.0.0 -p $PORT {app}") },
-    Server { program: "hypercorn", wsgi: None, asgi: Some("hypercorn {app} --bind 0.0.0.0:$PORT") },
+    Server {
+        program: "waitress-serve",
+        wsgi: Some("waitress-serve --listen=${PIPE_BIND:-127.0.0.1}:$PORT {app}"),
+        asgi: None,
+    },
+    Server { program: "daphne", wsgi: None, asgi: Some("daphne -b ${PIPE_BIND:-127.0.0.1} -p $PORT {app}") },
+    Server { program: "hypercorn", wsgi: None, asgi: Some("hypercorn {app} --bind ${PIPE_BIND:-127.0.0.1}:$PORT") },
 ];
 
 struct Server {
@@ -55,7 +61,7 @@ pub(crate) fn web(applications: &Applications, installed: &[&str]) -> Result<Str
     let Applications { wsgi, asgi, prefers_asgi } = applications;
     if wsgi.is_none() && asgi.is_none() {
         return Err(Failure::invalid("the project has no WSGI or ASGI application that was found, and no `Procfile`").hint(
-            "say how to serve it: `config = { processes = { web = \"gunicorn mysite.wsgi --bind 0.0.0.0:$PORT\" } }`",
+            "say how to serve it: `config = { processes = { web = \"gunicorn mysite.wsgi --bind 127.0.0.1:$PORT\" } }`",
         ));
     }
     let first = |command: fn(&Server) -> Option<&str>, application: &Option<String>| {
@@ -108,19 +114,19 @@ mod tests {
     #[test]
     fn gunicorn_serves_wsgi_whatever_else_is_there() {
         let command = web(&applications(false), &["gunicorn", "uvicorn", "granian"]).expect("a server");
-        assert_eq!(command, "gunicorn a.wsgi:application --bind 0.0.0.0:$PORT");
+        assert_eq!(command, "gunicorn a.wsgi:application --bind ${PIPE_BIND:-127.0.0.1}:$PORT");
     }
 
     #[test]
     fn a_server_of_asgi_alone_serves_asgi() {
         let command = web(&applications(false), &["daphne"]).expect("a server");
-        assert_eq!(command, "daphne -b 0.0.0.0 -p $PORT a.asgi:application");
+        assert_eq!(command, "daphne -b ${PIPE_BIND:-127.0.0.1} -p $PORT a.asgi:application");
     }
 
     #[test]
     fn settings_that_name_asgi_get_it() {
         let command = web(&applications(true), &["gunicorn", "uvicorn"]).expect("a server");
-        assert_eq!(command, "uvicorn a.asgi:application --host 0.0.0.0 --port $PORT");
+        assert_eq!(command, "uvicorn a.asgi:application --host ${PIPE_BIND:-127.0.0.1} --port $PORT");
     }
 
     #[test]
