@@ -15,7 +15,7 @@ test: build
 
 # The whole workspace, as the tests do: a selection of other packages has other features, and compiles wasmtime again.
 build: plugins
-	$(CARGO) build --locked --release --workspace
+	$(CARGO) build --locked --release --workspace --bin pipe
 ifneq ($(TARGET_DIR),target)
 	mkdir -p target/release && ln -sf $(abspath $(TARGET_DIR))/release/pipe $(PIPE)
 endif
