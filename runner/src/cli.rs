@@ -13,6 +13,7 @@ use failure::{Failure, Kind};
 
 mod completions;
 mod context;
+mod doctor;
 mod failure;
 mod file;
 mod graph;
@@ -65,6 +66,7 @@ enum Command {
     Ps(ps::PsArgs),
     Logs(logs::LogsArgs),
     Stop(stop::StopArgs),
+    Doctor(doctor::DoctorArgs),
     Completions(completions::CompletionsArgs),
 }
 
@@ -107,6 +109,7 @@ fn run(command: &Command, context: &Context) -> Result<(), Failure> {
         Command::Ps(args) => ps::ps(args, context),
         Command::Logs(args) => logs::logs(args, context),
         Command::Stop(args) => stop::stop(args, context),
+        Command::Doctor(args) => doctor::doctor(args, context),
         Command::Completions(args) => completions::completions(args, context),
     }
 }
