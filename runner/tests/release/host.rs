@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::Once;
 use std::time::{Duration, Instant};
@@ -107,9 +107,10 @@ impl Host {
 
     /// A target of the application `demo` with a port of its own.
     pub(crate) fn target(&self, name: &str) -> Target {
-        let free = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
-        // Below the ports that connections get.
-        let address = SocketAddr::from(([127, 0, 0, 1], 10_000 + free.port() % 9_000));
+        let hash = Digest::of(self.home.path().join(name).as_os_str().as_encoded_bytes());
+        let [first, second, ..] = *hash.as_bytes();
+        // Below the ports that connections get, and those of processes.
+        let address = SocketAddr::from(([127, 0, 0, 1], 10_000 + u16::from_le_bytes([first, second]) % 10_000));
         let settings = Settings { address: Some(address), ..Settings::default() };
         Target { app: "demo".into(), name: name.into(), settings }
     }
