@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Instant;
 
-use runner::event::Events;
+use runner::event::{Event, Events, Outcome};
 use runner::run::{Build, Project, RunError};
 use runner::slug::Record;
 use runner::verify::{self, Verdict, VerifyError};
@@ -13,6 +14,7 @@ use super::failure::Kind;
 use super::file::FileArg;
 use super::interrupt::Interrupt;
 use super::{Context, Failure};
+use crate::report::{self, Form, Paint};
 
 /// Builds a pipeline twice, in two directories and with two stores, and compares the slugs byte by byte.
 #[derive(Debug, clap::Args)]
@@ -25,7 +27,7 @@ pub(super) fn verify(args: &VerifyArgs, context: &Context) -> Result<(), Failure
     let interrupt = Interrupt::watch()?;
     let project = args.file.open(context, true)?;
     let file = Path::new(&project.pipeline.document.name);
-    let build = |file: &Path, home: &Path| build(file, home, &interrupt.cancel);
+    let build = |file: &Path, home: &Path| build(file, home, context.paint, &interrupt.cancel);
     match verify::verify(file, &project.pipeline.source_directory(), build) {
         Ok(Verdict::Same { id, pack }) => context.print(format!(
             "{}: two builds gave the same bytes\nslug {id}\ntar.zst sha256:{}, {} bytes\n",
@@ -49,8 +51,26 @@ pub(super) fn verify(args: &VerifyArgs, context: &Context) -> Result<(), Failure
 }
 
 /// One of the two builds: as a run would, with nothing that another has kept.
-fn build(file: &Path, home: &Path, cancel: &Arc<AtomicBool>) -> Result<Record, RunError> {
-    let (events, _) = Events::channel();
-    let built = Project::open(home, Some(file), true)?.build(Build::default(), &events, cancel)?;
-    built.slugs.into_values().next().ok_or(RunError::NoPipeline)
+fn build(file: &Path, home: &Path, paint: Paint, cancel: &Arc<AtomicBool>) -> Result<Record, RunError> {
+    let started = Instant::now();
+    let (events, receiver) = Events::channel();
+    let watcher = report::follow(Form::of_stdout(false), paint, receiver);
+    let mut steps = 0;
+    let result = Project::open(home, Some(file), true).and_then(|project| {
+        steps = project.graph.node_count();
+        project.announce(&events);
+        let built = project.build(Build::default(), &events, cancel)?;
+        built.slugs.into_values().next().ok_or(RunError::NoPipeline)
+    });
+    events.send(Event::RunFinished {
+        outcome: if result.is_ok() { Outcome::Succeeded } else { Outcome::Failed },
+        steps,
+        cached: 0,
+        slug: result.as_ref().ok().map(|record| record.id.to_string()),
+        elapsed_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+        url: None,
+    });
+    // A watcher that panicked has shown why on standard error.
+    let _ = watcher.join();
+    result
 }
