@@ -274,6 +274,9 @@ pub struct Target {
     /// The domain that it is asked for by.
     #[schemars(default)]
     pub host: Option<Spanned<String>>,
+    /// The path that must answer before a release takes requests; `/` by default.
+    #[schemars(default, with = "Option<String>", regex(pattern = "^/"))]
+    pub health: Option<Spanned<String>>,
 }
 
 /// What runs a target.

@@ -139,6 +139,8 @@ impl Root {
             ("LANG", "C.UTF-8".to_owned()),
             ("TZ", "UTC".to_owned()),
             ("PATH", self.path.clone()),
+            // Where an application's own configuration asks for its environment, as uWSGI's often does.
+            ("VIRTUAL_ENV", "/app/venv".to_owned()),
             ("PYTHONUNBUFFERED", "1".to_owned()),
             ("PYTHONDONTWRITEBYTECODE", "1".to_owned()),
             ("WEB_CONCURRENCY", cores.min(8).to_string()),
@@ -171,7 +173,7 @@ impl Root {
 fn script(command: &str) -> String {
     let command = command.trim();
     let first = command.split_whitespace().next().unwrap_or_default();
-    if first == "exec" || command.contains([';', '&', '|', '<', '>', '(', ')', '{', '}', '`', '\n']) {
+    if first == "exec" || command.contains([';', '&', '|', '<', '>', '(', ')', '`', '\n']) {
         command.to_owned()
     } else if first.contains('=') {
         format!("exec env {command}")

@@ -75,7 +75,7 @@ impl Target {
             data: texts(&target.data),
             address: target.address.as_ref().map(|address| **address),
             host: target.host.as_ref().map(ToString::to_string),
-            health: None,
+            health: target.health.as_ref().map(ToString::to_string),
         };
         Ok(Self { app: pipeline.app.name.to_string(), name, settings })
     }

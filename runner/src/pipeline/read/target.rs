@@ -31,9 +31,10 @@ fn target(mut fields: Fields<'_, '_>) -> Option<Target> {
     let data = fields.strings("data").into_iter().filter_map(|path| data_path(reader, path)).collect();
     let address = fields.string("address").and_then(|text| socket_address(reader, &text));
     let host = fields.string("host").and_then(|text| domain(reader, text));
+    let health = fields.string("health").and_then(|text| path(reader, text));
     fields.finish();
     let (name, driver) = (Spanned::default(), Driver::Local);
-    Some(Target { name, driver, origin: origin?, env, env_file, release_commands, data, address, host })
+    Some(Target { name, driver, origin: origin?, env, env_file, release_commands, data, address, host, health })
 }
 
 fn origin(fields: &mut Fields<'_, '_>) -> Option<Origin> {
@@ -93,6 +94,15 @@ fn socket_address(reader: &Reader, text: &Spanned<String>) -> Option<Spanned<Soc
     }
     let error = reader.error(text.span(), format!("`{text}` is not an address to listen at"));
     reader.report(error.label("such as \"127.0.0.1:8000\""));
+    None
+}
+
+fn path(reader: &Reader, text: Spanned<String>) -> Option<Spanned<String>> {
+    if text.starts_with('/') && !text.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return Some(text);
+    }
+    let error = reader.error(text.span(), format!("`{text}` is not a path to ask for"));
+    reader.report(error.label("such as \"/healthz\"").hint("it starts with `/`"));
     None
 }
 
