@@ -146,6 +146,7 @@ fn command(config: &Config, place: &manage::Place, project: &Tree, inputs: &Inpu
         ("SECRET_KEY", SECRET_KEY),
         ("DJANGO_SECRET_KEY", SECRET_KEY),
         ("DATABASE_URL", unreachable_database(venv)?),
+        ("VIRTUAL_ENV", VENV),
     ]);
     environment.extend(config.environment.iter().map(|(name, value)| (name.as_str(), value.as_str())));
     for (name, value) in environment {

@@ -17,7 +17,8 @@ const SERVERS: [Server; 7] = [
     Server {
         program: "uwsgi",
         wsgi: Some(
-            "uwsgi --http-socket ${PIPE_BIND:-127.0.0.1}:$PORT --module {app} --master --need-app --die-on-term",
+            "uwsgi --http-socket ${PIPE_BIND:-127.0.0.1}:$PORT --virtualenv /app/venv --module {app} --master --need-app \
+             --die-on-term",
         ),
         asgi: None,
     },
