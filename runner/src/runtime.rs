@@ -174,7 +174,7 @@ impl Runtime {
         let (build_digest, mut build_mounts) = parts.build.unwrap_or_else(|| (parts.digest, parts.mounts.clone()));
         let mut path = String::from("/app/venv/bin:/opt/python/bin:");
         for name in tools.names {
-            path.push_str(&format!("/opt/tools/{name}/bin:"));
+            path.push_str(&["/opt/tools/", &name, "/bin:"].concat());
         }
         path.push_str("/usr/local/bin:/usr/bin:/bin");
         let mut key = KeyBuilder::new("runtime for builds").field("runtime", build_digest.as_bytes());

@@ -17,6 +17,7 @@
 mod cgroup;
 mod confine;
 mod error;
+mod found;
 mod init;
 mod namespaces;
 mod root;
@@ -26,8 +27,9 @@ mod spec;
 mod wire;
 
 pub use error::SandboxError;
+pub use found::{Directory, Found, Root};
 pub use init::init_main;
-pub use run::{Child, Directory, Ended, Found, Outcome, Root, Run, Stdio, Stream, run, spawn};
+pub use run::{Child, Ended, Outcome, Run, Stdio, Stream, run, spawn};
 pub use scratch::{Scratch, remove_all};
 pub use spec::{Limits, Mount, Network, Spec, User, build_owner};
 

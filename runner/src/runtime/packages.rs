@@ -187,9 +187,9 @@ pub(super) fn of_tree(store: &Store, tree: &Digest, python: &str) -> Result<Part
     }
     if let Some(Entry::Tree { digest }) = store.lookup(tree, "etc")? {
         let etc = store.tree(&digest)?;
-        mounts.extend(etc.entries().filter_map(|(name, entry)| match entry {
-            Entry::Symlink { target } => Some(Mount::Symlink { at: format!("/etc/{name}"), target: target.clone() }),
-            _ => Some(bind(directory.join("etc").join(name), format!("/etc/{name}"))),
+        mounts.extend(etc.entries().map(|(name, entry)| match entry {
+            Entry::Symlink { target } => Mount::Symlink { at: format!("/etc/{name}"), target: target.clone() },
+            _ => bind(directory.join("etc").join(name), format!("/etc/{name}")),
         }));
     }
     let short = python.rsplit_once('.').map_or(python, |(short, _)| short);

@@ -169,16 +169,19 @@ fn denied_calls() -> Result<BpfProgram, seccompiler::BackendError> {
 /// `x86_64` those of the x32 interface, which have the same numbers with a bit more and would pass a list of the others.
 fn unknown_calls() -> BpfProgram {
     const X32: u32 = 0x4000_0000;
-    const LOAD_NUMBER: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
-    const IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
-    const IF_AT_LEAST: u16 = (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as u16;
-    const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+    // These codes are numbers below 256 wherever they are declared wider.
+    let code = |parts: [u32; 3]| u16::try_from(parts[0] | parts[1] | parts[2]).unwrap_or_default();
+    let load_number = code([libc::BPF_LD, libc::BPF_W, libc::BPF_ABS]);
+    let if_equal = code([libc::BPF_JMP, libc::BPF_JEQ, libc::BPF_K]);
+    let if_at_least = code([libc::BPF_JMP, libc::BPF_JGE, libc::BPF_K]);
+    let give = code([libc::BPF_RET, libc::BPF_K, 0]);
+    let clone3 = u32::try_from(libc::SYS_clone3).unwrap_or_default();
     let step = |code, jt, jf, k| sock_filter { code, jt, jf, k };
     vec![
-        step(LOAD_NUMBER, 0, 0, 0),
-        step(IF_EQUAL, 1, 0, libc::SYS_clone3 as u32),
-        step(IF_AT_LEAST, 0, 1, X32),
-        step(RETURN, 0, 0, libc::SECCOMP_RET_ERRNO | libc::ENOSYS.cast_unsigned()),
-        step(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW),
+        step(load_number, 0, 0, 0),
+        step(if_equal, 1, 0, clone3),
+        step(if_at_least, 0, 1, X32),
+        step(give, 0, 0, libc::SECCOMP_RET_ERRNO | libc::ENOSYS.cast_unsigned()),
+        step(give, 0, 0, libc::SECCOMP_RET_ALLOW),
     ]
 }

@@ -120,11 +120,10 @@ fn receive_request(control: &UnixStream) -> std::io::Result<(Request, OwnedFd)> 
 fn watch(control: &UnixStream, signals: &SignalFd, child: Pid) -> std::io::Result<()> {
     let mut runner_is_there = true;
     loop {
-        let watched = [
-            PollFd::new(signals.as_fd(), PollFlags::POLLIN),
-            PollFd::new(control.as_fd(), if runner_is_there { PollFlags::POLLIN } else { PollFlags::empty() }),
-        ];
-        let mut watched = if runner_is_there { watched.to_vec() } else { watched[..1].to_vec() };
+        let mut watched = vec![PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+        if runner_is_there {
+            watched.push(PollFd::new(control.as_fd(), PollFlags::POLLIN));
+        }
         match poll(&mut watched, PollTimeout::NONE) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno.into()),
@@ -136,14 +135,12 @@ fn watch(control: &UnixStream, signals: &SignalFd, child: Pid) -> std::io::Resul
         }
         while let Ok(Some(info)) = signals.read_signal() {
             let signal = i32::try_from(info.ssi_signo).ok().and_then(|number| Signal::try_from(number).ok());
-            match signal {
-                Some(Signal::SIGCHLD) => {
-                    if !matches!(waitpid(child, Some(WaitPidFlag::WNOHANG)), Ok(WaitStatus::StillAlive)) {
-                        return Ok(());
-                    }
+            if signal == Some(Signal::SIGCHLD) {
+                if !matches!(waitpid(child, Some(WaitPidFlag::WNOHANG)), Ok(WaitStatus::StillAlive)) {
+                    return Ok(());
                 }
-                Some(signal) => drop(kill(child, signal)),
-                None => {}
+            } else if let Some(signal) = signal {
+                let _ = kill(child, signal);
             }
         }
     }

@@ -34,7 +34,7 @@ const DEVICE_LINKS: [(&str, &str); 4] = [
 /// process is in.
 pub(super) fn build(spec: &Spec, owner: u32, privileged: bool) -> Result<(), Refusal> {
     let root = Builder { owner, privileged };
-    root.stage(spec)?;
+    stage(spec)?;
     root.system(spec)?;
     for mount in &spec.mounts {
         root.mount(mount)?;
@@ -55,19 +55,6 @@ struct Builder {
 }
 
 impl Builder {
-    fn stage(&self, spec: &Spec) -> Result<(), Refusal> {
-        let _ = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
-        let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
-        mount(None::<&str>, "/", None::<&str>, private, None::<&str>)
-            .map_err(|errno| Refusal::new(Mechanism::Mount, "/", errno))?;
-        let size = if spec.read_only { ROOT_SIZE } else { spec.limits.tmp };
-        tmpfs(Path::new(STAGE), size, 0o755)?;
-        let old = format!("{STAGE}{OLD}");
-        fs::create_dir(&old).map_err(|error| Refusal::io(Mechanism::Mount, old.as_ref(), &error))?;
-        pivot_root(STAGE, old.as_str()).map_err(|errno| Refusal::new(Mechanism::PivotRoot, "", errno))?;
-        std::env::set_current_dir("/").map_err(|error| Refusal::io(Mechanism::PivotRoot, "/".as_ref(), &error))
-    }
-
     /// What is in every root.
     fn system(&self, spec: &Spec) -> Result<(), Refusal> {
         let proc_flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
@@ -218,6 +205,20 @@ impl Builder {
     fn give(&self, path: &Path) -> Result<(), Refusal> {
         chown(path, Some(self.owner), Some(self.owner)).map_err(|error| Refusal::io(Mechanism::IdMap, path, &error))
     }
+}
+
+/// Puts the machine's root below a new and empty one.
+fn stage(spec: &Spec) -> Result<(), Refusal> {
+    let _ = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
+    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    mount(None::<&str>, "/", None::<&str>, private, None::<&str>)
+        .map_err(|errno| Refusal::new(Mechanism::Mount, "/", errno))?;
+    let size = if spec.read_only { ROOT_SIZE } else { spec.limits.tmp };
+    tmpfs(Path::new(STAGE), size, 0o755)?;
+    let old = format!("{STAGE}{OLD}");
+    fs::create_dir(&old).map_err(|error| Refusal::io(Mechanism::Mount, old.as_ref(), &error))?;
+    pivot_root(STAGE, old.as_str()).map_err(|errno| Refusal::new(Mechanism::PivotRoot, "", errno))?;
+    std::env::set_current_dir("/").map_err(|error| Refusal::io(Mechanism::PivotRoot, "/".as_ref(), &error))
 }
 
 fn from_old(path: &Path) -> PathBuf {

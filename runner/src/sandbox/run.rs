@@ -2,24 +2,22 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::cgroup::Cgroup;
 use super::error::SandboxError;
-use super::scratch::open_directories;
+use super::found::Root;
 use super::spec::{Mount, Spec, build_owner};
 use super::wire::{Inbox, Report, Request, send};
 
@@ -113,44 +111,17 @@ pub fn run<T>(
         None => File::open("/dev/null").map_err(io("open /dev/null"))?,
     };
     let stdio = Stdio { stdin: stdin.into(), stdout: their_stdout.into(), stderr: their_stderr.into() };
-    let mut child = spawn(spec, stdio)?;
-    let mut outputs = [Output::new(Stream::Stdout, stdout), Output::new(Stream::Stderr, stderr)];
-    let mut ended = None;
-    let mut budget = run.output_limit.unwrap_or(u64::MAX);
-    while ended.is_none() || outputs.iter().any(|output| output.pipe.is_some()) {
-        let ready = wait(&child, &outputs, ended.is_none(), deadline, run.cancel.is_some())?;
-        for output in &mut outputs {
-            if ready.contains(&output.fd()) {
-                budget = output.read(budget, &mut on_output).map_err(io("read a program's output"))?;
-            }
-        }
-        if ready.contains(&Some(child.control.as_raw_fd())) && ended.is_none() {
-            ended = child.progress()?;
-        }
-        let reason = if ended.is_some() {
-            None
-        } else if run.cancel.is_some_and(|cancel| cancel.load(Ordering::Relaxed)) {
-            Some(Ended::Cancelled)
-        } else if outputs.iter().any(|output| output.overflown) {
-            Some(Ended::TooMuchOutput)
-        } else if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-            Some(Ended::TimedOut)
-        } else {
-            None
-        };
-        if reason.is_some() {
-            child.kill();
-            ended = reason;
-        }
-    }
-    let ended = match ended {
-        Some(_) if outputs.iter().any(|output| output.overflown) => Ended::TooMuchOutput,
-        Some(ended) => ended,
-        None => unreachable!("the loop ends with an end"),
+    let mut running = Running {
+        child: spawn(spec, stdio)?,
+        outputs: [Output::new(Stream::Stdout, stdout), Output::new(Stream::Stderr, stderr)],
+        budget: run.output_limit.unwrap_or(u64::MAX),
+        deadline,
+        cancel: run.cancel,
     };
-    let root = child.root.as_ref().filter(|_| matches!(ended, Ended::Exited(_)));
+    let ended = running.listen(&mut on_output)?;
+    let root = running.child.root.as_ref().filter(|_| matches!(ended, Ended::Exited(_)));
     let collected = root.map(collect);
-    let [stdout, stderr] = outputs.map(|output| output.bytes);
+    let [stdout, stderr] = running.outputs.map(|output| output.bytes);
     Ok(Outcome { ended, stdout, stderr, collected })
 }
 
@@ -197,33 +168,74 @@ fn absolute(spec: &Spec) -> Result<Spec, SandboxError> {
     Ok(spec)
 }
 
-type Ready = Vec<Option<std::os::fd::RawFd>>;
-
-/// Waits until something can be read, or it is time to look at the clock or at whether to go on.
-fn wait(
-    child: &Child,
-    outputs: &[Output],
-    for_end: bool,
+/// A program that is listened to.
+struct Running<'a> {
+    child: Child,
+    outputs: [Output; 2],
+    /// How many bytes of output are left to it.
+    budget: u64,
     deadline: Option<Instant>,
-    cancellable: bool,
-) -> Result<Ready, SandboxError> {
-    const LOOK_UP: Duration = Duration::from_millis(50);
-    let mut fds: Vec<_> = outputs.iter().filter_map(|output| output.pipe.as_ref()).map(AsFd::as_fd).collect();
-    if for_end {
-        fds.push(child.control.as_fd());
+    cancel: Option<&'a AtomicBool>,
+}
+
+impl Running<'_> {
+    /// Listens until the program has ended and all that it wrote was read.
+    fn listen(&mut self, on_output: &mut impl FnMut(Stream, &[u8])) -> Result<Ended, SandboxError> {
+        let mut ended = None;
+        while ended.is_none() || self.outputs.iter().any(|output| output.pipe.is_some()) {
+            let ready = self.wait(ended.is_none())?;
+            for output in &mut self.outputs {
+                if output.fd().is_some_and(|fd| ready.contains(&fd)) {
+                    self.budget = output
+                        .read(self.budget, on_output)
+                        .map_err(|source| SandboxError::Io { doing: "read a program's output", source })?;
+                }
+            }
+            if ended.is_none() && ready.contains(&self.child.control.as_raw_fd()) {
+                ended = self.child.progress()?;
+            }
+            if ended.is_none() {
+                ended = self.reason_to_end();
+                if ended.is_some() {
+                    self.child.kill();
+                }
+            }
+        }
+        // What a program wrote last may be read only after its end.
+        let overflown = self.outputs.iter().any(|output| output.overflown);
+        Ok(ended.filter(|_| !overflown).unwrap_or(Ended::TooMuchOutput))
     }
-    let mut fds: Vec<_> = fds.into_iter().map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
-    let left = deadline.filter(|_| for_end).map(|deadline| deadline.saturating_duration_since(Instant::now()));
-    let timeout = left.into_iter().chain((cancellable && for_end).then_some(LOOK_UP)).min();
-    // Rounded up, so that a deadline is over when the wait is.
-    let timeout = timeout.map_or(PollTimeout::NONE, |time| {
-        PollTimeout::try_from(time.as_millis().saturating_add(1).min(60_000)).unwrap_or(PollTimeout::MAX)
-    });
-    match poll(&mut fds, timeout) {
-        Ok(_) | Err(Errno::EINTR) => {}
-        Err(errno) => return Err(SandboxError::Io { doing: "wait for a program", source: errno.into() }),
+
+    fn reason_to_end(&self) -> Option<Ended> {
+        if self.cancel.is_some_and(|cancel| cancel.load(Ordering::Relaxed)) {
+            Some(Ended::Cancelled)
+        } else if self.outputs.iter().any(|output| output.overflown) {
+            Some(Ended::TooMuchOutput)
+        } else {
+            self.deadline.is_some_and(|deadline| deadline <= Instant::now()).then_some(Ended::TimedOut)
+        }
     }
-    Ok(fds.iter().filter(|fd| fd.any().unwrap_or(false)).map(|fd| Some(fd.as_fd().as_raw_fd())).collect())
+
+    /// Waits until something can be read, or it is time to look at the clock or at whether to go on.
+    fn wait(&self, for_end: bool) -> Result<Vec<RawFd>, SandboxError> {
+        const LOOK_UP: Duration = Duration::from_millis(50);
+        let mut fds: Vec<_> = self.outputs.iter().filter_map(|output| output.pipe.as_ref()).map(AsFd::as_fd).collect();
+        if for_end {
+            fds.push(self.child.control.as_fd());
+        }
+        let mut fds: Vec<_> = fds.into_iter().map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+        let left = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let times = left.into_iter().chain(self.cancel.map(|_| LOOK_UP)).filter(|_| for_end);
+        // Rounded up, so that a deadline is over when the wait is.
+        let timeout = times.min().map_or(PollTimeout::NONE, |time| {
+            PollTimeout::try_from(time.as_millis().saturating_add(1).min(60_000)).unwrap_or(PollTimeout::MAX)
+        });
+        match poll(&mut fds, timeout) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(SandboxError::Io { doing: "wait for a program", source: errno.into() }),
+        }
+        Ok(fds.iter().filter(|fd| fd.any().unwrap_or(false)).map(|fd| fd.as_fd().as_raw_fd()).collect())
+    }
 }
 
 struct Output {
@@ -238,14 +250,14 @@ impl Output {
         Self { stream, pipe: Some(pipe), bytes: Vec::new(), overflown: false }
     }
 
-    fn fd(&self) -> Option<std::os::fd::RawFd> {
+    fn fd(&self) -> Option<RawFd> {
         self.pipe.as_ref().map(AsRawFd::as_raw_fd)
     }
 
     /// Reads once and gives what is left of the budget.
     fn read(&mut self, budget: u64, on_output: &mut impl FnMut(Stream, &[u8])) -> io::Result<u64> {
         let Some(pipe) = &mut self.pipe else { return Ok(budget) };
-        let mut buffer = [0; 64 << 10];
+        let mut buffer = [0; 16 << 10];
         let len = pipe.read(&mut buffer)?;
         if len == 0 {
             self.pipe = None;
@@ -298,7 +310,7 @@ impl Child {
     fn progress(&mut self) -> Result<Option<Ended>, SandboxError> {
         match self.inbox.receive(&self.control) {
             Ok(Some((Report::Ready, root))) => {
-                self.root = root.map(|fd| Root { fd });
+                self.root = root.map(Root::new);
                 Ok(None)
             }
             Ok(Some((Report::Refused(refusal), _))) => Err(refusal.into()),
@@ -326,68 +338,5 @@ impl Drop for Child {
     fn drop(&mut self) {
         self.kill();
         let _ = self.monitor.wait();
-    }
-}
-
-/// The root of a sandbox in which nothing runs any more.
-#[derive(Debug)]
-pub struct Root {
-    fd: OwnedFd,
-}
-
-/// What is at a path of a root.
-#[derive(Debug)]
-pub enum Found {
-    /// Nothing, or something that is no value: a device, a socket.
-    Nothing,
-    /// A file, open for reading.
-    File {
-        /// Its content.
-        file: File,
-        /// Whether its owner may execute it.
-        executable: bool,
-    },
-    /// A directory: listings and files below its path are the sandbox's. Links below it are not to be followed.
-    Directory(Directory),
-}
-
-/// An open directory of a root.
-#[derive(Debug)]
-pub struct Directory {
-    path: PathBuf,
-    _fd: OwnedFd,
-}
-
-impl Directory {
-    /// A path that is valid as long as this value.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-}
-
-impl Root {
-    /// Opens what is at an absolute path of the root. Links on the way stay in the root, whatever they say.
-    pub fn open(&self, path: &str) -> io::Result<Found> {
-        let how = OpenHow::new()
-            .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
-            .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
-        let fd = match openat2(&self.fd, path, how) {
-            Ok(fd) => fd,
-            Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => return Ok(Found::Nothing),
-            Err(errno) => return Err(errno.into()),
-        };
-        let path = PathBuf::from(format!("/proc/self/fd/{}/", fd.as_raw_fd()));
-        let metadata = File::from(fd.try_clone()?).metadata()?;
-        if metadata.is_dir() {
-            if !nix::unistd::geteuid().is_root() {
-                open_directories(&path)?;
-            }
-            Ok(Found::Directory(Directory { path, _fd: fd }))
-        } else if metadata.is_file() {
-            let file = File::open(format!("/proc/self/fd/{}", fd.as_raw_fd()))?;
-            Ok(Found::File { file, executable: metadata.permissions().mode() & 0o100 != 0 })
-        } else {
-            Ok(Found::Nothing)
-        }
     }
 }

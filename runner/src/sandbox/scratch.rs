@@ -70,7 +70,7 @@ mod tests {
         let scratch = Scratch::new_in(parent.path()).expect("a scratch directory");
         let inner = scratch.path().join("upper/closed");
         fs::create_dir_all(inner.join("deep")).expect("directories");
-        fs::set_permissions(&inner, Permissions::from_mode(0)).expect("a mode");
+        fs::set_permissions(&inner, Permissions::from_mode(0o000)).expect("a mode");
         drop(scratch);
         assert_eq!(fs::read_dir(parent.path()).expect("a listing").count(), 0);
     }

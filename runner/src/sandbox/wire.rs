@@ -74,7 +74,7 @@ impl Inbox {
         let message = recvmsg::<()>(socket.as_raw_fd(), &mut slices, Some(&mut space), flags)?;
         for control in message.cmsgs()? {
             if let ControlMessageOwned::ScmRights(fds) = control {
-                self.fd = fds.into_iter().map(own).last();
+                self.fd = fds.into_iter().map(own).next_back();
             }
         }
         let len = message.bytes;

@@ -12,8 +12,8 @@ pub(crate) fn host() -> Wish {
     Wish { kind: Kind::Host { python: None }, python: Some("3.11".into()), tools: BTreeMap::new() }
 }
 
-pub(crate) fn resolve(home: &Path, wish: Wish) -> Result<Runtime, RuntimeError> {
-    resolve_locked(home, &wish, false)
+pub(crate) fn resolve(home: &Path, wish: &Wish) -> Result<Runtime, RuntimeError> {
+    resolve_locked(home, wish, false)
 }
 
 pub(crate) fn resolve_locked(home: &Path, wish: &Wish, locked: bool) -> Result<Runtime, RuntimeError> {

@@ -28,13 +28,13 @@ fn finds_again(runtime: &Runtime, home: &Path) {
 #[test]
 fn the_machines_own_runtime_has_python_at_its_fixed_place() {
     let home = tempfile::tempdir().expect("a directory");
-    let runtime = resolve(home.path(), host()).expect("a runtime");
+    let runtime = resolve(home.path(), &host()).expect("a runtime");
     let script = "import ssl, sqlite3, ctypes, sys; print('%d.%d.%d' % sys.version_info[:3])";
     for python in ["python3", "/opt/python/bin/python3", "/opt/python/bin/python3.11"] {
         let outcome = Try::on(&runtime, false, &[python, "-I", "-c", script]).run();
         assert_eq!((outcome.stdout.trim(), outcome.stderr.as_str()), (runtime.python(), ""));
     }
-    let again = resolve(home.path(), host()).expect("a runtime");
+    let again = resolve(home.path(), &host()).expect("a runtime");
     assert_eq!(again.digest(), runtime.digest());
     finds_again(&runtime, home.path());
 }

@@ -42,7 +42,7 @@ impl Try {
         Self {
             spec,
             // Far more than any of them takes; what hangs shall not hang the tests.
-            time: Duration::from_secs(120),
+            time: Duration::from_mins(2),
             output: None,
             stdin: None,
             collect: None,

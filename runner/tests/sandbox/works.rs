@@ -54,7 +54,9 @@ fn a_mount_within_a_mount_is_collected_with_it() {
     let dirs = [(); 2].map(|()| tempfile::tempdir().expect("a directory"));
     fs::write(dirs[0].path().join("manage.py"), "").expect("a file");
     fs::write(dirs[1].path().join("vite.js"), "").expect("a file");
-    dirs.iter().for_each(|dir| crate::users::give_to_programs(dir.path()));
+    for dir in &dirs {
+        crate::users::give_to_programs(dir.path());
+    }
     let outcome = Try::shell("touch /app/src/node_modules/cache")
         .overlay(dirs[0].path(), "/app/src")
         .overlay(dirs[1].path(), "/app/src/node_modules")
