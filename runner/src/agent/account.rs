@@ -37,7 +37,8 @@ pub(crate) fn account(history: &History, target: &Target, listening: Option<Sock
         Some(user) => Some(user),
         None => Some(free_user(&all.iter().filter_map(|given| given.user).collect::<Vec<_>>())?),
     };
-    let before = given.address.and_then(|address| address.parse().ok());
+    // One that somebody else has taken in the meantime is given up.
+    let before = given.address.and_then(|address| address.parse().ok()).filter(|address| is_free(*address));
     let address = match (target.settings.address, listening.or(before)) {
         (Some(address), _) | (None, Some(address)) => address,
         (None, None) => free_address(&all.iter().filter_map(|given| given.address.clone()).collect::<Vec<_>>())?,
@@ -57,10 +58,14 @@ fn free_user(taken: &[u32]) -> Result<u32, Failure> {
         .ok_or_else(|| Failure::new("no user id is left for another target"))
 }
 
+fn is_free(address: SocketAddr) -> bool {
+    TcpListener::bind(address).is_ok()
+}
+
 fn free_address(taken: &[String]) -> Result<SocketAddr, Failure> {
     (FIRST_PORT..=LAST_PORT)
         .map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
-        .find(|address| !taken.contains(&address.to_string()) && TcpListener::bind(address).is_ok())
+        .find(|address| !taken.contains(&address.to_string()) && is_free(*address))
         .ok_or_else(|| Failure::new("no port is left for another target"))
 }
 

@@ -81,11 +81,11 @@ plugin = "slug"
 inputs = { project = "source", venv = "venv", static = "static" }
 config = { environment = ["SECRET_KEY"] }
 
-# `pipe run` ends here: http://127.0.0.1:8000
+# `pipe run` ends here, and says at which address.
 [targets.staging]
 release = "slug"
 driver = "local"
-address = "127.0.0.1:8000"
+# address = "127.0.0.1:8000"   # by default the first free port from 8000 on, which then stays
 release-commands = ["python manage.py migrate --noinput"]
 data = ["db.sqlite3", "media"]      # kept from release to release
 env = { SECRET_KEY = "for-a-first-look-on-this-machine-only-replace-it-by-an-env-file" }
@@ -95,7 +95,7 @@ env = { SECRET_KEY = "for-a-first-look-on-this-machine-only-replace-it-by-an-env
 [targets.production]
 promote = "staging"
 driver = "local"
-address = "127.0.0.1:8001"
+# address = "127.0.0.1:8000"   # by default the first free port from 8000 on, which then stays
 release-commands = ["python manage.py migrate --noinput"]
 data = ["db.sqlite3", "media"]      # kept from release to release
 env = { SECRET_KEY = "for-a-first-look-on-this-machine-only-replace-it-by-an-env-file" }

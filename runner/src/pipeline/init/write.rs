@@ -131,18 +131,18 @@ fn frontend(out: &mut String, project: &Project) {
 }
 
 fn targets(out: &mut String, project: &Project) {
-    out.push_str("\n# `pipe run` ends here: http://127.0.0.1:8000\n[targets.staging]\nrelease = \"slug\"\n");
-    target(out, project, "8000", "staging");
+    out.push_str("\n# `pipe run` ends here, and says at which address.\n[targets.staging]\nrelease = \"slug\"\n");
+    target(out, project, "staging");
     out.push_str(
         "\n# Never built: `pipe promote staging production` releases the very slug that staging runs.\n\
          [targets.production]\npromote = \"staging\"\n",
     );
-    target(out, project, "8001", "production");
+    target(out, project, "production");
 }
 
-fn target(out: &mut String, project: &Project, port: &str, name: &str) {
+fn target(out: &mut String, project: &Project, name: &str) {
     let settings = &project.settings;
-    let _ = write!(out, "driver = \"local\"\naddress = \"127.0.0.1:{port}\"\n");
+    out.push_str("driver = \"local\"\n# address = \"127.0.0.1:8000\"   # by default the first free port from 8000 on, which then stays\n");
     let _ =
         settings.host.iter().try_for_each(|host| writeln!(out, "host = \"{host}\"             # from ALLOWED_HOSTS"));
     if !project.has_release {
