@@ -83,3 +83,9 @@ fn a_directory_without_a_project_has_no_pipeline() {
     assert!(said.stderr.contains("no `manage.py` of Django"), "{}", said.stderr);
     Project::new().run(["init"]).code(2);
 }
+
+#[test]
+fn a_doctor_looks_at_the_sandbox() {
+    let said = Project::new().run(["doctor"]).success();
+    assert!(said.stdout.contains("ok"), "{}", said.stdout);
+}

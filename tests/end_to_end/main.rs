@@ -2,6 +2,7 @@
 
 mod caching;
 mod command_line;
+mod example;
 mod front_end;
 mod pipelines_that_are_refused;
 mod steps;

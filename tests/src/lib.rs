@@ -93,8 +93,13 @@ impl Project {
 
     /// Runs `pipe` in the project.
     pub fn run<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Outcome {
+        self.run_in("", args)
+    }
+
+    /// Runs `pipe` in a directory of the project.
+    pub fn run_in<A: AsRef<OsStr>>(&self, directory: &str, args: impl IntoIterator<Item = A>) -> Outcome {
         let mut command = self.command();
-        command.args(args);
+        command.current_dir(self.path().join(directory)).args(args);
         let output = command.output().expect("`make build` has built pipe");
         Outcome { command: format!("{command:?}"), output }
     }

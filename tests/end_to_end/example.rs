@@ -1,0 +1,122 @@
+//! The application in `pipelines/`, from its source to a page that is served.
+//!
+//! Ports of the targets are chosen here, below the range that outgoing connections take theirs from.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use pipe_tests::Project;
+use serde_json::Value;
+
+/// The example, with an address of its own for each of its two targets.
+fn example() -> (Project, [u16; 2]) {
+    let project = Project::example();
+    let ports = [free_port(), free_port()];
+    for (shipped, port) in ["127.0.0.1:8000", "127.0.0.1:8001"].iter().zip(ports) {
+        project.edit("release.pipeline", shipped, &format!("127.0.0.1:{port}"));
+    }
+    (project, ports)
+}
+
+fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(21_000);
+    loop {
+        let port = NEXT.fetch_add(1, Ordering::Relaxed);
+        assert!(port < 32_768, "no port is free");
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// What a page answers: its status line, and all that follows.
+fn get(port: u16, path: &str) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("something listens");
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n")
+        .expect("a request is sent");
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).expect("an answer comes");
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[track_caller]
+fn serves(port: u16, path: &str) -> String {
+    let answer = get(port, path);
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{path}: {answer}");
+    answer
+}
+
+#[test]
+fn a_run_ends_with_a_page_that_is_served_and_goes_on_being_served() {
+    let (project, [staging, production]) = example();
+    let end = project.run(["run", "--json"]).success().end();
+    assert_eq!(end["url"], format!("http://127.0.0.1:{staging}/"));
+
+    let page = serves(staging, "/");
+    let style = page.split('"').find(|part| part.ends_with(".css")).expect("the page has a style sheet");
+    serves(staging, style);
+    serves(staging, "/admin/login/");
+
+    // Promotion releases the very slug, without a build.
+    project.run(["promote", "staging", "production"]).success();
+    serves(production, "/");
+    let short = &end["slug"].as_str().expect("a slug")["blake3:".len()..][..12];
+    let story = project.run(["releases", "production"]).success().stdout;
+    assert!(story.contains(short), "{story}");
+
+    // Going back makes a new release.
+    project.edit("polls/polls/views.py", "def index", "GREETING = 1\n\n\ndef index");
+    let edited = project.run(["run", "--json"]).success();
+    assert_ne!(edited.end()["slug"], end["slug"]);
+    let ran = edited.steps("ran");
+    assert!(ran.iter().all(|step| ["static", "slug"].contains(&step.as_str())), "a view was edited: {ran:?}");
+    project.run(["rollback", "staging"]).success();
+    let story = project.run(["releases", "staging"]).success().stdout;
+    let current = story.lines().find(|line| line.contains("serves")).expect("a release that serves");
+    assert!(current.trim_start().starts_with("3 ") && current.contains(short), "{story}");
+    serves(staging, "/");
+
+    // A release that does not come up changes nothing.
+    project.edit("polls/mysite/wsgi.py", "import os", "import os\n\nraise SystemExit(\"not today\")");
+    let said = project.run(["run"]).code(7);
+    let all = format!("{}{}", said.stdout, said.stderr);
+    assert!(all.contains("not today"), "its own words: {all}");
+    serves(staging, "/");
+
+    project.run(["stop", "--all"]).success();
+    assert!(TcpStream::connect(("127.0.0.1", staging)).is_err(), "it was stopped");
+}
+
+#[test]
+fn two_builds_in_two_directories_give_the_same_bytes() {
+    let (project, _) = example();
+    let said = project.run(["verify"]).success();
+    assert!(said.stdout.contains("two builds gave the same bytes"), "{}", said.stdout);
+}
+
+#[test]
+fn an_exported_slug_is_the_same_file_every_time_and_has_an_attestation() {
+    let (project, _) = example();
+    let id =
+        project.run(["run", "--no-release", "--json"]).success().end()["slug"].as_str().expect("a slug").to_owned();
+    let files = ["one.tar.zst", "two.tar.zst"].map(|file| {
+        project.run(["slug", "export", &id, "-o", file]).success();
+        fs::read(project.path().join(file)).expect("the file was written")
+    });
+    assert!(!files[0].is_empty() && files[0] == files[1]);
+    let attestation = fs::read(project.path().join("one.tar.zst.intoto.json")).expect("an attestation");
+    let attestation: Value = serde_json::from_slice(&attestation).expect("JSON");
+    assert_eq!(attestation["_type"], "https://in-toto.io/Statement/v1");
+}
+
+#[test]
+fn a_project_without_a_pipeline_gets_one() {
+    let (project, _) = example();
+    let in_project = |args: &[&str]| project.run_in("polls", args).success();
+    in_project(&["run", "--no-release"]);
+    in_project(&["init"]);
+    let said = in_project(&["run", "--no-release", "--json"]);
+    assert!(said.steps("cached").iter().any(|step| step == "venv"), "what `init` writes is what was used without it");
+}
