@@ -179,7 +179,8 @@ impl Executor {
     fn run_now(&self, command: &Command, services: &Services) -> Result<Outcome, Failure> {
         // Held until the outcome is in the store: they are the writable layers.
         let mut layers = Vec::new();
-        let spec = self.spec(command, &mut layers)?;
+        let mut spec = self.spec(command, &mut layers)?;
+        spec.limits.memory = Some(services.memory.unwrap_or_else(sandbox::ample_memory));
         let stdin = command.stdin.as_ref().map(|digest| self.stdin(digest)).transpose()?;
         let run = Run {
             stdin,

@@ -153,6 +153,7 @@ fn planned(step: &Step, plugin: Arc<Plugin>, bindings: Vec<Binding>) -> PlannedS
         limits: Limits {
             time: step.limits.time.as_ref().map_or(defaults.time, |time| **time),
             memory: step.limits.memory.as_ref().map_or(defaults.memory, |memory| **memory),
+            program_memory: step.limits.memory.as_ref().map(|memory| **memory),
             ..defaults
         },
     }

@@ -163,6 +163,7 @@ impl Project {
             fetcher: self.fetcher.clone(),
             pin,
             deadline: Instant::now(),
+            memory: None,
             cancel: Arc::clone(cancel),
         };
         Ok(Execution {

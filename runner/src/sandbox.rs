@@ -26,6 +26,8 @@ mod scratch;
 mod spec;
 mod wire;
 
+use std::sync::LazyLock;
+
 pub use error::SandboxError;
 pub use found::{Directory, Found, Root};
 pub use init::init_main;
@@ -36,6 +38,17 @@ pub use spec::{Limits, Mount, Network, Spec, User, build_owner};
 /// Whether a limit of memory is for all processes of a sandbox together, and not for each by itself.
 pub fn limits_memory_together() -> bool {
     cgroup::Cgroup::with_memory(1 << 30).is_some()
+}
+
+/// What a program may use of the machine's memory where nobody says: three quarters, so that what never stops growing ends
+/// before the machine does.
+pub fn ample_memory() -> u64 {
+    static AMPLE: LazyLock<u64> = LazyLock::new(|| {
+        let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+        let total = text.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB"));
+        total.and_then(|kib| kib.parse::<u64>().ok()).map_or(u64::MAX, |kib| kib * 1024 / 4 * 3)
+    });
+    *AMPLE
 }
 
 /// The hidden subcommand that becomes the inside of a sandbox; `main` hands it to [`init_main`] before anything else.

@@ -128,7 +128,11 @@ impl<'a> Prepared<'a> {
             let call = Call {
                 config: &self.step.config,
                 inputs: &self.inputs,
-                services: Services { deadline: started + self.step.limits.time, ..services.clone() },
+                services: Services {
+                    deadline: started + self.step.limits.time,
+                    memory: self.step.limits.program_memory,
+                    ..services.clone()
+                },
                 limits: self.step.limits,
             };
             match plugins.run(&self.step.plugin, call) {

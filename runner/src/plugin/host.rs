@@ -177,6 +177,8 @@ pub struct Services {
     pub pin: Pin,
     /// When its time is over.
     pub deadline: Instant,
+    /// How much memory each of its native programs may use, in bytes; ample where none.
+    pub memory: Option<u64>,
     /// Set when the run is stopped.
     pub cancel: Arc<AtomicBool>,
 }

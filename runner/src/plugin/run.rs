@@ -65,6 +65,8 @@ pub struct Limits {
     pub time: Duration,
     /// Bytes of the plugin's own memory.
     pub memory: u64,
+    /// Bytes of memory of each native program; ample where none.
+    pub program_memory: Option<u64>,
     /// Calls into the runner.
     pub calls: u64,
     /// Handles held at one time.
@@ -73,7 +75,13 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { time: Duration::from_hours(1), memory: 1 << 30, calls: 10_000_000, handles: 1_000_000 }
+        Self {
+            time: Duration::from_hours(1),
+            memory: 1 << 30,
+            program_memory: None,
+            calls: 10_000_000,
+            handles: 1_000_000,
+        }
     }
 }
 
