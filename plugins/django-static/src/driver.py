@@ -39,6 +39,7 @@ def main(request):
         manage(request, report)
         settle(request["static"])  # some commands go by times
         run_commands("after", request["after"])
+        sort_compressed(request["static"])
         report["warnings"] = check(request, report)
     except BaseException as error:  # noqa: B902: also SystemExit, which manage.py may raise
         if not isinstance(error, (Refused, CommandFailed)):
@@ -314,6 +315,21 @@ def literals(source):
             found.update(node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)
                          and isinstance(node.value, str))
     return found
+
+
+def sort_compressed(static):
+    """Orders the manifest of django-compressor, whose threads write it as they end."""
+    from django.apps import apps
+    from django.conf import settings
+
+    if not apps.is_installed("compressor"):
+        return
+    path = os.path.join(static, settings.COMPRESS_OUTPUT_DIR, settings.COMPRESS_OFFLINE_MANIFEST)
+    if os.path.isfile(path):
+        with open(path) as file:
+            manifest = json.load(file)
+        with open(path, "w") as file:
+            json.dump(manifest, file, indent=2, sort_keys=True)
 
 
 def settle(static):
