@@ -43,6 +43,10 @@ const BASE: &[&str] = &[
     "tzdata",
 ];
 
+/// What those who bring a compiler take for granted: the C library's headers, and Debian's essential Perl, in which tools such
+/// as `pg_config` are written.
+const FOR_COMPILERS: [&str; 2] = ["libc6-dev", "perl-base"];
+
 /// The tables of `pipe.lock`.
 const PINS: &str = "packages";
 const WISHES: &str = "packages-for";
@@ -120,14 +124,17 @@ impl Wanted {
             names
         };
         let base = BASE.iter().map(|name| (*name).to_owned());
-        // Headers are of use to those who bring a compiler.
-        let headers = (!self.build_system.is_empty()).then(|| format!("{python}-dev"));
+        let compiles = !self.build_system.is_empty();
+        let headers = compiles.then(|| format!("{python}-dev"));
+        let beside = FOR_COMPILERS.iter().filter(|_| compiles).map(|name| (*name).to_owned());
         For {
             mirror: self.mirror.clone(),
             suite: self.suite.clone(),
             architecture: if std::env::consts::ARCH == "aarch64" { "arm64" } else { "amd64" }.to_owned(),
             packages: sorted(base.chain([python]).chain(self.system.iter().cloned()).collect()),
-            build_packages: sorted(headers.into_iter().chain(self.build_system.iter().cloned()).collect()),
+            build_packages: sorted(
+                headers.into_iter().chain(beside).chain(self.build_system.iter().cloned()).collect(),
+            ),
         }
     }
 }
