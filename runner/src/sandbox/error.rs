@@ -159,8 +159,8 @@ impl Mechanism {
                 "too many user namespaces are in use: raise `sysctl user.max_user_namespaces`"
             }
             Self::Namespaces | Self::Mount | Self::PivotRoot if errno == Errno::EPERM as i32 => {
-                "a container without the right to make namespaces cannot hold sandboxes: start it with \
-                 `--security-opt seccomp=unconfined --cap-add SYS_ADMIN`, or run pipe outside of it"
+                "a container that forbids namespaces cannot hold sandboxes: start it with `--security-opt \
+                 seccomp=unconfined --security-opt systempaths=unconfined`, or run pipe outside of it"
             }
             Self::Proc => {
                 "a container that masks parts of /proc forbids a new one: start it with `--security-opt \

@@ -170,7 +170,7 @@ fn inside(
             monitor.ask_and_wait().map_err(|errno| Refusal::new(Mechanism::IdMap, "", errno))?;
         }
         let owner = if privileged { request.outside } else { spec.user.inside };
-        root::build(spec, owner, privileged)?;
+        root::build(spec, owner, request.outside, privileged)?;
         if privileged {
             confine::leave_root(monitor)?;
         }

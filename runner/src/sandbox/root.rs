@@ -32,10 +32,13 @@ const DEVICE_LINKS: [(&str, &str); 4] = [
 
 /// Builds it and changes into it; what belongs to the program belongs to `owner`, an id of the user namespace that this
 /// process is in.
-pub(super) fn build(spec: &Spec, owner: u32, privileged: bool) -> Result<(), Refusal> {
+pub(super) fn build(spec: &Spec, owner: u32, outside: u32, privileged: bool) -> Result<(), Refusal> {
     let root = Builder { owner, privileged };
     stage(spec)?;
     root.system(spec)?;
+    if outside == 0 {
+        guard_proc()?;
+    }
     for mount in &spec.mounts {
         root.mount(mount)?;
     }
@@ -219,6 +222,17 @@ fn stage(spec: &Spec) -> Result<(), Refusal> {
     fs::create_dir(&old).map_err(|error| Refusal::io(Mechanism::Mount, old.as_ref(), &error))?;
     pivot_root(STAGE, old.as_str()).map_err(|errno| Refusal::new(Mechanism::PivotRoot, "", errno))?;
     std::env::set_current_dir("/").map_err(|error| Refusal::io(Mechanism::PivotRoot, "/".as_ref(), &error))
+}
+
+/// Takes from the user who the machine takes for root what `/proc` lets that one change of the machine.
+fn guard_proc() -> Result<(), Refusal> {
+    for path in ["/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus"].map(Path::new) {
+        if path.exists() {
+            bind(path, path)?;
+            set_attributes(path, libc::MOUNT_ATTR_RDONLY, true)?;
+        }
+    }
+    Ok(())
 }
 
 fn from_old(path: &Path) -> PathBuf {

@@ -102,7 +102,7 @@ pub struct User {
 pub struct Limits {
     /// Bytes of memory: of all processes together where a memory cgroup can be had, else of each one.
     pub memory: Option<u64>,
-    /// Processes and threads at one time.
+    /// Processes and threads at one time. A root without its rights, as in a container, has no such limit.
     pub processes: Option<u64>,
     /// Bytes in one file.
     pub file_size: Option<u64>,
@@ -148,13 +148,23 @@ impl Spec {
 /// lower one of an overlay is only writable there if its owner is this. None: they already have it, for the runner is not root.
 pub fn build_owner() -> Option<u32> {
     static OWNER: LazyLock<Option<u32>> = LazyLock::new(|| {
-        // A root who is one only inside of a container may not have the id to give: then it is a user like any other.
+        // A root of a container may have no such id to give, or not the rights: then it is a user like any other.
         let has_id = |line: &str| {
             let numbers: Vec<u32> = line.split_whitespace().filter_map(|word| word.parse().ok()).collect();
             matches!(numbers[..], [first, _, count] if BUILD_ID.checked_sub(first).is_some_and(|offset| offset < count))
         };
         let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-        (nix::unistd::geteuid().is_root() && map.lines().any(has_id)).then_some(BUILD_ID)
+        let may_give = nix::unistd::geteuid().is_root() && has_rights();
+        (may_give && map.lines().any(has_id)).then_some(BUILD_ID)
     });
     *OWNER
+}
+
+/// Whether this process may mount and give files and processes away.
+fn has_rights() -> bool {
+    /// `CAP_CHOWN`, `CAP_SETGID`, `CAP_SETUID` and `CAP_SYS_ADMIN`.
+    const NEEDED: u64 = 1 | 1 << 6 | 1 << 7 | 1 << 21;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    effective.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).is_some_and(|set| set & NEEDED == NEEDED)
 }

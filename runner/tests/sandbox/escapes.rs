@@ -60,9 +60,16 @@ fn a_program_has_no_capability_and_cannot_gain_one() {
 #[test]
 fn the_root_of_the_machine_is_out_of_reach() {
     let outcome =
-        Try::shell("ls -A /; ls /proc/1/root /proc/1/cwd /proc/1/fd; cat /proc/1/environ; cd /../../..; pwd").run();
+        Try::shell("ls -A /; ls /proc/1/root /proc/1/cwd /proc/1/fd/0/; cat /proc/1/environ; cd /../../..; pwd").run();
     assert_eq!(outcome.stdout, "bin\ndev\netc\nlib\nlib64\nproc\nsbin\ntmp\nusr\n/\n");
     assert_eq!(outcome.stderr.matches("Permission denied").count(), 4, "{}", outcome.stderr);
+}
+
+#[test]
+fn the_machines_settings_cannot_be_changed() {
+    let outcome = Try::shell("echo x > /proc/sys/kernel/core_pattern; echo h > /proc/sysrq-trigger; echo done").run();
+    assert_eq!(outcome.stdout, "done\n");
+    assert_eq!(outcome.stderr.matches("cannot create").count(), 2, "{}", outcome.stderr);
 }
 
 #[test]
