@@ -29,7 +29,7 @@ use crate::store::Store;
 pub use error::{Fault, RunError};
 pub use preview::Preview;
 
-/// The version of Python where neither the pipeline nor the runtime says.
+/// The output port whose tree is a slug.
 const SLUG_PORT: &str = "slug";
 
 /// A pipeline with all that is needed to run it.
@@ -135,7 +135,7 @@ impl Project {
     /// The version of Python that is built for: `3.11`.
     fn python(&self, runtime: &Runtime) -> String {
         let of_runtime = || runtime.python().split('.').take(2).collect::<Vec<_>>().join(".");
-        self.pipeline.app.python.as_ref().map_or_else(of_runtime, |python| python.to_string())
+        self.pipeline.app.python.as_ref().map_or_else(of_runtime, ToString::to_string)
     }
 
     /// What the graph is run with; takes the snapshot.
@@ -259,10 +259,10 @@ fn fetch_config(pipeline: &Pipeline) -> FetchConfig {
     let defaults = FetchConfig::default();
     let index = &pipeline.index;
     FetchConfig {
-        index: index.url.as_ref().map_or(defaults.index, |url| url.to_string()),
-        extra: index.extra.iter().map(|url| url.to_string()).collect(),
+        index: index.url.as_ref().map_or(defaults.index, ToString::to_string),
+        extra: index.extra.iter().map(ToString::to_string).collect(),
         find_links: index.find_links.iter().map(|path| pipeline.resolve(path)).collect(),
-        npm: pipeline.npm.registry.as_ref().map_or(defaults.npm, |url| url.to_string()),
+        npm: pipeline.npm.registry.as_ref().map_or(defaults.npm, ToString::to_string),
         credentials: Credentials::from_environment(),
         ..defaults
     }

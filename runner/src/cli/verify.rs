@@ -60,7 +60,7 @@ fn build(file: &Path, home: &Path, paint: Paint, cancel: &Arc<AtomicBool>) -> Re
         steps = project.graph.node_count();
         project.announce(&events);
         let built = project.build(Build::default(), &events, cancel)?;
-        built.slugs.into_values().next().ok_or(RunError::NoPipeline)
+        built.slugs.into_values().next().ok_or(RunError::NoSlug)
     });
     events.send(Event::RunFinished {
         outcome: if result.is_ok() { Outcome::Succeeded } else { Outcome::Failed },

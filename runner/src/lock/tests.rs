@@ -14,7 +14,9 @@ struct Bench {
 impl Bench {
     fn new(files: &[(&str, &str)]) -> Self {
         let bench = Self { directory: tempfile::tempdir().expect("a directory") };
-        files.iter().for_each(|(path, text)| bench.write(path, text));
+        for (path, text) in files {
+            bench.write(path, text);
+        }
         bench
     }
 

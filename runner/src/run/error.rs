@@ -24,9 +24,9 @@ pub enum RunError {
         /// Why not.
         source: std::io::Error,
     },
-    /// There is no pipeline file, and none can be made up.
-    #[error("no `release.pipeline` here, and no project that needs none")]
-    NoPipeline,
+    /// The pipeline has no step that gives a slug.
+    #[error("no step of the pipeline gives a slug")]
+    NoSlug,
     /// There is no pipeline file, and no project that has a built-in one.
     #[error(transparent)]
     Init(#[from] InitError),
@@ -101,7 +101,7 @@ impl RunError {
     /// Whose fault it is.
     pub const fn fault(&self) -> Fault {
         match self {
-            Self::Read { .. } | Self::NoPipeline | Self::Init(_) | Self::Pipeline(_) => Fault::Pipeline,
+            Self::Read { .. } | Self::NoSlug | Self::Init(_) | Self::Pipeline(_) => Fault::Pipeline,
             Self::Plugin(error) if error.is_the_files() => Fault::Plugin,
             Self::Lock(error) if !error.is_environment() => Fault::Step,
             Self::Plugin(_)
@@ -113,8 +113,12 @@ impl RunError {
             | Self::Threads(_) => Fault::Environment,
             Self::Slug(_) => Fault::Plugin,
             Self::Step { failure, .. } => match failure.code {
-                Code::InvalidConfig | Code::MissingInput | Code::Denied | Code::Failed | Code::Other(_) => Fault::Step,
-                Code::LimitExceeded => Fault::Step,
+                Code::InvalidConfig
+                | Code::MissingInput
+                | Code::Denied
+                | Code::LimitExceeded
+                | Code::Failed
+                | Code::Other(_) => Fault::Step,
                 Code::Unavailable => Fault::Environment,
                 Code::TimedOut => Fault::TimedOut,
                 Code::Cancelled => Fault::Cancelled,
@@ -128,7 +132,8 @@ impl RunError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Init(error) => Some(error.hint()),
-            Self::Read { .. } | Self::NoPipeline => Some("`pipe init` writes one".to_owned()),
+            Self::Read { .. } => Some("`pipe init` writes one".to_owned()),
+            Self::NoSlug => Some("add a step with `plugin = \"slug\"`".to_owned()),
             Self::Plugin(error) => error.hint(),
             Self::Lock(error) => error.hint(),
             Self::Fetch(error) => error.hint(),

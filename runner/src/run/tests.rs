@@ -8,6 +8,9 @@ use std::sync::atomic::AtomicBool;
 use super::*;
 use crate::event::StepOutcome;
 
+/// A step, how it ended and, where it ran, why.
+type Ended = (String, StepOutcome, String);
+
 /// A project with its own home.
 struct Sandbox {
     dir: tempfile::TempDir,
@@ -36,7 +39,7 @@ impl Sandbox {
     }
 
     /// Builds, and gives each step with how it ended and, where it ran, why.
-    fn build(&self) -> (Result<Built, RunError>, Vec<(String, StepOutcome, String)>) {
+    fn build(&self) -> (Result<Built, RunError>, Vec<Ended>) {
         let (events, received) = Events::channel();
         let built = self.open().and_then(|project| {
             project.build(Build { jobs: 2, keep_going: false }, &events, &Arc::new(AtomicBool::new(false)))
@@ -58,7 +61,7 @@ impl Sandbox {
         (built, steps)
     }
 
-    fn outcomes(&self) -> Vec<(String, StepOutcome, String)> {
+    fn outcomes(&self) -> Vec<Ended> {
         let (built, steps) = self.build();
         built.map(drop).expect("built");
         steps
@@ -83,7 +86,7 @@ inputs = { trees = "docs" }
 config = { to = "site" }
 "#;
 
-fn ended(step: &str, outcome: StepOutcome, why: &str) -> (String, StepOutcome, String) {
+fn ended(step: &str, outcome: StepOutcome, why: &str) -> Ended {
     (step.to_owned(), outcome, why.to_owned())
 }
 
