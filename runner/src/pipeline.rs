@@ -367,7 +367,8 @@ impl Default for Runtime {
 /// The pattern for one file of a directory, if it is in there.
 fn anchored(directory: &Path, file: &Path) -> Option<String> {
     let directory = directory.canonicalize().ok()?;
-    let file = file.parent()?.canonicalize().ok()?.join(file.file_name()?);
+    let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let file = parent.canonicalize().ok()?.join(file.file_name()?);
     let relative = file.strip_prefix(directory).ok()?.to_str()?;
     Some(format!("/{}", globset::escape(relative)))
 }

@@ -124,6 +124,9 @@ fn the_files_that_say_how_to_build_are_no_part_of_the_source() {
                 [targets.t]\ndriver = \"local\"\nrelease = \"s\"\nenv-file = \".env[1]\"\n";
     let pipeline = parse(&dir.path().join("release.pipeline"), text).expect("a pipeline");
     assert_eq!(pipeline.source_exclude(), ["*.log", "/release.pipeline", "/pipe.lock", "/.env[[]1[]]"]);
+    let here = |file: &str| anchored(Path::new("."), Path::new(file));
+    assert_eq!(here("release.pipeline"), here("./release.pipeline"));
+    assert_eq!(here("release.pipeline").as_deref(), Some("/release.pipeline"));
 }
 
 #[test]
