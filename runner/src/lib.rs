@@ -1,36 +1,45 @@
-//! The engine behind `pipe`. The way of the data, in the order of the modules below:
+//! The engine behind `pipe`. The way of the data:
 //!
 //! ```text
 //! release.pipeline ── pipeline ──▶ Pipeline ── plan ──▶ Graph ── execute ──▶ slug ── release ──▶ target
 //!                                                        │  ▲
-//!                                                  key ──┘  └── step ── plugin ── archive │ fetch │ sandbox
+//!                                                  key ──┘  └── step ── plugin ── archive │ fetch │ exec
 //!                                                        store (blobs, trees, actions)
 //! ```
+//!
+//! [`run`] does all of that in its order. The groups of modules below are, from the top: the way itself; what a step is and can
+//! ask for; what native programs stand on; where everything is kept; what becomes of a slug; and what is said along the way.
 
-pub mod agent;
-pub mod archive;
-pub mod description;
-pub mod diagnostic;
-pub mod digest;
-pub mod doctor;
-pub mod event;
-pub mod exec;
+pub mod run;
+
 pub mod execute;
-pub mod fetch;
-pub mod graph;
-pub mod key;
 pub mod lock;
-pub mod lockfile;
 pub mod pipeline;
 pub mod plan;
+pub mod source;
+
+pub mod archive;
+pub mod description;
+pub mod exec;
+pub mod fetch;
+pub mod key;
 pub mod plugin;
-pub mod release;
-pub mod run;
+pub mod step;
+
+pub mod doctor;
 pub mod runtime;
 pub mod sandbox;
-pub mod slug;
-pub mod source;
-pub mod step;
+
+pub mod digest;
+pub mod lockfile;
 pub mod store;
 pub mod tree;
+
+pub mod agent;
+pub mod release;
+pub mod slug;
 pub mod verify;
+
+pub mod diagnostic;
+pub mod event;
+pub mod graph;
