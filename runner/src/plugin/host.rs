@@ -210,7 +210,7 @@ impl Host {
         }
         self.calls = self.calls.checked_sub(1).ok_or_else(|| {
             Failure::new(Code::LimitExceeded, "the step made more host calls than its limit")
-                .hint("raise `limits.calls` of the step")
+                .hint("the plugin asks for its inputs in too small pieces: tell its author")
         })?;
         Ok(())
     }
