@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use python_packaging::lock::Package;
 use python_packaging::marker;
 use python_packaging::name::normalise;
-use python_packaging::pep440::{Version, VersionSpecifiers};
+use python_packaging::pep440::{Operator, Version, VersionSpecifier, VersionSpecifiers};
 use python_packaging::problem::Problem;
 use python_packaging::requirement::Requirement;
 
@@ -28,10 +28,12 @@ pub(crate) fn same(lock: &str, place: &str, pyproject: &toml::Table, locked: &[R
     let mut differences = BTreeSet::new();
     for requirement in &required {
         let ranges = ranges(&requirement.name);
-        let wanted = range(&requirement.versions);
         let same = |entry: &&Requires| {
             requirement.url.is_some()
-                || entry.specifier.as_ref().is_none_or(|text| text.parse().is_ok_and(|text| range(&text) == wanted))
+                || entry
+                    .specifier
+                    .as_ref()
+                    .is_none_or(|text| text.parse().is_ok_and(|range| same_range(&range, &requirement.versions)))
         };
         if ranges.is_empty() {
             differences.insert(format!("`{}` is not in it", requirement.name));
@@ -131,7 +133,14 @@ fn requirements(pyproject: &toml::Table, place: &str) -> Result<Option<Vec<Requi
     Ok(Some(required))
 }
 
-/// A range, whatever the order that it was written in.
-fn range(specifiers: &VersionSpecifiers) -> BTreeSet<String> {
-    specifiers.iter().map(ToString::to_string).collect()
+/// Whether two ranges are the same, whatever the order and the trailing zeros that they were written with. After `~=` a zero
+/// means something.
+fn same_range(one: &VersionSpecifiers, other: &VersionSpecifiers) -> bool {
+    let same = |a: &VersionSpecifier, b: &VersionSpecifier| {
+        a.operator() == b.operator()
+            && a.version() == b.version()
+            && (*a.operator() != Operator::TildeEqual || a.to_string() == b.to_string())
+    };
+    let within = |a: &VersionSpecifiers, b: &VersionSpecifiers| a.iter().all(|a| b.iter().any(|b| same(a, b)));
+    within(one, other) && within(other, one)
 }
