@@ -20,7 +20,7 @@ config = { include = [\"**\"], empty = true }
 [steps.beside]
 plugin = \"files\"
 inputs = { trees = \"source\" }
-config = { include = [\"**\"] }
+config = { include = [\"**\"], empty = true }
 ";
 
 #[test]
