@@ -1,8 +1,8 @@
 //! What native programs stand on: the loader, libraries, a shell, Python at `/opt/python`; for builds compilers and tools too.
 //!
 //! A path identifies nothing, so a runtime is a value with a digest, of one of three kinds: the machine's own `/usr`
-//! ([`host`]), Debian packages pinned in `pipe.lock` ([`packages`]), a standalone Python over the machine's `/usr`
-//! ([`archive`]). What was built on a runtime runs on that very one: its record is kept by its digest, and [`Runtime::find`]
+//! (`host`), Debian packages pinned in `pipe.lock` (`packages`), a standalone Python over the machine's `/usr`
+//! (`archive`). What was built on a runtime runs on that very one: its record is kept by its digest, and [`Runtime::find`]
 //! gives it back or says why not. Unaware of steps, slugs and releases.
 
 mod archive;

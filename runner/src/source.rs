@@ -1,7 +1,7 @@
 //! The source directory as an immutable tree: what a run builds, whatever is edited while it runs.
 //!
 //! Left out are what `.gitignore` and `.pipeignore` name, version control's own directories, and what Python makes beside
-//! the source (see [`rules`]). All else stays, hidden or not: links as links, executable bits, empty directories. A directory
+//! the source (see `rules`). All else stays, hidden or not: links as links, executable bits, empty directories. A directory
 //! that only holds what is left out is left out too, so that a test runner's cache does not change what is built.
 //! Knows nothing of pipelines.
 

@@ -77,8 +77,8 @@ impl Tree {
         self.entries.is_empty()
     }
 
-    /// The canonical bytes: [`MAGIC`], then for each entry a kind byte, the name and the payload, each with its length as a
-    /// little-endian `u32` where it varies. A kind is `f` (file), `x` (executable), `l` (link) or `d` (directory).
+    /// The canonical bytes: `pipe.tree.1` and a newline, then for each entry a kind byte, the name and the payload, each with
+    /// its length as a little-endian `u32` where it varies. A kind is `f` (file), `x` (executable), `l` (link) or `d` (directory).
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(MAGIC.len() + self.entries.len() * 64);
         out.extend_from_slice(MAGIC);
