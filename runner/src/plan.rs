@@ -154,6 +154,9 @@ fn planned(step: &Step, plugin: Arc<Plugin>, bindings: Vec<Binding>) -> PlannedS
             time: step.limits.time.as_ref().map_or(defaults.time, |time| **time),
             memory: step.limits.memory.as_ref().map_or(defaults.memory, |memory| **memory),
             program_memory: step.limits.memory.as_ref().map(|memory| **memory),
+            output: step.limits.output.as_ref().map_or(defaults.output, |output| **output),
+            log: step.limits.log.as_ref().map_or(defaults.log, |log| **log),
+            calls: step.limits.calls.as_ref().map_or(defaults.calls, |calls| **calls),
             ..defaults
         },
     }

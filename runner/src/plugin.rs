@@ -21,7 +21,7 @@ use crate::digest::Digest;
 use crate::store::{Store, StoreError};
 
 pub use builtin::{Builtin, builtins};
-pub use host::{Code, Failure, Grants, Pin, Services};
+pub use host::{Code, Failure, Grants, Pin, RUNTIME_OF_PROGRAMS, Services};
 pub use observe::{Observation, Pinned, Place, World};
 pub use run::{Answer, Binding, Call, Limits, Value};
 

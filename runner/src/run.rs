@@ -20,7 +20,7 @@ use crate::lock;
 use crate::lockfile::LockFile;
 use crate::pipeline::{self, Pipeline};
 use crate::plan::{self, Graph};
-use crate::plugin::{Grants, Pin, Pinned, Plugins, Services};
+use crate::plugin::{Grants, Pin, Pinned, Plugins, RUNTIME_OF_PROGRAMS, Services};
 use crate::runtime::{Resolver, Runtime, Wish};
 use crate::slug::{self, Manifest, Registry};
 use crate::source;
@@ -185,6 +185,7 @@ impl Project {
             ("app.python", self.python(runtime)),
             ("platform", self.pipeline.platform.to_string()),
             ("runtime.digest", runtime.digest().to_string()),
+            (RUNTIME_OF_PROGRAMS, runtime.build_digest().to_string()),
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .into()

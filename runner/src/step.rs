@@ -150,7 +150,16 @@ impl<'a> Prepared<'a> {
             ports: self.inputs.iter().map(|input| input.port.clone()).collect(),
             elapsed_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
         };
-        self.keep(store, &record)?;
+        if answer.lasting {
+            self.keep(store, &record)?;
+        } else {
+            let message = format!(
+                "the result of step `{}` is not kept: something that it asked for was not to be had",
+                self.step.name
+            );
+            services.events.warn(message, None);
+            store.flush()?;
+        }
         Ok(record)
     }
 

@@ -1,5 +1,8 @@
 //! What runs again after an edit, and what does not.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
 use pipe_tests::Project;
 
 const TWO_STEPS: &str = "\
@@ -67,4 +70,36 @@ fn the_last_event_of_a_run_has_the_promised_keys() {
     assert_eq!(keys, ["event", "outcome", "steps", "cached", "slug", "elapsed_ms", "url"]);
     assert_eq!(end["event"], "run-finished");
     assert_eq!(end["outcome"], "succeeded");
+}
+
+#[test]
+fn another_tool_runs_what_could_have_run_it() {
+    let pipeline = "\
+[app]
+name = \"greetings\"
+
+[source]
+exclude = [\"greet\"]
+
+[tools]
+greet = \"greet\"
+
+[steps.greeting]
+plugin = \"command\"
+inputs = { project = \"source\" }
+config = { run = \"greet > greeting.txt\", collect = [\"greeting.txt\"] }
+grants = { exec = [\"sh\"] }
+
+[steps.pages]
+plugin = \"files\"
+inputs = { trees = \"source\" }
+config = { empty = true }
+";
+    let project = Project::new().file("greet", "#!/bin/sh\necho good day\n").pipeline(pipeline);
+    fs::set_permissions(project.path().join("greet"), fs::Permissions::from_mode(0o755)).expect("made executable");
+    project.run(BUILD).success();
+    project.edit("greet", "good day", "good night");
+    let said = project.run(["why", "greeting"]).success();
+    assert!(said.stdout.contains("the runtime, or a tool, has changed"), "{}", said.stdout);
+    assert_eq!(project.run(BUILD).success().steps("ran"), ["greeting"]);
 }

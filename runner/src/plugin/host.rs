@@ -146,6 +146,9 @@ impl From<types::Failure> for Failure {
     }
 }
 
+/// What the context calls all that native programs run on: the runtime, what builds need besides, and tools.
+pub const RUNTIME_OF_PROGRAMS: &str = "runtime.build";
+
 /// What a pipeline grants a step, by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Grants {
@@ -183,6 +186,16 @@ pub struct Services {
     pub cancel: Arc<AtomicBool>,
 }
 
+/// How much of its limits a step has not used up.
+pub(super) struct Left {
+    /// Bytes to write.
+    pub(super) output: u64,
+    /// Bytes to say.
+    pub(super) log: u64,
+    /// Calls to make.
+    pub(super) calls: u64,
+}
+
 /// The state of one running step.
 pub(super) struct Host {
     pub(super) store: Store,
@@ -192,8 +205,9 @@ pub(super) struct Host {
     /// None while a plugin describes itself: it has no inputs and may ask for nothing.
     pub(super) services: Option<Services>,
     pub(super) observations: HashSet<Observation>,
-    /// Host calls that are left.
-    pub(super) calls: u64,
+    pub(super) left: Left,
+    /// Whether the same inputs would give the same again: not where something that was asked for was not to be had.
+    pub(super) lasting: bool,
 }
 
 impl Host {
@@ -208,11 +222,20 @@ impl Host {
         if self.services.as_ref().is_some_and(|services| services.cancel.load(Ordering::Relaxed)) {
             return Err(Failure::new(Code::Cancelled, "the run was stopped"));
         }
-        self.calls = self.calls.checked_sub(1).ok_or_else(|| {
-            Failure::new(Code::LimitExceeded, "the step made more host calls than its limit")
-                .hint("the plugin asks for its inputs in too small pieces: tell its author")
-        })?;
+        self.spend(1, "calls", "made more calls into the runner", |left| &mut left.calls)?;
         Ok(())
+    }
+
+    /// Takes from what a limit leaves; ends a step that has nothing left.
+    fn spend(&mut self, by: usize, limit: &str, did: &str, of: fn(&mut Left) -> &mut u64) -> Result<(), Failure> {
+        let left = of(&mut self.left);
+        if let Some(rest) = left.checked_sub(by as u64) {
+            *left = rest;
+            return Ok(());
+        }
+        let step = self.services.as_ref().map_or("", |services| services.step.as_str());
+        Err(Failure::new(Code::LimitExceeded, format!("{did} than its limit"))
+            .hint(format!("raise `limits.{limit}` of `[steps.{step}]`, if the plugin is right to")))
     }
 
     /// Records what an answer about an input was.
@@ -263,9 +286,13 @@ impl Host {
 
 impl types::Host for Host {
     fn convert_failure(&mut self, failure: Failure) -> wasmtime::Result<types::Failure> {
-        // A step that was stopped is not asked what it makes of it.
+        // What is no property of the inputs is not shown to a step: it could make an output of it, which would be kept.
         match failure.code {
-            Code::Cancelled => Err(failure.into()),
+            Code::Cancelled | Code::TimedOut | Code::LimitExceeded | Code::Internal => Err(failure.into()),
+            Code::Unavailable => {
+                self.lasting = false;
+                Ok(failure.into())
+            }
             _ => Ok(failure.into()),
         }
     }

@@ -196,6 +196,9 @@ impl Observation {
             Self::Glob { at, include, .. } | Self::Select { at, include, .. } => {
                 format!("what `{}` means in {} has changed", include.join(" "), place(at))
             }
+            Self::Context { name, .. } if name.starts_with("runtime.") => {
+                "the runtime, or a tool, has changed".to_owned()
+            }
             Self::Context { name, .. } => format!("`{name}` of the pipeline has changed"),
             Self::Pin { .. } => "`pipe.lock` has changed".to_owned(),
         }

@@ -11,7 +11,7 @@ use wasmtime::{Engine, ResourceLimiter, UpdateDeadline};
 
 use super::bindings::StepExecFetch;
 use super::bindings::exports::pipe::step::guest;
-use super::host::{Code, Failure, Host, Services};
+use super::host::{Code, Failure, Host, Left, Services};
 use super::observe::Observation;
 use super::{Plugin, PluginError, wasi};
 use crate::description::{PluginDescription, Port, PortKind};
@@ -67,6 +67,10 @@ pub struct Limits {
     pub memory: u64,
     /// Bytes of memory of each native program; ample where none.
     pub program_memory: Option<u64>,
+    /// Bytes that the plugin writes.
+    pub output: u64,
+    /// Bytes that the plugin says.
+    pub log: u64,
     /// Calls into the runner.
     pub calls: u64,
     /// Handles held at one time.
@@ -79,6 +83,8 @@ impl Default for Limits {
             time: Duration::from_hours(1),
             memory: 1 << 30,
             program_memory: None,
+            output: 64 << 30,
+            log: 64 << 20,
             calls: 10_000_000,
             handles: 1_000_000,
         }
@@ -104,6 +110,8 @@ pub struct Answer {
     pub outputs: Vec<Binding>,
     /// In a fixed order.
     pub observations: Vec<Observation>,
+    /// Whether the same inputs would give the same again.
+    pub lasting: bool,
 }
 
 /// Counts the memory of a running plugin, and remembers whether it wanted too much.
@@ -158,7 +166,8 @@ fn wasm_store(engine: &Engine, store: &Store, services: Option<Services>, limits
         wasi: wasi::nothing_ambient(),
         services,
         observations: HashSet::new(),
-        calls: limits.calls,
+        left: Left { output: limits.output, log: limits.log, calls: limits.calls },
+        lasting: true,
     };
     let mut wasm = wasmtime::Store::new(engine, host);
     wasm.limiter(|host| &mut host.memory);
@@ -244,9 +253,10 @@ pub(super) fn run(engine: &Engine, store: &Store, plugin: &Plugin, call: Call<'_
         .map(|guest::Binding { port, value }| Ok(Binding { port, value: wasm.data_mut().take(value)? }))
         .collect::<Result<Vec<_>, Failure>>()?;
     check_outputs(&plugin.description, &outputs)?;
-    let mut observations: Vec<_> = wasm.into_data().observations.into_iter().collect();
+    let Host { observations, lasting, .. } = wasm.into_data();
+    let mut observations: Vec<_> = observations.into_iter().collect();
     observations.sort();
-    Ok(Answer { outputs, observations })
+    Ok(Answer { outputs, observations, lasting })
 }
 
 /// What ended a plugin that did not return.

@@ -1,5 +1,8 @@
 //! Small pipelines of the `files` step, built for real: what runs again after which edit, and why.
 
+mod limits;
+mod sound;
+
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;

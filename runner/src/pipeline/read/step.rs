@@ -135,9 +135,11 @@ fn program(reader: &Reader, item: &Item<'_>) -> Option<Spanned<String>> {
 fn limits(mut fields: Fields<'_, '_>) -> Limits {
     let reader = fields.reader;
     let time = fields.string("time").and_then(|text| time(reader, &text));
-    let memory = fields.string("memory").and_then(|text| memory(reader, &text));
+    let mut bytes = |key| fields.string(key).and_then(|text| size(reader, &text));
+    let (memory, output, log) = (bytes("memory"), bytes("output"), bytes("log"));
+    let calls = fields.get("calls").and_then(|item| count(reader, &item));
     fields.finish();
-    Limits { time, memory }
+    Limits { time, memory, output, log, calls }
 }
 
 fn time(reader: &Reader, text: &Spanned<String>) -> Option<Spanned<Duration>> {
@@ -149,7 +151,18 @@ fn time(reader: &Reader, text: &Spanned<String>) -> Option<Spanned<Duration>> {
     Some(Spanned::new(text.span(), duration))
 }
 
-fn memory(reader: &Reader, text: &Spanned<String>) -> Option<Spanned<u64>> {
+fn count(reader: &Reader, item: &Item<'_>) -> Option<Spanned<u64>> {
+    let DeValue::Integer(written) = item.value else { return reader.mistyped(item, "an integer") };
+    match u64::from_str_radix(written.as_str(), written.radix()) {
+        Ok(count) if count > 0 => Some(Spanned::new(item.span.clone(), count)),
+        _ => {
+            reader.report(reader.error(item.span.clone(), format!("`{}` must be more than nothing", item.path)));
+            None
+        }
+    }
+}
+
+fn size(reader: &Reader, text: &Spanned<String>) -> Option<Spanned<u64>> {
     let Some(size) = units::size(text) else {
         let error = reader.error(text.span(), format!("`{text}` is not a size"));
         reader.report(error.label("such as \"512MiB\" or \"2GiB\""));

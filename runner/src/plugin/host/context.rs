@@ -18,6 +18,7 @@ impl context::Host for Host {
 
 impl log::Host for Host {
     fn log(&mut self, level: log::Level, mut message: String) -> wasmtime::Result<()> {
+        self.spend(message.len(), "log", "said more", |left| &mut left.log)?;
         let services = self.services()?;
         if message.len() > MAX_MESSAGE {
             message.truncate(message.floor_char_boundary(MAX_MESSAGE));

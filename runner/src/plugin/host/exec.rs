@@ -2,7 +2,7 @@
 
 use wasmtime::component::Resource;
 
-use super::{Blob, Code, Command, Failure, Host, Outcome, Tree};
+use super::{Blob, Code, Command, Failure, Host, Observation, Outcome, RUNTIME_OF_PROGRAMS, Tree};
 use crate::exec::{self, Found};
 use crate::plugin::bindings::pipe::step::exec as wit;
 
@@ -39,6 +39,9 @@ impl Host {
             self.check_grant(command)?;
         }
         let services = self.services()?.clone();
+        // What programs see besides their mounts is seen by the step that runs them.
+        let value = services.context.get(RUNTIME_OF_PROGRAMS).cloned();
+        self.observations.insert(Observation::Context { name: RUNTIME_OF_PROGRAMS.to_owned(), value });
         let outcomes = services.executor.run_all(&commands, &services)?;
         outcomes.into_iter().map(|outcome| Ok(self.table.push(Outcome(outcome))?)).collect()
     }

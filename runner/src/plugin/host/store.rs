@@ -192,6 +192,7 @@ impl wit::HostBlobWriter for Host {
 
     fn write(&mut self, writer: Resource<Writer>, bytes: Vec<u8>) -> Result<(), Failure> {
         self.count()?;
+        self.spend(bytes.len(), "output", "wrote more", |left| &mut left.output)?;
         let writer = self.table.get_mut(&writer)?;
         writer.0.write_all(&bytes).map_err(|error| Failure::of(Code::Unavailable, &error))
     }
