@@ -20,6 +20,7 @@ mod error;
 mod found;
 mod init;
 mod namespaces;
+mod reap;
 mod root;
 mod run;
 mod scratch;

@@ -63,7 +63,7 @@ impl Root {
 
     /// One start of a command of the release, with `instance` for what it writes beside its data.
     pub(crate) fn job(&self, instance: &Path, number: u64, process: &str, command: &str, port: u16) -> io::Result<Job> {
-        let mut spec = Spec::new(["/bin/sh", "-c", script(command).as_str()]);
+        let mut spec = Spec::new(["/bin/sh", "-c", command]);
         spec.env = self.environment(port);
         spec.cwd = Path::new(SOURCE).join(&self.arrived.manifest.directory).to_string_lossy().into_owned();
         spec.mounts.clone_from(&self.runtime);
@@ -168,20 +168,6 @@ impl Root {
     }
 }
 
-/// A command as a shell is to run it. One that is simple takes the shell's place: a shell that is told to end does not tell
-/// its command, which would then be killed with all that it has in hand.
-fn script(command: &str) -> String {
-    let command = command.trim();
-    let first = command.split_whitespace().next().unwrap_or_default();
-    if first == "exec" || command.contains([';', '&', '|', '<', '>', '(', ')', '`', '\n']) {
-        command.to_owned()
-    } else if first.contains('=') {
-        format!("exec env {command}")
-    } else {
-        format!("exec {command}")
-    }
-}
-
 fn is_database(path: &str) -> bool {
     DATABASES.iter().any(|suffix| path.ends_with(suffix))
 }
@@ -198,15 +184,6 @@ fn folder(path: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_simple_command_takes_the_place_of_its_shell() {
-        assert_eq!(script("gunicorn app --bind :$PORT"), "exec gunicorn app --bind :$PORT");
-        assert_eq!(script("DEBUG=0 python run.py"), "exec env DEBUG=0 python run.py");
-        for command in ["exec python run.py", "cd web && python run.py", "a; b"] {
-            assert_eq!(script(command), command);
-        }
-    }
 
     #[test]
     fn data_of_different_paths_is_kept_apart() {

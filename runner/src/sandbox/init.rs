@@ -25,6 +25,7 @@ use nix::unistd::{ForkResult, Pid, dup2_stderr, dup2_stdin, dup2_stdout, execve,
 
 use super::error::{Mechanism, Refusal};
 use super::namespaces::{Handshake, clone_into, map_ids};
+use super::reap::reap;
 use super::spec::{Network, Spec};
 use super::wire::{Inbox, Report, Request, send};
 use super::{confine, root};
@@ -256,36 +257,4 @@ fn find_program(spec: &Spec) -> Option<CString> {
         path.split(':').map(|dir| Path::new(dir).join(name)).find(|path| path.is_file())?
     };
     CString::new(path.as_os_str().as_bytes()).ok()
-}
-
-/// Passes signals on to the program and collects the dead until the program is among them; then kills the rest.
-fn reap(program: Pid) -> Report {
-    let signals = SigSet::all();
-    loop {
-        match signals.wait() {
-            Ok(Signal::SIGCHLD) => {
-                if let Some(report) = collect_dead(program) {
-                    return report;
-                }
-            }
-            Ok(signal) => drop(kill(program, signal)),
-            Err(_) => {}
-        }
-    }
-}
-
-fn collect_dead(program: Pid) -> Option<Report> {
-    while let Ok(status) = waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-        let (code, signal) = match status {
-            WaitStatus::Exited(pid, code) if pid == program => (Some(code), None),
-            WaitStatus::Signaled(pid, signal, _) if pid == program => (None, Some(signal as i32)),
-            WaitStatus::StillAlive => return None,
-            _ => continue,
-        };
-        // Everything else in this pid namespace; there is always somebody to wait for until there is nobody.
-        let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
-        while waitpid(None, None).is_ok() {}
-        return Some(Report::Ended { code, signal });
-    }
-    None
 }

@@ -97,6 +97,18 @@ fn a_signal_reaches_the_program() {
 }
 
 #[test]
+fn what_a_shell_runs_is_told_to_end_too_and_waited_for() {
+    let server = "trap 'echo stopping; sleep 0.3; echo stopped; exit' TERM; echo ready; while :; do sleep 0.02; done";
+    let program = Try::shell(&format!("cd /tmp; (sh -c \"{server}\"; true); echo never"));
+    let (mut child, stdout) = program.spawn();
+    let mut lines = BufReader::new(stdout).lines().map(|line| line.expect("a line"));
+    assert_eq!(lines.next().expect("a line"), "ready");
+    child.signal(Signal::SIGTERM).expect("a signal");
+    assert_eq!(child.wait().expect("an end"), Ended::Killed(15));
+    assert_eq!(lines.collect::<Vec<_>>(), ["stopping", "stopped"]);
+}
+
+#[test]
 fn many_run_side_by_side() {
     std::thread::scope(|scope| {
         for number in 0..16 {
