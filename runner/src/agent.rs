@@ -7,7 +7,8 @@
 //! ```
 //!
 //! It starts by need, and what it knows is in [`crate::release::History`] and in the directories of instances: a new agent
-//! takes over what an earlier one has left, whether that ended or was killed. Unaware of pipelines and of how slugs are built.
+//! takes over what an earlier one has left, whether that ended or was killed; a killed one is started again by its parent.
+//! Unaware of pipelines and of how slugs are built.
 
 mod account;
 pub(crate) mod client;
@@ -15,6 +16,7 @@ mod deploy;
 mod front;
 mod health;
 mod instance;
+mod keeper;
 pub mod log;
 mod process;
 pub(crate) mod protocol;
@@ -77,11 +79,12 @@ struct Agent {
     ports: Mutex<Ports>,
 }
 
-/// What this program is when it was started as a part of the agent: `pipe agent`, for the home directory that is in
-/// `PIPE_HOME`, or `pipe shim DIRECTORY`. Neither is for people.
+/// What this program is when it was started as a part of the agent: `pipe agent` and, inside of it, `pipe agent-serve` for the
+/// home directory that is in `PIPE_HOME`, or `pipe shim DIRECTORY`. None is for people.
 pub fn main(mut args: impl Iterator<Item = OsString>) -> Option<ExitCode> {
     let outcome = match args.nth(1)?.to_str()? {
-        "agent" => agent(Path::new(&std::env::var_os("PIPE_HOME")?)).map_err(|error| Failure::of(&error)),
+        "agent" => keeper::keep(Path::new(&std::env::var_os("PIPE_HOME")?)).map_err(|error| Failure::of(&error)),
+        keeper::SERVE => serve(Path::new(&std::env::var_os("PIPE_HOME")?)).map_err(|error| Failure::of(&error)),
         "shim" => shim::shim(Path::new(&args.next()?)).map_err(|error| Failure::of(&error)),
         _ => return None,
     };
@@ -95,11 +98,8 @@ pub fn main(mut args: impl Iterator<Item = OsString>) -> Option<ExitCode> {
 }
 
 /// Serves a home directory until nothing is left to do; ends at once where another agent does so already.
-fn agent(home: &Path) -> Result<(), AgentError> {
+fn serve(home: &Path) -> Result<(), AgentError> {
     let failed = |doing| move |source| AgentError::Io { doing, source };
-    // Not killed with the terminal of the command that needed it.
-    let _ = nix::unistd::setsid();
-    std::env::set_current_dir("/").map_err(failed("leave its working directory"))?;
     let run = home.join("agent/run");
     DirBuilder::new().recursive(true).mode(0o700).create(&run).map_err(failed("make its directory"))?;
     let lock = File::create(home.join("agent/lock")).map_err(failed("open its lock"))?;

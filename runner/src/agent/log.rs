@@ -1,7 +1,9 @@
-//! Log files: one for each process of a release, every line with its time, bounded in size. Knows nothing of who writes.
+//! Log files: one for each process of a release, every line with its time, bounded in size and number. Knows nothing of who
+//! writes.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -13,6 +15,12 @@ const LONGEST_LINE: usize = 16 << 10;
 
 /// The bytes before the text of each line: `2026-11-22T22:05:24.123Z `.
 const STAMP: usize = 25;
+
+/// The first line of a file that goes on with another one: what a reader sees of lines that are no longer there.
+const DROPPED: &str = "[earlier lines were dropped]";
+
+/// How many releases of a target keep their logs.
+const KEPT_RELEASES: u64 = 20;
 
 /// Writes lines into a file and its predecessor.
 pub(crate) struct LogWriter {
@@ -46,62 +54,103 @@ impl LogWriter {
     }
 
     fn end_line(&mut self) -> io::Result<()> {
-        let mut line = stamp(SystemTime::now()).into_bytes();
-        line.push(b' ');
-        line.append(&mut self.partial);
-        line.push(b'\n');
-        if self.size + line.len() as u64 > LIMIT {
+        let line = std::mem::take(&mut self.partial);
+        if self.size + (STAMP + line.len() + 1) as u64 > LIMIT {
             fs::rename(&self.path, older(&self.path))?;
             self.file = OpenOptions::new().create(true).append(true).open(&self.path)?;
             self.size = 0;
+            self.append(DROPPED.as_bytes())?;
         }
+        self.append(&line)
+    }
+
+    fn append(&mut self, text: &[u8]) -> io::Result<()> {
+        let line = [stamp(SystemTime::now()).as_bytes(), b" ", text, b"\n"].concat();
         self.size += line.len() as u64;
         self.file.write_all(&line)
     }
 }
 
-/// Reads a log file as it grows.
+/// Reads a log file as it grows, also on into its successors.
 pub struct Follower {
     path: PathBuf,
-    offset: u64,
-    partial: String,
+    file: Option<File>,
+    partial: Vec<u8>,
 }
 
 impl Follower {
+    /// From its first line on.
+    pub fn from_start(path: &Path) -> Self {
+        Self { path: path.to_owned(), file: None, partial: Vec::new() }
+    }
+
     /// From now on.
     pub fn from_end(path: &Path) -> Self {
-        Self { path: path.to_owned(), offset: fs::metadata(path).map_or(0, |meta| meta.len()), partial: String::new() }
+        let file = File::open(path).and_then(|mut file| file.seek(SeekFrom::End(0)).map(|_| file)).ok();
+        Self { file, ..Self::from_start(path) }
     }
 
     /// The whole lines that came since the last call, with their times.
     pub fn read(&mut self) -> io::Result<Vec<String>> {
-        let mut file = match File::open(&self.path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        // Opened before the rest of an older file is read: that one has its end then.
+        let newest = match File::open(&self.path) {
+            Ok(file) => Some(file),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(error),
         };
-        if file.metadata()?.len() < self.offset {
-            self.offset = 0;
+        if let Some(file) = &mut self.file {
+            file.read_to_end(&mut self.partial)?;
         }
-        file.seek(SeekFrom::Start(self.offset))?;
-        let mut bytes = Vec::new();
-        self.offset += file.read_to_end(&mut bytes)? as u64;
-        self.partial.push_str(&String::from_utf8_lossy(&bytes));
-        let whole = self.partial.rfind('\n').map_or(0, |end| end + 1);
-        let lines = self.partial[..whole].lines().map(str::to_owned).collect();
-        self.partial.drain(..whole);
-        Ok(lines)
+        if let Some(mut newest) = newest
+            && !self.file.as_ref().is_some_and(|file| is_same(file, &newest))
+        {
+            newest.read_to_end(&mut self.partial)?;
+            self.file = Some(newest);
+        }
+        let whole = self.partial.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        let lines: Vec<u8> = self.partial.drain(..whole).collect();
+        let lines = String::from_utf8_lossy(&lines);
+        Ok(lines.lines().filter(|line| text(line) != DROPPED).map(str::to_owned).collect())
     }
 }
 
-/// The last lines of a log, with their times.
+fn is_same(one: &File, other: &File) -> bool {
+    let id = |file: &File| file.metadata().map(|meta| (meta.dev(), meta.ino())).ok();
+    id(one) == id(other)
+}
+
+/// The last lines of a log, with their times. Where older ones were dropped the first line says so.
 pub fn tail(path: &Path, lines: usize) -> Vec<String> {
-    let mut text = String::new();
-    for path in [older(path), path.to_owned()] {
-        text.push_str(&String::from_utf8_lossy(&fs::read(path).unwrap_or_default()));
-    }
-    let all: Vec<&str> = text.lines().collect();
+    let [before, now] = [older(path), path.to_owned()].map(|path| fs::read(path).unwrap_or_default());
+    let [before, now] = [&before, &now].map(|bytes| String::from_utf8_lossy(bytes));
+    // Nothing is missing between the two.
+    let goes_on = !before.is_empty();
+    let all: Vec<&str> = before.lines().chain(now.lines().filter(|line| !goes_on || text(line) != DROPPED)).collect();
     all[all.len().saturating_sub(lines)..].iter().map(|line| (*line).to_owned()).collect()
+}
+
+/// Removes logs of old releases from a target's directory, but not of `serving`, once release `newest` begins.
+pub(crate) fn prune(directory: &Path, newest: u64, serving: Option<u64>) {
+    let Ok(entries) = fs::read_dir(directory) else { return };
+    for entry in entries.filter_map(Result::ok) {
+        let name = entry.file_name();
+        let number = name.to_str().and_then(|name| name.split_once('-')?.0.parse::<u64>().ok());
+        if number.is_some_and(|number| number + KEPT_RELEASES <= newest && Some(number) != serving) {
+            // What cannot be removed now is tried again by the next release.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// Empties a log that its writers only append to, once it is too long.
+pub(crate) fn bound(path: &Path) {
+    let file = OpenOptions::new().append(true).open(path);
+    if let Ok(mut file) = file
+        && file.metadata().is_ok_and(|meta| meta.len() > LIMIT)
+        && file.set_len(0).is_ok()
+    {
+        let _ = writeln!(file, "{DROPPED}");
+    }
 }
 
 /// A line without its time.
@@ -151,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_kept_whole_and_the_oldest_are_dropped() {
+    fn lines_are_kept_whole() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("web.log");
         let mut log = LogWriter::open(&path).expect("a log");
@@ -162,13 +211,50 @@ mod tests {
         assert_eq!(read, ["one", "two"]);
         log.finish().expect("written");
         assert_eq!(text(&tail(&path, 1)[0]), "last");
+    }
 
-        let line = [b'x'; 1023].iter().copied().chain([b'\n']).collect::<Vec<u8>>();
-        for _ in 0..3 * (LIMIT >> 10) {
-            log.write(&line).expect("written");
-        }
+    #[test]
+    fn where_lines_are_missing_a_line_says_so_and_nowhere_else() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("web.log");
+        let mut log = LogWriter::open(&path).expect("a log");
+        let mut follower = Follower::from_start(&path);
+        let mut number = 0;
+        let mut write = |log: &mut LogWriter, bytes: u64| {
+            for _ in 0..bytes >> 10 {
+                log.write(format!("{number:0>1023}\n").as_bytes()).expect("written");
+                number += 1;
+            }
+            number
+        };
+        write(&mut log, LIMIT / 2);
+        let mut followed = follower.read().expect("lines").len();
+        let all = write(&mut log, LIMIT);
+        followed += follower.read().expect("lines").len();
+        assert_eq!(followed, all, "a follower loses no line to the change of files");
+        assert_eq!(tail(&path, all + 9).len(), all);
+
+        let all = write(&mut log, 2 * LIMIT);
+        let left = tail(&path, all);
+        assert!(left.len() < all);
+        assert_eq!(text(&left[0]), DROPPED);
+        let numbers: Vec<usize> = left[1..].iter().map(|line| text(line).parse().expect("a number")).collect();
+        assert_eq!(numbers, (all - numbers.len()..all).collect::<Vec<_>>());
         assert!(fs::metadata(&path).expect("a log").len() <= LIMIT);
         assert!(fs::metadata(older(&path)).expect("an older log").len() <= LIMIT);
         assert_eq!(fs::read_dir(dir.path()).expect("a directory").count(), 2);
+    }
+
+    #[test]
+    fn logs_of_old_releases_are_removed_but_not_of_what_serves() {
+        let dir = tempfile::tempdir().expect("a directory");
+        for name in ["1-web.log", "2-web.log", "2-web.log.1", "3-release.log", "22-web.log", "other"] {
+            fs::write(dir.path().join(name), "").expect("written");
+        }
+        prune(dir.path(), 22, Some(1));
+        let mut left: Vec<_> =
+            fs::read_dir(dir.path()).expect("a directory").map(|entry| entry.expect("an entry").file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["1-web.log", "22-web.log", "3-release.log", "other"]);
     }
 }

@@ -15,7 +15,7 @@ use crate::release::{History, HistoryError, ProcessRecord};
 use crate::sandbox;
 
 /// A process that ran for so long is not in a crash loop.
-const STEADY: Duration = Duration::from_mins(1);
+pub(super) const STEADY: Duration = Duration::from_mins(1);
 
 /// The longest wait before a process is started again.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
@@ -170,7 +170,7 @@ async fn stop_wished(wish: &mut watch::Receiver<Wish>) -> bool {
 }
 
 /// At once the first time, then twice as long each time.
-fn back_off(quick_ends: u32) -> Duration {
+pub(super) fn back_off(quick_ends: u32) -> Duration {
     match quick_ends {
         0 | 1 => Duration::ZERO,
         n => (Duration::from_millis(250) * 2u32.saturating_pow(n)).min(LONGEST_WAIT),

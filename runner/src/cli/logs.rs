@@ -1,11 +1,13 @@
 //! `pipe logs`.
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
 use runner::agent::log::{Follower, tail};
+use runner::diagnostic::nearest;
 use runner::release::{History, target_directory};
 
 use super::failure::Kind;
@@ -17,7 +19,7 @@ use super::{Context, Failure};
 pub(super) struct LogsArgs {
     #[command(flatten)]
     target: TargetArg,
-    /// Go on with what is written from now on.
+    /// Go on with what is written from now on, by later releases too.
     #[arg(long, short)]
     follow: bool,
     /// Only this process, such as `web`, or `release` for release commands.
@@ -29,6 +31,14 @@ pub(super) struct LogsArgs {
     /// How many of the last lines of each process.
     #[arg(long, short = 'n', value_name = "LINES", default_value_t = 200)]
     lines: usize,
+}
+
+/// What one process of a release has written.
+#[derive(Clone)]
+struct Log {
+    release: u64,
+    process: String,
+    path: PathBuf,
 }
 
 pub(super) fn logs(args: &LogsArgs, context: &Context) -> Result<(), Failure> {
@@ -43,48 +53,79 @@ pub(super) fn logs(args: &LogsArgs, context: &Context) -> Result<(), Failure> {
         },
     };
     let directory = target_directory(&home, &target.app, &target.name).join("logs");
-    let mut files = files(&directory, number);
-    files.retain(|(process, _)| args.process.as_ref().is_none_or(|wanted| wanted == process));
-    if files.is_empty() {
-        return Err(Failure::new(Kind::Usage, format!("release {number} of `{}` has written nothing", target.name)));
+    let mut logs = all_logs(&directory);
+    logs.retain(|log| log.release == number);
+    if let Some(process) = &args.process
+        && !logs.iter().any(|log| log.process == *process)
+        && !args.follow
+    {
+        return Err(no_log(process, number, &target.name, &logs));
     }
-    let width = files.iter().map(|(process, _)| process.len()).max().unwrap_or_default();
-    let show = |process: &str, line: &str| {
-        let (time, text) = line.split_once(' ').unwrap_or((line, ""));
-        format!("{time} {process:<width$} | {text}\n")
-    };
-    let mut followers: Vec<_> = files.iter().map(|(name, path)| (name, Follower::from_end(path))).collect();
-    let mut lines: Vec<(&String, String)> = files
-        .iter()
-        .flat_map(|(process, path)| tail(path, args.lines).into_iter().map(move |line| (process, line)))
-        .collect();
+    logs.retain(|log| args.wants(log));
+    // Before what is there is read: what comes in the meantime is then shown twice rather than never.
+    let followers = logs.iter().map(|log| (log.path.clone(), Follower::from_end(&log.path))).collect();
+    let width = logs.iter().map(|log| log.process.len()).max().unwrap_or_default();
+    let mut lines: Vec<(&Log, String)> =
+        logs.iter().flat_map(|log| tail(&log.path, args.lines).into_iter().map(move |line| (log, line))).collect();
     // Lines begin with their time.
     lines.sort_by(|(_, one), (_, other)| one.get(..24).cmp(&other.get(..24)));
-    context.print(lines.iter().map(|(process, line)| show(process, line)).collect::<String>())?;
-    if !args.follow {
-        return Ok(());
-    }
+    context.print(lines.iter().map(|(log, line)| row(&log.process, width, line)).collect::<String>())?;
+    if args.follow { follow(args, context, &directory, number, followers) } else { Ok(()) }
+}
+
+/// Shows what is written from now on: by processes that start later too and, where no release was named, by later releases.
+fn follow(
+    args: &LogsArgs,
+    context: &Context,
+    directory: &Path,
+    number: u64,
+    mut followers: BTreeMap<PathBuf, Follower>,
+) -> Result<(), Failure> {
     loop {
-        for (process, follower) in &mut followers {
+        let mut logs = all_logs(directory);
+        logs.retain(|log| {
+            args.wants(log) && if args.release.is_some() { log.release == number } else { log.release >= number }
+        });
+        let width = logs.iter().map(|log| log.process.len()).max().unwrap_or_default();
+        for log in logs {
+            let follower = followers.entry(log.path).or_insert_with_key(|path| Follower::from_start(path));
             for line in follower.read().map_err(|error| Failure::of(Kind::Environment, &error))? {
-                context.print(show(process, &line))?;
+                context.print(row(&log.process, width, &line))?;
             }
         }
         thread::sleep(Duration::from_millis(200));
     }
 }
 
-/// The logs of a release, by process.
-fn files(directory: &std::path::Path, number: u64) -> Vec<(String, PathBuf)> {
+impl LogsArgs {
+    fn wants(&self, log: &Log) -> bool {
+        self.process.as_ref().is_none_or(|wanted| *wanted == log.process)
+    }
+}
+
+fn row(process: &str, width: usize, line: &str) -> String {
+    let (time, text) = line.split_once(' ').unwrap_or((line, ""));
+    format!("{time} {process:<width$} | {text}\n")
+}
+
+fn no_log(process: &str, number: u64, target: &str, logs: &[Log]) -> Failure {
+    let names: Vec<_> = logs.iter().map(|log| log.process.as_str()).collect();
+    let near = nearest(process, names.iter().copied()).map(|near| format!("did you mean `{near}`?"));
+    let others = (!names.is_empty()).then(|| format!("these have: `{}`", names.join("`, `")));
+    let message = format!("no process `{process}` of release {number} of `{target}` has written anything");
+    Failure::new(Kind::Usage, message).hints(near).hints(others)
+}
+
+/// The logs of a target, by release and process.
+fn all_logs(directory: &Path) -> Vec<Log> {
     let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
-    let mut files: Vec<_> = entries
+    let mut logs: Vec<_> = entries
         .filter_map(|entry| {
             let path = entry.ok()?.path();
-            let name = path.file_name()?.to_str()?;
-            let process = name.strip_prefix(&format!("{number}-"))?.strip_suffix(".log")?.to_owned();
-            Some((process, path))
+            let (release, process) = path.file_name()?.to_str()?.strip_suffix(".log")?.split_once('-')?;
+            Some(Log { release: release.parse().ok()?, process: process.to_owned(), path })
         })
         .collect();
-    files.sort();
-    files
+    logs.sort_by(|one, other| (one.release, &one.process).cmp(&(other.release, &other.process)));
+    logs
 }
