@@ -36,7 +36,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use account::{Account, Ports};
-use front::Assets;
+use front::{Assets, Collection};
 use instance::Instance;
 use process::{Plan, Process};
 use protocol::Failure;
@@ -47,7 +47,14 @@ use crate::release::{
     Arrived, History, HistoryError, ProcessRecord, Release, SlugRef, Stage, Target, target_directory,
 };
 use crate::runtime::Runtime;
+use crate::slug::Manifest;
 use crate::store::{Store, StoreError};
+
+/// The tree of a slug that holds collected static files.
+const STATIC: &str = "static";
+
+/// From how many other releases static files are served.
+const EARLIER_ASSETS: usize = 5;
 
 /// The agent could not begin its work.
 #[derive(Debug, thiserror::Error)]
@@ -192,16 +199,27 @@ impl Agent {
         }
     }
 
-    /// The static files that a slug's front serves.
-    fn assets(&self, root: &Root) -> Option<Assets> {
+    /// The static files that a target's front serves: the slug's, and those of the last releases for pages that are still open.
+    async fn assets(&self, root: &Root, release: &Release) -> Option<Assets> {
         let manifest = &root.arrived.manifest;
         let url = manifest.static_url.as_deref().filter(|url| url.starts_with('/') && url.len() > 1)?;
-        Some(Assets {
-            store: self.store.clone(),
-            tree: *manifest.trees.get("static")?,
-            directory: root.arrived.trees.get("static")?.clone(),
-            url: format!("{}/", url.trim_end_matches('/')),
-        })
+        let url = format!("{}/", url.trim_end_matches('/'));
+        let own = Collection { tree: *manifest.trees.get(STATIC)?, directory: root.arrived.trees.get(STATIC)?.clone() };
+        let Target { app, name, .. } = &release.target;
+        let releases = self.history.releases(app, name).unwrap_or_default();
+        let store = self.store.clone();
+        let collected = tokio::task::spawn_blocking(move || {
+            let mut collections = vec![own];
+            for other in releases.iter().rev().filter(|other| other.stage.is_switched()) {
+                if collections.len() > EARLIER_ASSETS {
+                    break;
+                }
+                // What of it is gone cannot be served, which is no fault of this release.
+                collections.extend(earlier_assets(&store, other).filter(|other| !collections.contains(other)));
+            }
+            Assets { store, collections, url }
+        });
+        collected.await.ok()
     }
 
     /// Goes on from where an earlier agent ended: finishes or undoes releases, and takes over processes.
@@ -251,11 +269,19 @@ impl Agent {
             processes.push(Arc::new(Process::keep_running(plan, record)));
         }
         let web = processes.iter().find(|process| process.name == deploy::WEB);
-        let upstream = web.map(|web| front::Upstream::new(web.port, self.assets(&root)));
+        let assets = self.assets(&root, release).await;
+        let upstream = web.map(|web| front::Upstream::new(web.port, assets));
         running
             .switch(Serving { number: release.number, url: url_of(account.address, None), upstream, processes }, front);
         Ok(())
     }
+}
+
+/// The static files of an earlier release, where they are still in the store.
+fn earlier_assets(store: &Store, release: &Release) -> Option<Collection> {
+    let (_, manifest) = Manifest::read(store, &release.slug.tree).ok()?;
+    let tree = *manifest.trees.get(STATIC)?;
+    Some(Collection { directory: store.lay_out(&tree).ok()?, tree })
 }
 
 /// Where a browser of this machine finds a front, under a name that the application accepts where one is known.

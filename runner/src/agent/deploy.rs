@@ -242,6 +242,8 @@ impl Deploy<'_> {
 
     /// Gives the requests to the new release. From here on there is only forward.
     async fn switch(self, running: &Running, front: Option<Front>, url: String) -> Result<(), Failure> {
+        let release = self.release.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let assets = self.agent.assets(&self.root, &release).await;
         if let Err(failure) = self.journal(Stage::Switched, None) {
             // What the journal does not know of, nobody may ask.
             stop_all(&self.started()).await;
@@ -253,7 +255,7 @@ impl Deploy<'_> {
             process.keep();
         }
         let web = processes.iter().find(|process| process.name == WEB);
-        let upstream = web.map(|web| Upstream::new(web.port, self.agent.assets(&self.root)));
+        let upstream = web.map(|web| Upstream::new(web.port, assets));
         let old = running.switch(Serving { number: self.number, url, upstream, processes }, front);
         let (old_web, old_others): (Vec<_>, Vec<_>) = old.processes.into_iter().partition(|old| old.name == WEB);
         // A scheduler must never run twice, so the old ones end before the new ones begin.

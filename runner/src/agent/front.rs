@@ -18,7 +18,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-pub(crate) use assets::Assets;
+pub(crate) use assets::{Assets, Collection};
 pub(crate) use proxy::get;
 
 /// How long a client may take to send the head of a request.

@@ -1,7 +1,13 @@
 //! Collected static files, served out of the slug without asking the application.
 //!
-//! What is not in the tree is not ours: the request goes on to the application.
+//! What is not in the tree is not ours: the request goes on to the application. Files whose names carry their hash are also
+//! found in what the target released before, for pages that browsers still show. A file has a tag, which is its digest, and
+//! no time: a slug knows none.
 
+mod conditions;
+mod kind;
+
+use std::io::SeekFrom;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -11,12 +17,14 @@ use hyper::body::{Bytes, Frame, Incoming};
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::fs::File;
-use tokio::io::{AsyncRead, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncSeekExt, ReadBuf, Take};
 
 use super::proxy::{Body, BoxError, empty, reads};
 use crate::digest::Digest;
 use crate::store::Store;
 use crate::tree::Entry;
+use conditions::{Range, accepts, is_known, range};
+use kind::{content_type, is_hashed};
 
 /// How much of a file is sent at once.
 const CHUNK: usize = 64 << 10;
@@ -27,15 +35,34 @@ const FOREVER: &str = "public, max-age=31536000, immutable";
 /// For all others: browsers ask again, and mostly get a 304.
 const BRIEFLY: &str = "public, max-age=60";
 
-/// The static files of a slug.
+/// Files that projects write beside the original, smaller: their encoding and what their names end with, the best first.
+const ENCODINGS: [(&str, &str); 2] = [("br", ".br"), ("gzip", ".gz")];
+
+/// The static files of a target.
 pub(crate) struct Assets {
     pub(crate) store: Store,
-    /// Their tree.
+    /// Those of the release that serves, and after them those of others.
+    pub(crate) collections: Vec<Collection>,
+    /// The path of their address, with a slash at both ends.
+    pub(crate) url: String,
+}
+
+/// The static files of a slug.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Collection {
     pub(crate) tree: Digest,
     /// Where the tree is laid out.
     pub(crate) directory: PathBuf,
-    /// The path of their address, with a slash at both ends.
-    pub(crate) url: String,
+}
+
+/// A file that answers a request.
+struct Found {
+    path: PathBuf,
+    tag: String,
+    /// How it differs from the one that was asked for.
+    encoding: Option<&'static str>,
+    /// Whether other requests for the same path get another file.
+    varies: bool,
 }
 
 impl Assets {
@@ -45,38 +72,87 @@ impl Assets {
         if !reads(request.method()) {
             return None;
         }
-        let Ok(Some(Entry::File { digest, .. })) = self.store.lookup(&self.tree, &path) else { return None };
-        let tag = format!("\"{}\"", &digest.hex()[..32]);
+        let found = self.find(&path, request.headers())?;
         let mut response = Response::new(empty());
-        let known = request.headers().get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
-        if known.is_some_and(|known| known.contains(&tag)) {
+        describe(response.headers_mut(), &path, &found);
+        if is_known(request.headers(), &found.tag) {
             *response.status_mut() = StatusCode::NOT_MODIFIED;
-        } else {
-            let file = File::open(self.directory.join(&path)).await.ok()?;
-            let length = file.metadata().await.ok()?.len();
-            response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
-            if request.method() == Method::GET {
-                *response.body_mut() = FileBody(file).boxed();
-            }
+            return Some(response);
         }
-        describe(response.headers_mut(), &path, &tag);
+        let mut file = File::open(&found.path).await.ok()?;
+        let length = file.metadata().await.ok()?.len();
+        let part = range(request.headers(), &found.tag, length);
+        let (start, count) = match part {
+            Range::All => (0, length),
+            Range::Part { start, count } => (start, count),
+            Range::Nothing => (0, 0),
+        };
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_LENGTH, count.into());
+        let about = match part {
+            Range::All => None,
+            Range::Part { .. } => {
+                Some((StatusCode::PARTIAL_CONTENT, format!("bytes {start}-{}/{length}", start + count - 1)))
+            }
+            Range::Nothing => Some((StatusCode::RANGE_NOT_SATISFIABLE, format!("bytes */{length}"))),
+        };
+        if let Some((status, about)) = about {
+            headers.insert(header::CONTENT_RANGE, HeaderValue::try_from(about).ok()?);
+            *response.status_mut() = status;
+        }
+        if request.method() == Method::GET && count > 0 {
+            file.seek(SeekFrom::Start(start)).await.ok()?;
+            *response.body_mut() = FileBody(file.take(count)).boxed();
+        }
         Some(response)
+    }
+
+    fn find(&self, path: &str, headers: &HeaderMap) -> Option<Found> {
+        let known = if is_hashed(path) { self.collections.len() } else { 1 };
+        self.collections.iter().take(known).find_map(|collection| self.find_in(collection, path, headers))
+    }
+
+    fn find_in(&self, collection: &Collection, path: &str, headers: &HeaderMap) -> Option<Found> {
+        let file = |path: &str| match self.store.lookup(&collection.tree, path) {
+            Ok(Some(Entry::File { digest, .. })) => Some((collection.directory.join(path), digest)),
+            _ => None,
+        };
+        let plain = file(path)?;
+        let smaller: Vec<_> = ENCODINGS
+            .into_iter()
+            .filter_map(|(encoding, suffix)| Some((encoding, file(&format!("{path}{suffix}"))?)))
+            .collect();
+        let varies = !smaller.is_empty();
+        // A part of a file is a part of what it is, not of how it is sent.
+        let wanted = |encoding: &str| !headers.contains_key(header::RANGE) && accepts(headers, encoding);
+        let (encoding, (path, digest)) = match smaller.into_iter().find(|(encoding, _)| wanted(encoding)) {
+            Some((encoding, file)) => (Some(encoding), file),
+            None => (None, plain),
+        };
+        Some(Found { path, tag: format!("\"{}\"", &digest.hex()[..32]), encoding, varies })
     }
 }
 
-fn describe(headers: &mut HeaderMap, path: &str, tag: &str) {
+fn describe(headers: &mut HeaderMap, path: &str, found: &Found) {
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type(path)));
     let caching = if is_hashed(path) { FOREVER } else { BRIEFLY };
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(caching));
+    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     // Fonts and modules of these files may be asked for by pages of another host name.
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-    if let Ok(tag) = HeaderValue::from_str(tag) {
+    if let Some(encoding) = found.encoding {
+        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(encoding));
+    }
+    if found.varies {
+        headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
+    }
+    if let Ok(tag) = HeaderValue::from_str(&found.tag) {
         headers.insert(header::ETAG, tag);
     }
 }
 
-/// A file, read as it is sent.
-struct FileBody(File);
+/// A file or a part of it, read as it is sent.
+struct FileBody(Take<File>);
 
 impl hyper::body::Body for FileBody {
     type Data = Bytes;
@@ -108,63 +184,9 @@ fn decode(path: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// Whether a name carries the hash of its content, as Django writes it: `base.27e20196a850.css`.
-fn is_hashed(path: &str) -> bool {
-    let name = path.rsplit('/').next().unwrap_or(path);
-    let mut parts = name.split('.').rev().skip(1);
-    parts.any(|part| part.len() == 12 && part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')))
-}
-
-/// What a browser should take a file for, by its name.
-fn content_type(path: &str) -> &'static str {
-    let name = path.rsplit('/').next().unwrap_or(path);
-    let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension).to_ascii_lowercase();
-    match extension.as_str() {
-        "html" | "htm" => "text/html; charset=utf-8",
-        "css" => "text/css; charset=utf-8",
-        "js" | "mjs" => "text/javascript; charset=utf-8",
-        "json" | "map" => "application/json",
-        "webmanifest" => "application/manifest+json",
-        "txt" | "md" => "text/plain; charset=utf-8",
-        "xml" => "text/xml; charset=utf-8",
-        "csv" => "text/csv; charset=utf-8",
-        "svg" => "image/svg+xml",
-        "png" => "image/png",
-        "jpg" | "jpeg" => "image/jpeg",
-        "gif" => "image/gif",
-        "webp" => "image/webp",
-        "avif" => "image/avif",
-        "ico" => "image/x-icon",
-        "woff" => "font/woff",
-        "woff2" => "font/woff2",
-        "ttf" => "font/ttf",
-        "otf" => "font/otf",
-        "eot" => "application/vnd.ms-fontobject",
-        "pdf" => "application/pdf",
-        "wasm" => "application/wasm",
-        "mp3" => "audio/mpeg",
-        "ogg" => "audio/ogg",
-        "wav" => "audio/wav",
-        "mp4" => "video/mp4",
-        "webm" => "video/webm",
-        "zip" => "application/zip",
-        "gz" => "application/gzip",
-        _ => "application/octet-stream",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_names_with_a_hash_are_kept_for_ever() {
-        assert!(is_hashed("admin/css/base.27e20196a850.css"));
-        assert!(is_hashed("main.0123456789ab.js.map"));
-        assert!(!is_hashed("admin/css/base.css"));
-        assert!(!is_hashed("jquery.min.js"));
-        assert!(!is_hashed("27e20196a850/base.css"));
-    }
 
     #[test]
     fn addresses_are_decoded_once() {
