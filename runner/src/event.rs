@@ -6,6 +6,8 @@ use std::sync::mpsc;
 
 use serde::Serialize;
 
+use crate::release::Stage;
+
 /// The version of the event log's shape; raised when a field changes its meaning or goes away.
 pub const EVENTS_VERSION: u32 = 1;
 
@@ -93,6 +95,15 @@ pub enum Event {
         release: u64,
         /// The slug's id.
         slug: String,
+    },
+    /// A release has come to its next stage.
+    ReleaseStage {
+        /// The target's name.
+        target: String,
+        /// The release's number.
+        release: u64,
+        /// The stage.
+        stage: Stage,
     },
     /// The release phase or a starting process wrote something.
     ReleaseOutput {

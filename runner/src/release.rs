@@ -9,6 +9,7 @@ mod stage;
 mod target;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::agent::client::{self, ClientError};
 use crate::agent::protocol::{Answer, Order, Progress, Request};
@@ -38,6 +39,9 @@ pub enum ReleaseError {
     /// It was tried, and what served before goes on serving.
     #[error("{}", .0.message)]
     NotReleased(Box<Failure>),
+    /// Nobody wanted it any more, and what served before goes on serving.
+    #[error("the release was stopped")]
+    Cancelled,
     /// The agent.
     #[error(transparent)]
     Agent(#[from] ClientError),
@@ -82,6 +86,7 @@ impl ReleaseError {
         match self {
             Self::NotReleased(failure) => failure.hint.clone(),
             Self::Agent(error) => error.hint(),
+            Self::History(error) => error.hint(),
             Self::NothingToPromote { from, .. } => {
                 Some(format!("release to `{from}` first: only what has run there is promoted"))
             }
@@ -101,20 +106,28 @@ impl ReleaseError {
     }
 }
 
-/// Releases a slug: comes back when it answers at the target, or when what served before goes on alone.
+/// Releases a slug: comes back when it answers at the target, or when what served before goes on alone. Once `cancel` is true
+/// a release that does not serve yet is taken back.
 pub fn release(
     home: &Path,
     target: &Target,
     slug: &SlugRef,
     how: &How,
     events: &Events,
+    cancel: &AtomicBool,
 ) -> Result<Released, ReleaseError> {
+    if cancel.load(Ordering::Relaxed) {
+        return Err(ReleaseError::Cancelled);
+    }
     let order = Order { target: target.clone(), slug: *slug, how: how.clone(), who: who() };
     let mut number = 0;
     let mut report = |progress| tell(events, &target.name, slug, &mut number, progress);
-    let answer = client::ask(home, &Request::Deploy(Box::new(order)), &mut report);
+    let answer = client::ask(home, &Request::Deploy(Box::new(order)), cancel, &mut report);
     let (outcome, url, result) = match answer {
         Ok(Answer::Released { number, url }) => (Outcome::Succeeded, Some(url.clone()), Ok(Released { number, url })),
+        Ok(Answer::NotReleased(failure)) if failure.cancelled => {
+            (Outcome::Cancelled, None, Err(ReleaseError::Cancelled))
+        }
         Ok(Answer::NotReleased(failure)) => {
             if let Some(text) = &failure.output {
                 events.send(Event::ReleaseOutput { target: target.name.clone(), text: text.clone() });
@@ -131,7 +144,13 @@ pub fn release(
 }
 
 /// Releases to `target` exactly what `from` runs.
-pub fn promote(home: &Path, from: &str, target: &Target, events: &Events) -> Result<Released, ReleaseError> {
+pub fn promote(
+    home: &Path,
+    from: &str,
+    target: &Target,
+    events: &Events,
+    cancel: &AtomicBool,
+) -> Result<Released, ReleaseError> {
     let history = History::open(home)?;
     let nothing = || ReleaseError::NothingToPromote { app: target.app.clone(), from: from.to_owned() };
     let source = history.current(&target.app, from)?.filter(|source| source.stage.is_switched()).ok_or_else(nothing)?;
@@ -140,7 +159,7 @@ pub fn promote(home: &Path, from: &str, target: &Target, events: &Events) -> Res
         events.warn(message, None);
     }
     let how = How::Promote { from: from.to_owned(), number: source.number };
-    release(home, target, &source.slug, &how, events)
+    release(home, target, &source.slug, &how, events, cancel)
 }
 
 /// Goes back: to release `number` of a target, or to the one before. Slug and settings come back together; release commands
@@ -151,6 +170,7 @@ pub fn rollback(
     target: &str,
     number: Option<u64>,
     events: &Events,
+    cancel: &AtomicBool,
 ) -> Result<Released, ReleaseError> {
     let history = History::open(home)?;
     let releases = history.releases(app, target)?;
@@ -164,7 +184,7 @@ pub fn rollback(
     if !goal.stage.is_switched() {
         return Err(ReleaseError::NeverHealthy { target: target.to_owned(), number: goal.number });
     }
-    release(home, &goal.target, &goal.slug, &How::Rollback { number: goal.number }, events)
+    release(home, &goal.target, &goal.slug, &How::Rollback { number: goal.number }, events, cancel)
 }
 
 /// The release that served before the current one; going back twice goes back two.
@@ -182,7 +202,7 @@ pub fn status(home: &Path) -> Result<Vec<TargetStatus>, ReleaseError> {
     if History::open(home)?.all_current()?.is_empty() {
         return Ok(Vec::new());
     }
-    match client::ask(home, &Request::Status, &mut |_| ())? {
+    match client::ask(home, &Request::Status, &AtomicBool::new(false), &mut |_| ())? {
         Answer::Status(status) => Ok(status),
         _ => Err(ReleaseError::Answer),
     }
@@ -193,7 +213,7 @@ pub fn stop(home: &Path, target: Option<(String, String)>) -> Result<Vec<String>
     if History::open(home)?.all_current()?.is_empty() {
         return Ok(Vec::new());
     }
-    match client::ask(home, &Request::Stop { target }, &mut |_| ())? {
+    match client::ask(home, &Request::Stop { target }, &AtomicBool::new(false), &mut |_| ())? {
         Answer::Stopped(stopped) => Ok(stopped),
         _ => Err(ReleaseError::Answer),
     }
@@ -214,7 +234,7 @@ fn tell(events: &Events, target: &str, slug: &SlugRef, number: &mut u64, progres
         Progress::Output(text) => events.send(Event::ReleaseOutput { target, text }),
         Progress::Warning { message, hint } => events.warn(message, hint),
         Progress::Note(message) => events.send(Event::Note { message }),
-        Progress::Stage(_) => {}
+        Progress::Stage(stage) => events.send(Event::ReleaseStage { target, release: *number, stage }),
     }
 }
 

@@ -41,6 +41,11 @@ trait Reader {
     fn tick(&mut self) -> io::Result<()> {
         Ok(())
     }
+
+    /// No event comes any more.
+    fn end(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 impl Form {
@@ -78,7 +83,7 @@ pub(crate) fn follow(form: Form, paint: Paint, events: Receiver<Event>) -> JoinH
                     reader.event(&event).map(|()| last)
                 }
                 Err(RecvTimeoutError::Timeout) => reader.tick().map(|()| false),
-                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Disconnected) => reader.end().map(|()| true),
             };
             if !matches!(shown, Ok(false)) {
                 break;

@@ -4,6 +4,7 @@
 mod host;
 
 use host::{Host, Slug, eventually, page, request};
+use runner::event::Event;
 use runner::release::{self, History, ProcessState, ReleaseError, Stage};
 
 #[test]
@@ -184,13 +185,16 @@ fn no_request_is_lost_while_releases_come_and_go() {
 }
 
 #[test]
-fn processes_survive_a_killed_agent_and_the_next_one_takes_them_over() {
+fn processes_survive_a_killed_agent_and_the_next_one_comes_by_itself_and_takes_them_over() {
     let host = Host::new();
     let target = host.target("staging");
     host.release(&target, &Slug::new("one")).up();
     assert_eq!(page(&target, "/write/new"), "1");
-    kill(host.agent());
-    eventually("the front is gone", || request(&target, "/", "").is_none());
+    let killed = host.agent().expect("an agent");
+    kill(killed);
+    // Nobody has to ask for it.
+    eventually("another agent is there", || host.agent().is_some_and(|agent| agent != killed));
+    eventually("its front answers", || request(&target, "/", "").is_some());
     let status = release::status(host.home.path()).expect("a status");
     assert_eq!(status[0].processes[0].restarts, 0);
     // The same process: what it wrote beside its code is still there.
@@ -215,7 +219,7 @@ fn a_stop_leaves_nothing_behind() {
     let host = Host::new();
     let target = host.target("staging");
     host.release(&target, &Slug::new("one")).up();
-    let agent = host.agent();
+    let agent = host.agent().expect("an agent");
     let stopped = release::stop(host.home.path(), None).expect("stopped");
     assert_eq!(stopped, ["demo/staging"]);
     assert_eq!(request(&target, "/", ""), None);
@@ -245,6 +249,65 @@ fn the_front_serves_static_files_and_says_who_asks() {
     assert!(headers.contains(&host_header), "{headers}");
     let behind_tls = request(&target, "/headers", "X-Forwarded-Proto: https\r\n").expect("an answer");
     assert!(behind_tls.contains("x-forwarded-proto: https\n"), "{behind_tls}");
+}
+
+#[test]
+fn static_files_come_whole_in_part_or_not_again() {
+    let host = Host::new();
+    let target = host.target("staging");
+    host.release(&target, &Slug::new("one")).up();
+    let style = |headers| request(&target, "/static/css/base.0123456789ab.css", headers).expect("an answer");
+    let part = style("Range: bytes=5-\r\n");
+    assert!(part.starts_with("HTTP/1.1 206 ") && part.ends_with("\r\n\r\n{}"), "{part}");
+    assert!(part.contains("content-range: bytes 5-6/7\r\n"), "{part}");
+    assert!(style("Range: bytes=7-\r\n").starts_with("HTTP/1.1 416 "));
+
+    let zipped = style("Accept-Encoding: gzip, br\r\n");
+    assert!(zipped.ends_with("\r\n\r\nzipped") && zipped.contains("content-encoding: gzip\r\n"), "{zipped}");
+    assert!(zipped.contains("content-type: text/css"), "{zipped}");
+    let plain = style("");
+    assert!(plain.contains("vary: accept-encoding\r\n") && plain.ends_with("\r\n\r\nbody {}"), "{plain}");
+    let tag =
+        |answer: &str| answer.split_once("etag: ").expect("a tag").1.split_once('\r').expect("a line").0.to_owned();
+    assert_ne!(tag(&zipped), tag(&plain));
+    let known = style(&format!("If-None-Match: {}\r\n", tag(&plain)));
+    assert!(known.starts_with("HTTP/1.1 304 ") && known.ends_with("\r\n\r\n"), "{known}");
+}
+
+#[test]
+fn a_page_of_an_earlier_release_still_finds_its_hashed_files() {
+    let host = Host::new();
+    let target = host.target("staging");
+    host.release(&target, &Slug::new("one")).up();
+    host.release(&target, &Slug::new("two")).up();
+    assert!(request(&target, "/static/one.ba9876543210.js", "").expect("an answer").ends_with("\r\n\r\none"));
+    // The application's to answer: no such file in what serves, and its name says nothing of its content.
+    assert_eq!(page(&target, "/static/version"), "two");
+    let killed = host.agent().expect("an agent");
+    kill(killed);
+    eventually("another agent is there", || host.agent().is_some_and(|agent| agent != killed));
+    eventually("its front answers", || request(&target, "/", "").is_some());
+    assert!(request(&target, "/static/one.ba9876543210.js", "").expect("an answer").ends_with("\r\n\r\none"));
+}
+
+#[test]
+fn a_release_that_nobody_wants_any_more_is_taken_back() {
+    let host = Host::new();
+    let target = host.target("staging");
+    host.release(&target, &Slug::new("one")).up();
+    let at =
+        |wanted: Stage| move |event: &Event| matches!(event, Event::ReleaseStage { stage, .. } if *stage == wanted);
+    let said = host.release_until(&target, &Slug::web("two", "sleep 1000"), at(Stage::Starting));
+    assert!(matches!(said.refused(), ReleaseError::Cancelled));
+    let mut slow = target.clone();
+    slow.settings.release_commands = vec!["sleep 1000".into()];
+    let said = host.release_until(&slow, &Slug::new("three"), at(Stage::ReleasePhase));
+    assert!(matches!(said.refused(), ReleaseError::Cancelled));
+    assert_eq!(page(&target, "/"), "one");
+    assert_eq!(host.instances().len(), 1);
+    let history = History::open(host.home.path()).expect("a history");
+    let releases = history.releases("demo", "staging").expect("releases");
+    assert_eq!(releases.iter().map(|release| release.stage == Stage::Failed).collect::<Vec<_>>(), [false, true, true]);
 }
 
 fn kill(process: u32) {

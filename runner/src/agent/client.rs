@@ -2,12 +2,14 @@
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
+use std::net::Shutdown;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::instance::executable;
@@ -15,6 +17,9 @@ use super::protocol::{Answer, PROTOCOL, Progress, Reply, Request};
 
 /// How long an agent may take to listen.
 const START: Duration = Duration::from_secs(20);
+
+/// How often a command that waits for the agent looks whether it still should.
+const LOOK_UP: Duration = Duration::from_millis(50);
 
 /// The agent did not answer.
 #[derive(Debug, thiserror::Error)]
@@ -52,10 +57,12 @@ fn io_error(doing: &'static str) -> impl Fn(io::Error) -> ClientError {
     move |source| ClientError::Io { doing, source }
 }
 
-/// Asks the agent of a home directory; starts one where none is there.
+/// Asks the agent of a home directory; starts one where none is there. Once `cancel` is true the agent is told that nobody
+/// wants it any more, and its answer says what came of that.
 pub(crate) fn ask(
     home: &Path,
     request: &Request,
+    cancel: &AtomicBool,
     on_progress: &mut dyn FnMut(Progress),
 ) -> Result<Answer, ClientError> {
     if matches!(request, Request::Deploy(_)) {
@@ -64,7 +71,7 @@ pub(crate) fn ask(
     let began = Instant::now();
     loop {
         let stream = connect_or_start(home)?;
-        match exchange(&stream, request, on_progress) {
+        match exchange(&stream, request, cancel, on_progress) {
             // It was just about to end, for there was nothing to do.
             Err(error) if is_over(&error) && began.elapsed() < START => {}
             result => return failed(result.map_err(io_error("speak to the agent"))?),
@@ -75,7 +82,7 @@ pub(crate) fn ask(
 /// Asks the agent, if there is one.
 pub(crate) fn ask_running(home: &Path, request: &Request) -> Result<Option<Answer>, ClientError> {
     let Some(stream) = connect(home).map_err(io_error("reach the agent"))? else { return Ok(None) };
-    match exchange(&stream, request, &mut |_| ()) {
+    match exchange(&stream, request, &AtomicBool::new(false), &mut |_| ()) {
         Err(error) if is_over(&error) => Ok(None),
         result => failed(result.map_err(io_error("speak to the agent"))?).map(Some),
     }
@@ -104,7 +111,13 @@ fn replace_other_build(home: &Path) -> Result<(), ClientError> {
     }
 }
 
-fn exchange(stream: &UnixStream, request: &Request, on_progress: &mut dyn FnMut(Progress)) -> io::Result<Answer> {
+fn exchange(
+    stream: &UnixStream,
+    request: &Request,
+    cancel: &AtomicBool,
+    on_progress: &mut dyn FnMut(Progress),
+) -> io::Result<Answer> {
+    stream.set_read_timeout(Some(LOOK_UP))?;
     let mut line = serde_json::to_vec(request)?;
     line.push(b'\n');
     let mut writer = stream;
@@ -112,8 +125,8 @@ fn exchange(stream: &UnixStream, request: &Request, on_progress: &mut dyn FnMut(
     let mut reader = BufReader::new(stream);
     let mut heard = false;
     loop {
-        let mut line = String::new();
-        match reader.read_line(&mut line) {
+        let mut line = Vec::new();
+        match read_line(&mut reader, &mut line, cancel) {
             Ok(0) if heard => {
                 // Not to be asked again: the first part of the work is done.
                 return Err(io::Error::other("the agent ended in the middle of it"));
@@ -123,9 +136,23 @@ fn exchange(stream: &UnixStream, request: &Request, on_progress: &mut dyn FnMut(
             Err(error) => return Err(error),
         }
         heard = true;
-        match serde_json::from_str(&line)? {
+        match serde_json::from_slice(&line)? {
             Reply::Progress(progress) => on_progress(progress),
             Reply::Answer(answer) => return Ok(answer),
+        }
+    }
+}
+
+/// Reads a line; once nobody wants the work any more, ends this side of the conversation and listens on.
+fn read_line(reader: &mut BufReader<&UnixStream>, line: &mut Vec<u8>, cancel: &AtomicBool) -> io::Result<usize> {
+    loop {
+        match reader.read_until(b'\n', line) {
+            // What came before the wait was over is in the line already.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            result => return result.map(|_| line.len()),
+        }
+        if cancel.load(Ordering::Relaxed) {
+            reader.get_ref().shutdown(Shutdown::Write)?;
         }
     }
 }

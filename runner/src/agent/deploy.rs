@@ -58,14 +58,22 @@ pub(super) async fn deploy(
     say: Say,
     gone: impl Future<Output = ()>,
 ) -> Result<(u64, String), Failure> {
-    let _turn = running.turn(&order.who, Some(&say)).await;
+    tokio::pin!(gone);
+    let _turn = tokio::select! {
+        turn = running.turn(&order.who, Some(&say)) => turn,
+        () = &mut gone => return Err(Failure::cancelled()),
+    };
     let account = account::account(&agent.history, &order.target, running.address())?;
-    let root = Arc::new(agent.root(&order.target, &order.slug, account, true).await?);
+    let root = tokio::select! {
+        root = agent.root(&order.target, &order.slug, account, true) => Arc::new(root?),
+        () = &mut gone => return Err(Failure::cancelled()),
+    };
     refuse_missing_environment(&root)?;
     let front = running.front(account.address).await?;
     let release =
         agent.history.begin(&order.target, &order.slug, &order.how, &order.who).map_err(|error| Failure::of(&error))?;
     let number = release.number;
+    log::prune(&root.logs, number, running.status().map(|status| status.release));
     let _ = say.send(Progress::Started(number));
     let deploy = Deploy {
         agent,
@@ -78,7 +86,7 @@ pub(super) async fn deploy(
     };
     let outcome = tokio::select! {
         outcome = deploy.bring_up(account) => outcome,
-        () = gone => Err(Failure::new("cancelled")),
+        () = gone => Err(Failure::cancelled()),
     };
     match outcome {
         Ok(host) => {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::release::{How, SlugRef, Stage, Target};
 
 /// Raised with every change of the messages; agents and commands of different versions don't talk, the older agent makes way.
-pub(crate) const PROTOCOL: u32 = 1;
+pub(crate) const PROTOCOL: u32 = 2;
 
 /// What a command asks for.
 #[derive(Debug, Serialize, Deserialize)]
@@ -97,6 +97,8 @@ pub struct Failure {
     pub hint: Option<String>,
     /// The end of what the failing process wrote.
     pub output: Option<String>,
+    /// Whether nothing failed, but nobody wanted it any more.
+    pub cancelled: bool,
 }
 
 /// What a target runs.
@@ -161,6 +163,11 @@ impl Failure {
     /// A failure with nothing to show but its message.
     pub(crate) fn new(message: impl Into<String>) -> Self {
         Self { message: message.into(), ..Self::default() }
+    }
+
+    /// The end of work that nobody waits for.
+    pub(crate) fn cancelled() -> Self {
+        Self { cancelled: true, ..Self::new("cancelled") }
     }
 
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {

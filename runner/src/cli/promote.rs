@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use runner::diagnostic::nearest;
 use runner::pipeline::{self, Origin};
 use runner::release::{self, Target};
 use runner::run::read_pipeline;
@@ -33,7 +34,9 @@ pub(super) fn promote(args: &PromoteArgs, context: &Context) -> Result<(), Failu
     let pipeline = pipeline::parse(&path, &text).map_err(Failure::diagnostics)?;
     let Some(target) = pipeline.target(&args.to) else {
         let names: Vec<_> = pipeline.targets.iter().map(|target| format!("`{}`", *target.name)).collect();
+        let near = nearest(&args.to, pipeline.targets.iter().map(|target| target.name.as_str()));
         return Err(Failure::new(Kind::Usage, format!("the pipeline has no target `{}`", args.to))
+            .hints(near.map(|near| format!("did you mean `{near}`?")))
             .hint(format!("its targets are {}", names.join(", "))));
     };
     match &target.origin {
@@ -55,5 +58,7 @@ pub(super) fn promote(args: &PromoteArgs, context: &Context) -> Result<(), Failu
     }
     let target = Target::of(&pipeline, target)?;
     let home = context.home()?;
-    reporting(args.json, context, |events| release::promote(&home, &args.from, &target, events))
+    reporting(args.json, context, |events, interrupt| {
+        release::promote(&home, &args.from, &target, events, &interrupt.cancel)
+    })
 }

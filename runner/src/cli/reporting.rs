@@ -1,22 +1,108 @@
-//! Commands that make a release: their events go where those of a run go.
+//! Commands that show how they go: their events are read until a last one, also where Ctrl-C ends them.
 
-use runner::event::Events;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use runner::event::{Event, Events, Outcome};
 use runner::release::{ReleaseError, Released};
 
+use super::failure::Kind;
+use super::interrupt::{Interrupt, Last};
 use super::{Context, Failure};
-use crate::report::{self, Form};
+use crate::report::{self, Form, Paint};
+
+/// How long the last line may take where the process ends at once: whoever reads it may have stopped reading.
+const LAST_LINE: Duration = Duration::from_millis(300);
+
+/// What a command shows of itself.
+#[derive(Clone)]
+pub(super) struct Reporting {
+    pub(super) events: Events,
+    watcher: Arc<Mutex<Option<JoinHandle<()>>>>,
+    started: Instant,
+    paint: Paint,
+}
+
+/// What a command has come to so far.
+#[derive(Default)]
+pub(super) struct Progress {
+    pub(super) steps: usize,
+    pub(super) slug: Option<String>,
+    pub(super) url: Option<String>,
+}
+
+impl Reporting {
+    /// Shows all further events on standard output.
+    pub(super) fn begin(json: bool, context: &Context) -> Self {
+        let (events, receiver) = Events::channel();
+        let watcher = report::follow(Form::of_stdout(json), context.paint, receiver);
+        let watcher = Arc::new(Mutex::new(Some(watcher)));
+        Self { events, watcher, started: Instant::now(), paint: context.paint }
+    }
+
+    /// Shows how it ended, as the last event.
+    pub(super) fn finish(&self, progress: Progress, outcome: Outcome) {
+        self.last(progress, outcome);
+        if let Some(watcher) = self.watcher.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            // A watcher that panicked has shown why on standard error.
+            let _ = watcher.join();
+        }
+    }
+
+    fn last(&self, progress: Progress, outcome: Outcome) {
+        self.events.send(Event::RunFinished {
+            outcome,
+            steps: progress.steps,
+            // Counted by the watcher, which sees each step end.
+            cached: 0,
+            slug: progress.slug,
+            elapsed_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            url: progress.url,
+        });
+    }
+}
+
+impl Last for Reporting {
+    fn waiting(&self) {
+        self.events.send(Event::Note { message: "stopping; another Ctrl-C does not wait for that".to_owned() });
+    }
+
+    fn now(self) {
+        self.last(Progress::default(), Outcome::Cancelled);
+        let began = Instant::now();
+        while began.elapsed() < LAST_LINE
+            && self
+                .watcher
+                .try_lock()
+                .is_ok_and(|watcher| watcher.as_ref().is_some_and(|watcher| !watcher.is_finished()))
+        {
+            thread::sleep(Duration::from_millis(5));
+        }
+        eprint!("{}", Failure::new(Kind::Cancelled, "stopped").render(self.paint));
+    }
+}
+
+/// How a result is told as the last event.
+pub(super) fn outcome<T>(result: &Result<T, Failure>) -> Outcome {
+    match result {
+        Ok(_) => Outcome::Succeeded,
+        Err(failure) if failure.kind() == Kind::Cancelled => Outcome::Cancelled,
+        Err(_) => Outcome::Failed,
+    }
+}
 
 /// Makes a release and shows how it goes.
 pub(super) fn reporting(
     json: bool,
     context: &Context,
-    work: impl FnOnce(&Events) -> Result<Released, ReleaseError>,
+    work: impl FnOnce(&Events, &Interrupt) -> Result<Released, ReleaseError>,
 ) -> Result<(), Failure> {
-    let (events, receiver) = Events::channel();
-    let watcher = report::follow(Form::of_stdout(json), context.paint, receiver);
-    let result = work(&events);
-    drop(events);
-    // A watcher that panicked has shown why on standard error.
-    let _ = watcher.join();
-    Ok(result.map(|_| ())?)
+    let reporting = Reporting::begin(json, context);
+    let interrupt = Interrupt::watch(reporting.clone())?;
+    interrupt.stop_in_order();
+    let result = work(&reporting.events, &interrupt).map_err(Failure::from);
+    let url = result.as_ref().ok().map(|released| released.url.clone());
+    reporting.finish(Progress { url, ..Progress::default() }, outcome(&result));
+    result.map(|_| ())
 }

@@ -1,10 +1,8 @@
 //! `pipe run`.
 
 use std::num::NonZeroUsize;
-use std::time::Instant;
 
-use runner::digest::Digest;
-use runner::event::{Event, Events, Outcome};
+use runner::event::Events;
 use runner::pipeline::{Origin, Pipeline};
 use runner::release::{self, How, SlugRef, Target};
 use runner::run::Build;
@@ -12,8 +10,8 @@ use runner::run::Build;
 use super::failure::Kind;
 use super::file::FileArg;
 use super::interrupt::Interrupt;
+use super::reporting::{Progress, Reporting, outcome};
 use super::{Context, Failure};
-use crate::report::{self, Form};
 
 /// Builds the pipeline's slug and releases it.
 ///
@@ -41,36 +39,12 @@ pub(super) struct RunArgs {
     keep_going: bool,
 }
 
-/// What a run has come to so far.
-#[derive(Default)]
-struct Progress {
-    steps: usize,
-    slug: Option<Digest>,
-    url: Option<String>,
-}
-
 pub(super) fn run(args: &RunArgs, context: &Context) -> Result<(), Failure> {
-    let started = Instant::now();
-    let interrupt = Interrupt::watch()?;
-    let (events, receiver) = Events::channel();
-    let watcher = report::follow(Form::of_stdout(args.json), context.paint, receiver);
+    let reporting = Reporting::begin(args.json, context);
+    let interrupt = Interrupt::watch(reporting.clone())?;
     let mut progress = Progress::default();
-    let result = deploy(args, context, &interrupt, &events, &mut progress);
-    events.send(Event::RunFinished {
-        outcome: match &result {
-            Ok(()) => Outcome::Succeeded,
-            Err(failure) if failure.kind() == Kind::Cancelled => Outcome::Cancelled,
-            Err(_) => Outcome::Failed,
-        },
-        steps: progress.steps,
-        // Counted by the watcher, which sees each step end.
-        cached: 0,
-        slug: progress.slug.map(|id| id.to_string()),
-        elapsed_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
-        url: progress.url,
-    });
-    // A watcher that panicked has shown why on standard error.
-    let _ = watcher.join();
+    let result = deploy(args, context, &interrupt, &reporting.events, &mut progress);
+    reporting.finish(progress, outcome(&result));
     result
 }
 
@@ -86,18 +60,18 @@ fn deploy(
     let targets = if args.no_release { Vec::new() } else { released(&project.pipeline)? };
     progress.steps = project.graph.node_count();
     project.announce(events);
+    interrupt.stop_in_order();
     let build = Build { jobs: args.jobs.map_or(Build::default().jobs, NonZeroUsize::get), keep_going: args.keep_going };
     let built = project.build(build, events, &interrupt.cancel)?;
-    progress.slug = built.slugs.values().next().map(|slug| slug.id);
-    // A release whose command has gone is taken back by the agent, unless it serves already.
-    interrupt.end_at_once();
+    progress.slug = built.slugs.values().next().map(|slug| slug.id.to_string());
     for (step, target) in targets {
         let Some(slug) = built.slugs.get(&step) else {
             return Err(Failure::new(Kind::Pipeline, format!("step `{step}` gives no slug"))
                 .hint(format!("`release` of target `{}` has to name a step that does", target.name)));
         };
         let slug = SlugRef { id: slug.id, tree: slug.tree };
-        progress.url = Some(release::release(&project.home, &target, &slug, &How::Run, events)?.url);
+        let released = release::release(&project.home, &target, &slug, &How::Run, events, &interrupt.cancel)?;
+        progress.url = Some(released.url);
     }
     Ok(())
 }

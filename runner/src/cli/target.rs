@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use runner::diagnostic::nearest;
 use runner::pipeline::{self, FILE_NAME};
 use runner::release::{History, HistoryError, ReleaseError, SettingsError};
 
@@ -30,7 +31,9 @@ impl TargetArg {
 
 pub(super) fn find(text: &str, context: &Context) -> Result<Known, Failure> {
     let mut known = History::open(&context.home()?)?.targets()?;
-    let all: Vec<String> = known.iter().map(|(app, name)| format!("`{app}/{name}`")).collect();
+    let full: Vec<String> = known.iter().map(|(app, name)| format!("{app}/{name}")).collect();
+    let short: Vec<String> = known.iter().map(|(_, name)| name.clone()).collect();
+    let all: Vec<String> = full.iter().map(|name| format!("`{name}`")).collect();
     match text.split_once('/') {
         Some(wanted) => known.retain(|(app, name)| (app.as_str(), name.as_str()) == wanted),
         None => known.retain(|(_, name)| name == text),
@@ -48,8 +51,13 @@ pub(super) fn find(text: &str, context: &Context) -> Result<Known, Failure> {
             Err(Failure::new(Kind::Usage, format!("no target `{text}`: nothing was released yet"))
                 .hint("`pipe run` releases"))
         }
-        None => Err(Failure::new(Kind::Usage, format!("no target `{text}` has taken a release"))
-            .hint(format!("these have: {}", all.join(", ")))),
+        None => {
+            let candidates = if text.contains('/') { full } else { short };
+            let near = nearest(text, candidates.iter().map(String::as_str));
+            Err(Failure::new(Kind::Usage, format!("no target `{text}` has taken a release"))
+                .hints(near.map(|near| format!("did you mean `{near}`?")))
+                .hint(format!("these have: {}", all.join(", "))))
+        }
     }
 }
 
@@ -62,7 +70,7 @@ fn app_here() -> Option<String> {
 
 impl From<HistoryError> for Failure {
     fn from(error: HistoryError) -> Self {
-        Self::of(Kind::Environment, &error)
+        Self::of(Kind::Environment, &error).hints(error.hint())
     }
 }
 
@@ -81,6 +89,7 @@ impl From<ReleaseError> for Failure {
             ReleaseError::NoSuchRelease { .. } | ReleaseError::NothingEarlier(_) => Kind::Usage,
             ReleaseError::Agent(_) | ReleaseError::History(_) => Kind::Environment,
             ReleaseError::Answer => Kind::Internal,
+            ReleaseError::Cancelled => Kind::Cancelled,
         };
         Self::of(kind, &error).hints(error.hint())
     }

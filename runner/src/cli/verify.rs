@@ -12,7 +12,7 @@ use runner::verify::{self, Verdict, VerifyError};
 
 use super::failure::Kind;
 use super::file::FileArg;
-use super::interrupt::Interrupt;
+use super::interrupt::{Interrupt, Silently};
 use super::{Context, Failure};
 use crate::report::{self, Form, Paint};
 
@@ -24,7 +24,8 @@ pub(super) struct VerifyArgs {
 }
 
 pub(super) fn verify(args: &VerifyArgs, context: &Context) -> Result<(), Failure> {
-    let interrupt = Interrupt::watch()?;
+    let interrupt = Interrupt::watch(Silently)?;
+    interrupt.stop_in_order();
     let project = args.file.open(context, true)?;
     let file = Path::new(&project.pipeline.document.name);
     let build = |file: &Path, home: &Path| build(file, home, context.paint, &interrupt.cancel);

@@ -100,6 +100,20 @@ pub enum HistoryError {
     },
 }
 
+impl HistoryError {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Open { path, .. } => {
+                let directory = path.parent().unwrap_or(path).display();
+                Some(format!("make `{directory}` writable, or set PIPE_HOME to a directory that is"))
+            }
+            Self::Newer { .. } => Some("use the newer `pipe`, which can also be told to `stop --all`".into()),
+            _ => None,
+        }
+    }
+}
+
 /// A release, as it is kept.
 #[derive(Debug, Clone)]
 pub struct Release {

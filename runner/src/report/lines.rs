@@ -100,6 +100,7 @@ impl Lines {
             // A run that ends with no steps never began: what is printed as the error says all.
             Event::RunFinished { steps: 0, .. }
             | Event::StepStarted { .. }
+            | Event::ReleaseStage { .. }
             | Event::StepProgress { .. }
             | Event::StepLog { .. } => None,
             Event::RunFinished { outcome, steps, cached, slug, elapsed_ms, url } => {

@@ -7,6 +7,7 @@ use std::io::{self, Write};
 use std::time::Instant;
 
 use runner::event::Event;
+use runner::release::Stage;
 use terminal_size::{Height, Width, terminal_size};
 
 use super::lines::Lines;
@@ -24,6 +25,9 @@ pub(super) struct Terminal<W> {
     frame: usize,
 }
 
+/// What is shown before anything has started.
+const PREPARING: &str = "preparing";
+
 /// Something that has started and has not ended: a step, or a release of a target.
 struct Running {
     name: String,
@@ -34,7 +38,10 @@ struct Running {
 
 impl<W: Write> Terminal<W> {
     pub(super) fn new(out: W, paint: Paint) -> Self {
-        Self { out, paint, lines: Lines::new(paint), running: Vec::new(), drawn: 0, frame: 0 }
+        let mut terminal = Self { out, paint, lines: Lines::new(paint), running: Vec::new(), drawn: 0, frame: 0 };
+        // Until it is known what runs: plugins may have to be compiled, and requirements to be resolved.
+        terminal.start(PREPARING, "");
+        terminal
     }
 
     fn start(&mut self, name: &str, doing: &str) {
@@ -54,6 +61,7 @@ impl<W: Write> Terminal<W> {
 
     fn follow(&mut self, event: &Event) {
         match event {
+            Event::RunStarted { .. } => self.end(PREPARING),
             Event::StepStarted { step, why } => self.start(step, why),
             Event::StepProgress { step, done, total, unit } => {
                 let total = total.map(|total| format!("/{total}")).unwrap_or_default();
@@ -62,11 +70,15 @@ impl<W: Write> Terminal<W> {
             Event::StepLog { step, message, .. } => self.says(step, message),
             Event::StepOutput { step, text } => self.says(step, text),
             Event::StepFinished { step, .. } => self.end(step),
-            Event::ReleaseStarted { target, .. } => self.start(target, "starting"),
+            Event::ReleaseStarted { target, .. } => {
+                self.end(PREPARING);
+                self.start(target, "starting");
+            }
+            Event::ReleaseStage { target, stage, .. } => self.says(target, at(*stage)),
             Event::ReleaseOutput { target, text } => self.says(target, text),
             Event::ReleaseFinished { target, .. } => self.end(target),
             Event::RunFinished { .. } => self.running.clear(),
-            Event::RunStarted { .. } | Event::Warning { .. } | Event::Note { .. } => {}
+            Event::Warning { .. } | Event::Note { .. } => {}
         }
     }
 
@@ -75,7 +87,8 @@ impl<W: Write> Terminal<W> {
         let (width, height) = terminal_size().map_or((80, 24), |(Width(w), Height(h))| (w.into(), h.into()));
         let mut text = String::new();
         if self.drawn > 0 {
-            let _ = write!(text, "\x1b[{}A\x1b[J", self.drawn);
+            // From the first column, wherever the terminal has shown a `^C`.
+            let _ = write!(text, "\r\x1b[{}A\x1b[J", self.drawn);
         }
         if let Some(lasting) = lasting {
             let _ = writeln!(text, "{lasting}");
@@ -96,7 +109,7 @@ impl<W: Write> Reader for Terminal<W> {
         self.follow(event);
         let lasting = self.lines.of(event);
         // Programs may write thousands of lines; the next tick shows the last of them.
-        if lasting.is_some() || matches!(event, Event::StepStarted { .. }) {
+        if lasting.is_some() || matches!(event, Event::StepStarted { .. } | Event::RunFinished { .. }) {
             self.draw(lasting.as_deref())
         } else {
             Ok(())
@@ -109,6 +122,22 @@ impl<W: Write> Reader for Terminal<W> {
         }
         self.frame += 1;
         self.draw(None)
+    }
+
+    fn end(&mut self) -> io::Result<()> {
+        self.running.clear();
+        self.draw(None)
+    }
+}
+
+/// What a release does in a stage.
+fn at(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Prepared => "starting",
+        Stage::ReleasePhase => "runs its release commands",
+        Stage::Starting => "starts, and has not answered yet",
+        Stage::Healthy | Stage::Switched | Stage::Drained => "takes over",
+        Stage::Failed => "is taken back",
     }
 }
 

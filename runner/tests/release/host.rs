@@ -6,6 +6,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::Once;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use runner::digest::Digest;
@@ -60,6 +61,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
 print("serving", VERSION, flush=True)
 http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
 "#;
+
+/// What nobody cancels.
+static NEVER: AtomicBool = AtomicBool::new(false);
 
 /// A home directory; with the value, everything in it is stopped.
 pub(crate) struct Host {
@@ -124,6 +128,9 @@ impl Host {
         fs::write(app.join("src/app.py"), APP).expect("written");
         fs::write(app.join("src/version"), slug.version).expect("written");
         fs::write(app.join("static/css/base.0123456789ab.css"), "body {}").expect("written");
+        fs::write(app.join("static/css/base.0123456789ab.css.gz"), "zipped").expect("written");
+        fs::write(app.join("static/version"), slug.version).expect("written");
+        fs::write(app.join(format!("static/{}.ba9876543210.js", slug.version)), slug.version).expect("written");
         let trees = self.store.import(&app).expect("a tree");
         let tree = |name: &str| match self.store.lookup(&trees, name).expect("a tree") {
             Some(Entry::Tree { digest }) => digest,
@@ -153,15 +160,35 @@ impl Host {
 
     pub(crate) fn release(&self, target: &Target, slug: &Slug) -> Said {
         let slug = self.slug(slug);
-        said(|events| release::release(self.home.path(), target, &slug, &How::Run, events))
+        said(|events| release::release(self.home.path(), target, &slug, &How::Run, events, &NEVER))
+    }
+
+    /// A release that is cancelled as soon as an event is of some kind.
+    pub(crate) fn release_until(&self, target: &Target, slug: &Slug, is_time: impl Fn(&Event) -> bool + Send) -> Said {
+        let slug = self.slug(slug);
+        let cancel = AtomicBool::new(false);
+        let (events, read) = Events::channel();
+        std::thread::scope(|scope| {
+            let cancel = &cancel;
+            let watcher = scope.spawn(move || {
+                let seen: Vec<Event> = read
+                    .iter()
+                    .inspect(|event| cancel.store(cancel.load(Ordering::SeqCst) | is_time(event), Ordering::SeqCst))
+                    .collect();
+                seen
+            });
+            let result = release::release(self.home.path(), target, &slug, &How::Run, &events, cancel);
+            drop(events);
+            Said::of(result, watcher.join().expect("events"))
+        })
     }
 
     pub(crate) fn promote(&self, from: &str, target: &Target) -> Said {
-        said(|events| release::promote(self.home.path(), from, target, events))
+        said(|events| release::promote(self.home.path(), from, target, events, &NEVER))
     }
 
     pub(crate) fn rollback(&self, target: &Target, number: Option<u64>) -> Said {
-        said(|events| release::rollback(self.home.path(), &target.app, &target.name, number, events))
+        said(|events| release::rollback(self.home.path(), &target.app, &target.name, number, events, &NEVER))
     }
 
     /// Changes a file of the source of the slug that was made last, where it is laid out.
@@ -178,14 +205,14 @@ impl Host {
     }
 
     /// The id of the agent's process.
-    pub(crate) fn agent(&self) -> u32 {
+    pub(crate) fn agent(&self) -> Option<u32> {
         let locks = fs::read_to_string("/proc/locks").expect("the locks");
         let inode = {
             use std::os::unix::fs::MetadataExt;
             fs::metadata(self.home.path().join("agent/lock")).expect("a lock").ino()
         };
-        let line = locks.lines().find(|line| line.contains(&format!(":{inode} "))).expect("an agent");
-        line.split_whitespace().nth(4).expect("an id").parse().expect("an id")
+        let line = locks.lines().find(|line| line.contains(&format!(":{inode} ")))?;
+        line.split_whitespace().nth(4)?.parse().ok()
     }
 
     /// Directories of processes that are there, or were not cleared up.
@@ -216,18 +243,22 @@ fn said(work: impl FnOnce(&Events) -> Result<Released, ReleaseError>) -> Said {
     let (events, read) = Events::channel();
     let result = work(&events);
     drop(events);
-    let (mut output, mut warnings) = (Vec::new(), Vec::new());
-    for event in read {
-        match event {
-            Event::ReleaseOutput { text, .. } => output.push(text),
-            Event::Warning { message, hint } => warnings.extend([message, hint.unwrap_or_default()]),
-            _ => {}
-        }
-    }
-    Said { result, output: output.join("\n"), warnings: warnings.join("\n") }
+    Said::of(result, read)
 }
 
 impl Said {
+    fn of(result: Result<Released, ReleaseError>, events: impl IntoIterator<Item = Event>) -> Self {
+        let (mut output, mut warnings) = (Vec::new(), Vec::new());
+        for event in events {
+            match event {
+                Event::ReleaseOutput { text, .. } => output.push(text),
+                Event::Warning { message, hint } => warnings.extend([message, hint.unwrap_or_default()]),
+                _ => {}
+            }
+        }
+        Self { result, output: output.join("\n"), warnings: warnings.join("\n") }
+    }
+
     #[track_caller]
     pub(crate) fn up(self) -> Released {
         self.result.unwrap_or_else(|error| panic!("{error}: {:?} {:?}", error.hint(), error.output()))
