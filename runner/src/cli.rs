@@ -29,6 +29,7 @@ mod releases;
 mod reporting;
 mod rollback;
 mod run;
+mod runs;
 mod slug;
 mod stop;
 mod target;
@@ -56,6 +57,7 @@ enum Command {
     Plan(plan::PlanArgs),
     Graph(graph::GraphArgs),
     Why(why::WhyArgs),
+    Runs(runs::RunsArgs),
     Verify(verify::VerifyArgs),
     Slug(slug::SlugArgs),
     Plugin(plugin::PluginArgs),
@@ -99,6 +101,7 @@ fn run(command: &Command, context: &Context) -> Result<(), Failure> {
         Command::Plan(args) => plan::plan(args, context),
         Command::Graph(args) => graph::graph(args, context),
         Command::Why(args) => why::why(args, context),
+        Command::Runs(args) => runs::runs(args, context),
         Command::Verify(args) => verify::verify(args, context),
         Command::Slug(args) => slug::slug(args, context),
         Command::Plugin(args) => plugin::plugin(args, context),

@@ -2,9 +2,12 @@
 //!
 //! Knows nothing of who reads; a reader takes [`Event`]s off the other end of the channel.
 
+pub mod log;
+
+use std::collections::BTreeMap;
 use std::sync::mpsc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::release::Stage;
 
@@ -12,7 +15,7 @@ use crate::release::Stage;
 pub const EVENTS_VERSION: u32 = 1;
 
 /// One thing that happened.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event {
     /// A run begins; the first event of its log.
@@ -25,6 +28,8 @@ pub enum Event {
         app: String,
         /// How many steps the pipeline has.
         steps: usize,
+        /// For each step that takes in what others give, those steps.
+        needs: BTreeMap<String, Vec<String>>,
     },
     /// Something that a user should look at, though the run goes on.
     Warning {
@@ -81,10 +86,10 @@ pub enum Event {
         /// How long it took, in milliseconds.
         elapsed_ms: u64,
         /// Why it failed or was skipped.
-        #[serde(skip_serializing_if = "Option::is_none")]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         message: Option<String>,
         /// What to do about it.
-        #[serde(skip_serializing_if = "Option::is_none")]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         hint: Option<String>,
     },
     /// A target begins to take a release.
@@ -141,7 +146,7 @@ pub enum Event {
 }
 
 /// How important a message is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Level {
     /// Every detail.
@@ -157,7 +162,7 @@ pub enum Level {
 }
 
 /// How a step ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum StepOutcome {
     /// It ran, and gave its outputs.
@@ -173,7 +178,7 @@ pub enum StepOutcome {
 }
 
 /// How a run or a release ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
     /// As wanted.

@@ -7,18 +7,25 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use runner::event::log::{Logs, Stamped};
 use runner::event::{Event, StepOutcome};
 
 use json::Json;
 use lines::Plain;
+use record::Record;
 use terminal::Terminal;
 
 mod json;
 mod lines;
 mod paint;
+mod path;
+mod record;
 mod terminal;
+mod trace;
 
+pub(crate) use lines::duration;
 pub(crate) use paint::Paint;
+pub(crate) use trace::trace;
 
 /// How often a live display moves.
 const TICK: Duration = Duration::from_millis(100);
@@ -60,34 +67,49 @@ impl Form {
     }
 }
 
-/// Shows events on standard output until the last of a run, on a thread of its own. How many steps were cached is counted here.
+/// Shows events on standard output until the last of a run, on a thread of its own, and keeps them in a log, where there is one.
+/// How many steps were cached is counted here.
 ///
-/// Where the output is closed early the thread ends, and the run goes on unseen.
-pub(crate) fn follow(form: Form, paint: Paint, events: Receiver<Event>) -> JoinHandle<()> {
+/// Where the output is closed early, or the log cannot be written, the run goes on unseen.
+pub(crate) fn follow(form: Form, paint: Paint, events: Receiver<Event>, logs: Option<Logs>) -> JoinHandle<()> {
     thread::spawn(move || {
         let out = io::stdout();
-        let mut reader: Box<dyn Reader> = match form {
+        let mut readers: Vec<Box<dyn Reader>> = vec![match form {
             Form::Terminal => Box::new(Terminal::new(out, paint)),
             Form::Plain => Box::new(Plain::new(out, paint)),
             Form::Json => Box::new(Json::new(out)),
-        };
+        }];
+        readers.extend(logs.map(|logs| Box::new(Record::new(logs)) as Box<dyn Reader>));
         let mut known = 0;
         loop {
-            let shown = match events.recv_timeout(TICK) {
+            match events.recv_timeout(TICK) {
                 Ok(mut event) => {
                     known += usize::from(matches!(&event, Event::StepFinished { outcome: StepOutcome::Cached, .. }));
                     if let Event::RunFinished { cached, .. } = &mut event {
                         *cached = known;
                     }
-                    let last = matches!(event, Event::RunFinished { .. });
-                    reader.event(&event).map(|()| last)
+                    readers.retain_mut(|reader| reader.event(&event).is_ok());
+                    if matches!(event, Event::RunFinished { .. }) {
+                        break;
+                    }
                 }
-                Err(RecvTimeoutError::Timeout) => reader.tick().map(|()| false),
-                Err(RecvTimeoutError::Disconnected) => reader.end().map(|()| true),
-            };
-            if !matches!(shown, Ok(false)) {
-                break;
+                Err(RecvTimeoutError::Timeout) => readers.retain_mut(|reader| reader.tick().is_ok()),
+                Err(RecvTimeoutError::Disconnected) => {
+                    readers.retain_mut(|reader| reader.end().is_ok());
+                    break;
+                }
             }
         }
     })
+}
+
+/// A past run as it was shown, in lines.
+pub(crate) fn retold(events: &[Stamped], paint: Paint) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut plain = Plain::new(&mut out, paint);
+    for stamped in events {
+        // Memory can always be written to.
+        let _ = plain.event(&stamped.event);
+    }
+    out
 }

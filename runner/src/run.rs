@@ -232,6 +232,18 @@ impl Project {
         Ok(slugs)
     }
 
+    /// For each step that takes in what others give, those steps.
+    fn needs(&self) -> BTreeMap<String, Vec<String>> {
+        let mut needs: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for edge in self.graph.raw_edges() {
+            needs
+                .entry(self.graph[edge.target()].name.clone())
+                .or_default()
+                .push(self.graph[edge.source()].name.clone());
+        }
+        needs
+    }
+
     /// Says that a run begins.
     pub fn announce(&self, events: &Events) {
         events.send(Event::RunStarted {
@@ -239,6 +251,7 @@ impl Project {
             pipeline: self.pipeline.document.name.clone(),
             app: self.pipeline.app.name.to_string(),
             steps: self.graph.node_count(),
+            needs: self.needs(),
         });
     }
 }

@@ -103,3 +103,26 @@ config = { empty = true }
     assert!(said.stdout.contains("the runtime, or a tool, has changed"), "{}", said.stdout);
     assert_eq!(project.run(BUILD).success().steps("ran"), ["greeting"]);
 }
+
+#[test]
+fn past_runs_are_told_again() {
+    let project = notes();
+    project.run(["runs", "show"]).code(2);
+    project.run(BUILD).success();
+    project.write("pages/a.txt", "good bye");
+    let shown = project.run(["run", "--no-release"]).success().stdout;
+    let listed = project.run(["runs"]).success().stdout;
+    assert_eq!(listed.lines().count(), 3, "a head and two runs: {listed}");
+    assert!(listed.lines().nth(1).is_some_and(|latest| latest.trim_start().starts_with('2')), "{listed}");
+    assert_eq!(project.run(["runs", "show"]).success().stdout, shown);
+    let events = project.run(["runs", "show", "1", "--json"]).success().events();
+    assert!(events.iter().all(|event| event["at"].is_u64()), "{events:?}");
+    assert_eq!(events.last().expect("some")["outcome"], "succeeded");
+    project.run(["runs", "show", "--trace", "trace.json"]).success();
+    let trace = fs::read_to_string(project.path().join("trace.json")).expect("a trace");
+    let trace: serde_json::Value = serde_json::from_str(&trace).expect("JSON");
+    let names: Vec<_> = trace["traceEvents"].as_array().expect("a list").iter().map(|bar| &bar["name"]).collect();
+    assert_eq!(names, ["pages", "shout"]);
+    let said = project.run(["runs", "show", "7"]).code(2);
+    assert!(said.stderr.contains("`2` and `1`"), "{}", said.stderr);
+}

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use runner::event::log::Logs;
 use runner::event::{Event, Events, Outcome};
 use runner::release::{ReleaseError, Released};
 
@@ -36,7 +37,9 @@ impl Reporting {
     /// Shows all further events on standard output.
     pub(super) fn begin(json: bool, context: &Context) -> Self {
         let (events, receiver) = Events::channel();
-        let watcher = report::follow(Form::of_stdout(json), context.paint, receiver);
+        // Without a home there is no run either: opening the project says so.
+        let logs = context.home().ok().map(|home| Logs::of(&home));
+        let watcher = report::follow(Form::of_stdout(json), context.paint, receiver, logs);
         let watcher = Arc::new(Mutex::new(Some(watcher)));
         Self { events, watcher, started: Instant::now(), paint: context.paint }
     }

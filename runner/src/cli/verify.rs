@@ -55,7 +55,7 @@ pub(super) fn verify(args: &VerifyArgs, context: &Context) -> Result<(), Failure
 fn build(file: &Path, home: &Path, paint: Paint, cancel: &Arc<AtomicBool>) -> Result<Record, RunError> {
     let started = Instant::now();
     let (events, receiver) = Events::channel();
-    let watcher = report::follow(Form::of_stdout(false), paint, receiver);
+    let watcher = report::follow(Form::of_stdout(false), paint, receiver, None);
     let mut steps = 0;
     let result = Project::open(home, Some(file), true).and_then(|project| {
         steps = project.graph.node_count();

@@ -6,7 +6,11 @@ use std::io::{self, Write};
 
 use runner::event::{Event, Level, Outcome, StepOutcome};
 
+use super::path::CriticalPath;
 use super::{Paint, Reader};
+
+/// Steps on the critical path that took less are not named, in milliseconds.
+const WORTH_A_WORD_MS: u64 = 100;
 
 /// How much of a program's output is kept, to be shown if its step fails.
 const TAIL_LINES: usize = 60;
@@ -43,16 +47,18 @@ pub(super) struct Lines {
     paint: Paint,
     /// The last lines of the programs of each running step.
     output: HashMap<String, Vec<String>>,
+    path: CriticalPath,
 }
 
 impl Lines {
     pub(super) fn new(paint: Paint) -> Self {
-        Self { paint, output: HashMap::new() }
+        Self { paint, output: HashMap::new(), path: CriticalPath::default() }
     }
 
     /// What is left to read of an event; none for those that only matter while they last.
     pub(super) fn of(&mut self, event: &Event) -> Option<String> {
         let paint = self.paint;
+        self.path.event(event);
         match event {
             Event::RunStarted { pipeline, app, steps, .. } => {
                 Some(format!("{} {}", paint.bold(app), paint.dim(&format!("{pipeline}, {}", counted(*steps, "step")))))
@@ -164,6 +170,9 @@ impl Lines {
             Outcome::Failed => format!("{} after {after}", paint.red("failed")),
             Outcome::Cancelled => format!("{} after {after}", paint.yellow("cancelled")),
         };
+        if let Some(path) = self.critical_path() {
+            let _ = write!(text, "\n{}", paint.dim(&path));
+        }
         if let Some(slug) = slug {
             let _ = write!(text, "\nslug {slug}");
         }
@@ -173,13 +182,31 @@ impl Lines {
         text
     }
 
+    /// Where the time went, if some did and not all to one step.
+    fn critical_path(&self) -> Option<String> {
+        let links = self.path.links();
+        let total: u64 = links.iter().map(|link| link.elapsed_ms).sum();
+        let shown: Vec<String> = links
+            .iter()
+            .filter(|link| link.elapsed_ms >= WORTH_A_WORD_MS)
+            .map(|link| {
+                let saves = match link.saves_ms {
+                    less if less < link.elapsed_ms => format!(" (saves {})", duration(less)),
+                    _ => String::new(),
+                };
+                format!("{} {}{saves}", link.step, duration(link.elapsed_ms))
+            })
+            .collect();
+        (shown.len() > 1).then(|| format!("critical path {}: {}", duration(total), shown.join(" → ")))
+    }
+
     fn hint(&self, indent: &str, hint: Option<&str>) -> String {
         hint.map(|hint| format!("\n{indent}{} {hint}", self.paint.cyan("hint:"))).unwrap_or_default()
     }
 }
 
 /// A duration as people say it.
-fn duration(ms: u64) -> String {
+pub(crate) fn duration(ms: u64) -> String {
     match ms {
         0..10_000 => format!("{}.{:02}s", ms / 1000, ms % 1000 / 10),
         10_000..60_000 => format!("{}.{}s", ms / 1000, ms % 1000 / 100),

@@ -1,0 +1,117 @@
+//! `pipe runs`.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::time::{Duration, UNIX_EPOCH};
+
+use runner::agent::log::stamp;
+use runner::diagnostic;
+use runner::event::log::{LogError, Logs, Stamped};
+use runner::event::{Event, Outcome};
+
+use super::failure::Kind;
+use super::{Context, Failure};
+use crate::report;
+
+/// Lists past runs, or shows one of them again.
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(super) struct RunsArgs {
+    #[command(subcommand)]
+    command: Option<RunsCommand>,
+    /// How many to list.
+    #[arg(long, short, value_name = "N", default_value_t = 20)]
+    limit: usize,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum RunsCommand {
+    /// Shows a run as it was shown then, the latest where none is named.
+    Show {
+        /// The number of the run, as `pipe runs` lists it.
+        number: Option<u64>,
+        /// Print its events, one a line, as JSON, each with its time.
+        #[arg(long)]
+        json: bool,
+        /// Write a Chrome trace of it, for Perfetto and others.
+        #[arg(long, value_name = "FILE", conflicts_with = "json")]
+        trace: Option<PathBuf>,
+    },
+}
+
+pub(super) fn runs(args: &RunsArgs, context: &Context) -> Result<(), Failure> {
+    let logs = Logs::of(&context.home()?);
+    match &args.command {
+        None => list(&logs, args.limit, context),
+        Some(RunsCommand::Show { number, json, trace }) => {
+            let number = number
+                .or_else(|| logs.numbers().first().copied())
+                .ok_or_else(|| Failure::new(Kind::Usage, "nothing was run yet").hint("`pipe run` runs the pipeline"))?;
+            let events = logs.read(number).map_err(|error| unreadable(&error, &logs))?;
+            match trace {
+                Some(path) => {
+                    let failed = |error: std::io::Error| {
+                        Failure::of(Kind::Environment, &error).about(format!("cannot write `{}`", path.display()))
+                    };
+                    std::fs::write(path, report::trace(&events).to_string()).map_err(failed)
+                }
+                None if *json => context.print(lines(&events)),
+                None => context.print(report::retold(&events, context.paint)),
+            }
+        }
+    }
+}
+
+fn unreadable(error: &LogError, logs: &Logs) -> Failure {
+    match error {
+        LogError::Unknown(_) => {
+            let known: Vec<String> = logs.numbers().iter().take(5).map(u64::to_string).collect();
+            let failure = Failure::of(Kind::Usage, error);
+            if known.is_empty() {
+                return failure.hint("nothing was run yet");
+            }
+            failure.hint(format!("the latest are {}", diagnostic::quoted(known.iter().map(String::as_str))))
+        }
+        LogError::Io { .. } => Failure::of(Kind::Environment, error),
+    }
+}
+
+fn lines(events: &[Stamped]) -> String {
+    events.iter().filter_map(|event| serde_json::to_string(event).ok()).map(|line| line + "\n").collect()
+}
+
+fn list(logs: &Logs, limit: usize, context: &Context) -> Result<(), Failure> {
+    let mut text =
+        format!("{:>5}  {:<19}  {:<16}  {:>6}  {:>6}  {:>8}  OUTCOME\n", "#", "WHEN", "APP", "STEPS", "CACHED", "TIME");
+    for number in logs.numbers().into_iter().take(limit) {
+        // Two lists at once, or a run that ends one: what has gone meanwhile is not listed.
+        let Ok(events) = logs.read(number) else { continue };
+        if let Some(line) = summary(number, &events) {
+            text.push_str(&line);
+        }
+    }
+    context.print(text)
+}
+
+/// One line of a run.
+fn summary(number: u64, events: &[Stamped]) -> Option<String> {
+    let first = events.first()?;
+    let Event::RunStarted { app, steps, .. } = &first.event else { return None };
+    let when = stamp(UNIX_EPOCH + Duration::from_millis(first.at)).replace('T', " ");
+    let mut line = format!("{number:>5}  {:<19}  {app:<16}  {steps:>6}  ", &when[..19]);
+    match events.last().map(|last| &last.event) {
+        Some(Event::RunFinished { outcome, cached, elapsed_ms, slug, .. }) => {
+            let outcome = match outcome {
+                Outcome::Succeeded => "succeeded",
+                Outcome::Failed => "failed",
+                Outcome::Cancelled => "cancelled",
+            };
+            let slug = slug.as_deref().map(|slug| format!(" {}", &slug[..slug.len().min(19)])).unwrap_or_default();
+            let _ = writeln!(line, "{cached:>6}  {:>8}  {outcome}{slug}", report::duration(*elapsed_ms));
+        }
+        _ => {
+            let _ = writeln!(line, "{:>6}  {:>8}  goes on, or was killed", "", "");
+        }
+    }
+    Some(line)
+}

@@ -1,0 +1,163 @@
+//! The event logs of past runs: one file a run, one event a line, each with its time. Knows nothing of what events mean.
+//!
+//! A log is an account, not a promise: it is written as the run goes and never flushed to the disk, and where it cannot be
+//! written the run goes on without it.
+
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+use super::Event;
+
+/// How many runs are remembered.
+const KEPT: usize = 200;
+
+/// An event with its time.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Stamped {
+    /// When it happened, in milliseconds since 1970 in UTC.
+    pub at: u64,
+    /// What happened.
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+/// The logs of all runs of a home.
+#[derive(Debug, Clone)]
+pub struct Logs {
+    dir: PathBuf,
+}
+
+/// The log of a run that goes on.
+#[derive(Debug)]
+pub struct LogWriter {
+    file: BufWriter<File>,
+    /// The number of the run.
+    pub number: u64,
+}
+
+/// Why a log cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// There is none of this number.
+    #[error("there is no run {0}")]
+    Unknown(u64),
+    /// The file system refused.
+    #[error("cannot read `{path}`")]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+impl Logs {
+    /// The logs in a home, which need not be there yet.
+    pub fn of(home: &Path) -> Self {
+        Self { dir: home.join("runs") }
+    }
+
+    /// Begins the log of a run, and forgets the oldest ones.
+    pub fn begin(&self) -> io::Result<LogWriter> {
+        fs::create_dir_all(&self.dir)?;
+        let known = self.numbers();
+        for old in known.iter().skip(KEPT - 1) {
+            // Two runs may want to remove the same one.
+            let _ = fs::remove_file(self.path(*old));
+        }
+        let mut number = known.first().map_or(1, |last| last + 1);
+        loop {
+            match File::create_new(self.path(number)) {
+                Ok(file) => return Ok(LogWriter { file: BufWriter::new(file), number }),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The numbers of the runs that are remembered, the latest first.
+    pub fn numbers(&self) -> Vec<u64> {
+        let entries = fs::read_dir(&self.dir).into_iter().flatten().flatten();
+        let mut numbers: Vec<u64> =
+            entries.filter_map(|entry| entry.file_name().to_str()?.strip_suffix(".jsonl")?.parse().ok()).collect();
+        numbers.sort_unstable_by(|one, other| other.cmp(one));
+        numbers
+    }
+
+    /// The events of a run in their order. A line that was cut off, as by a power failure, ends them.
+    pub fn read(&self, number: u64) -> Result<Vec<Stamped>, LogError> {
+        let path = self.path(number);
+        let failed = |source: io::Error| match source.kind() {
+            io::ErrorKind::NotFound => LogError::Unknown(number),
+            _ => LogError::Io { path: path.clone(), source },
+        };
+        let mut events = Vec::new();
+        for line in BufReader::new(File::open(&path).map_err(failed)?).lines() {
+            match serde_json::from_str(&line.map_err(failed)?) {
+                Ok(event) => events.push(event),
+                Err(_) => break,
+            }
+        }
+        Ok(events)
+    }
+
+    fn path(&self, number: u64) -> PathBuf {
+        self.dir.join(format!("{number}.jsonl"))
+    }
+}
+
+impl LogWriter {
+    /// Adds an event that happens now.
+    pub fn write(&mut self, event: &Event) -> io::Result<()> {
+        let at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
+        let stamped = Stamped { at: u64::try_from(at).unwrap_or(u64::MAX), event: event.clone() };
+        serde_json::to_writer(&mut self.file, &stamped)?;
+        self.file.write_all(b"\n")
+    }
+
+    /// Hands what is gathered to the operating system, so that others can read it.
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn note(text: &str) -> Event {
+        Event::Note { message: text.to_owned() }
+    }
+
+    #[test]
+    fn a_log_is_read_back_up_to_where_it_was_cut() {
+        let home = tempfile::tempdir().expect("a directory");
+        let logs = Logs::of(home.path());
+        let mut writer = logs.begin().expect("begun");
+        for text in ["one", "two"] {
+            writer.write(&note(text)).expect("written");
+        }
+        writer.flush().expect("flushed");
+        assert_eq!((writer.number, logs.read(1).expect("read").len()), (1, 2));
+        let path = home.path().join("runs/1.jsonl");
+        let text = fs::read_to_string(&path).expect("read");
+        fs::write(&path, &text[..text.len() - 5]).expect("cut");
+        assert_eq!(logs.read(1).expect("read").len(), 1);
+        assert!(matches!(logs.read(2), Err(LogError::Unknown(2))));
+    }
+
+    #[test]
+    fn only_the_latest_runs_are_remembered() {
+        let home = tempfile::tempdir().expect("a directory");
+        let logs = Logs::of(home.path());
+        for _ in 0..KEPT + 5 {
+            logs.begin().expect("begun");
+        }
+        let numbers = logs.numbers();
+        assert_eq!((numbers.len(), numbers[0], numbers[KEPT - 1]), (KEPT, KEPT as u64 + 5, 6));
+    }
+}
