@@ -164,7 +164,8 @@ impl Agent {
     async fn root(&self, target: &Target, slug: &SlugRef, account: Account, arrives: bool) -> Result<Root, Failure> {
         let (store, home, slug) = (self.store.clone(), self.home.clone(), *slug);
         let prepared = tokio::task::spawn_blocking(move || {
-            let arrived = Arrived::open(&store, &slug, arrives).map_err(|error| Failure::of(&error))?;
+            let arrived = Arrived::open(&store, &slug, arrives)
+                .map_err(|error| Failure { hint: error.hint(), ..Failure::of(&error) })?;
             let runtime = Runtime::find(&arrived.manifest.runtime, &store, &home).map_err(|error| {
                 let hint = error.hint().unwrap_or_else(|| "release a slug that was built on this machine".into());
                 Failure::of(&error).hint(hint)

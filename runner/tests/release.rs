@@ -134,9 +134,19 @@ fn promotion_is_identical_or_refused() {
     // One byte of what is about to run is another than the one that staging has run.
     host.release(&staging, &Slug::new("two")).up();
     host.damage("version", "tWo");
+    let said = host.promote("staging", &production);
+    assert!(said.warnings.contains("version` has other bytes; it was made anew"), "{}", said.warnings);
+    said.up();
+    assert_eq!(page(&production, "/"), "two");
+
+    // And now there is no other copy.
+    host.release(&staging, &Slug::new("three")).up();
+    host.damage("app.py", "print('something else')");
+    host.damage_store("import http.server, os, sys, time");
     let error = host.promote("staging", &production).refused();
-    assert!(error.to_string().contains("not identical"), "{error}");
-    assert_eq!(page(&production, "/"), "one");
+    assert!(error.to_string().contains("is damaged"), "{error}");
+    assert!(error.hint().is_some());
+    assert_eq!(page(&production, "/"), "two");
 }
 
 #[test]

@@ -68,6 +68,10 @@ pub(super) async fn deploy(
         root = agent.root(&order.target, &order.slug, account, true) => Arc::new(root?),
         () = &mut gone => return Err(Failure::cancelled()),
     };
+    for damage in &root.arrived.mended {
+        let hint = "what serves may still run on it: the disk or another program has changed it".to_owned();
+        let _ = say.send(Progress::Warning { message: format!("{damage}; it was made anew"), hint: Some(hint) });
+    }
     refuse_missing_environment(&root)?;
     let front = running.front(account.address).await?;
     let release =
@@ -292,11 +296,12 @@ impl Deploy<'_> {
 
     /// Leaves nothing of the release but its line in the history.
     async fn undo(&self, failure: &Failure) {
+        // First: what has to be stopped may take a while over it.
+        let _ = self.say.send(Progress::Stage(Stage::Failed));
         stop_all(&self.started()).await;
         if let Err(failure) = self.journal(Stage::Failed, Some(&failure.message)) {
             eprintln!("pipe agent: {}", failure.message);
         }
-        let _ = self.say.send(Progress::Stage(Stage::Failed));
     }
 }
 

@@ -6,8 +6,8 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use super::target::SlugRef;
@@ -22,6 +22,21 @@ pub(crate) struct Arrived {
     pub(crate) manifest: Manifest,
     /// Where its trees are laid out, read-only, by their names below `/app`.
     pub(crate) trees: BTreeMap<String, PathBuf>,
+    /// What was wrong with copies that were made anew.
+    pub(crate) mended: Vec<String>,
+}
+
+impl ArrivalError {
+    /// What to do about it.
+    pub(crate) fn hint(&self) -> Option<String> {
+        match self {
+            Self::Store(error) => error.hint(),
+            Self::Slug(error) => error.hint(),
+            Self::Id { .. } | Self::File { .. } => {
+                Some("its bytes in the store are damaged, so it cannot be released: change the project or its lock and build another".into())
+            }
+        }
+    }
 }
 
 /// A slug that is not what it says.
@@ -52,21 +67,39 @@ pub(crate) enum ArrivalError {
 }
 
 impl Arrived {
-    /// Lays a slug out and, where `rehash`, hashes all of it again.
+    /// Lays a slug out and, where `rehash`, hashes all of it again. A copy that differs is set aside and made anew, once.
     pub(crate) fn open(store: &Store, slug: &SlugRef, rehash: bool) -> Result<Self, ArrivalError> {
         let manifest = read_manifest(store, slug)?;
-        let mut trees = BTreeMap::new();
-        let mut files = Vec::new();
-        for (name, digest) in &manifest.trees {
+        let mut arrived = Self { manifest, trees: BTreeMap::new(), mended: Vec::new() };
+        for (name, digest) in &arrived.manifest.trees {
             // Each on its own: the environment is the same in most slugs, and laid out once.
-            let directory = store.lay_out(digest)?;
-            if rehash {
-                compare(store, digest, &directory, &mut files)?;
+            let mut directory = store.lay_out(digest)?;
+            if rehash && let Err(damage) = check(store, digest, &directory)? {
+                store.set_aside_layout(digest, &damage.files)?;
+                directory = store.lay_out(digest)?;
+                check(store, digest, &directory)?.map_err(|damage| damage.first)?;
+                arrived.mended.push(damage.first.to_string());
             }
-            trees.insert(name.clone(), directory);
+            arrived.trees.insert(name.clone(), directory);
         }
-        check_bytes(&files)?;
-        Ok(Self { manifest, trees })
+        Ok(arrived)
+    }
+}
+
+/// What is wrong with a directory.
+struct Damage {
+    first: ArrivalError,
+    /// The files that have other bytes than these.
+    files: Vec<Digest>,
+}
+
+/// Compares a directory with its tree, to the last byte.
+fn check(store: &Store, tree: &Digest, directory: &Path) -> Result<Result<(), Damage>, ArrivalError> {
+    let mut files = Vec::new();
+    match compare(store, tree, directory, &mut files) {
+        Ok(()) => Ok(check_bytes(&files)),
+        Err(error @ ArrivalError::File { .. }) => Ok(Err(Damage { first: error, files: Vec::new() })),
+        Err(error) => Err(error),
     }
 }
 
@@ -105,9 +138,9 @@ fn compare(
 }
 
 /// Hashes files on all processors.
-fn check_bytes(files: &[(PathBuf, Digest)]) -> Result<(), ArrivalError> {
+fn check_bytes(files: &[(PathBuf, Digest)]) -> Result<(), Damage> {
     let next = AtomicUsize::new(0);
-    let wrong = Mutex::new(None);
+    let wrong = Mutex::new(Vec::new());
     let work = || {
         while let Some((path, digest)) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
             let difference = match hash(path) {
@@ -115,10 +148,7 @@ fn check_bytes(files: &[(PathBuf, Digest)]) -> Result<(), ArrivalError> {
                 Ok(_) => differs(path, &"has other bytes"),
                 Err(error) => differs(path, &error),
             };
-            next.store(files.len(), Ordering::Relaxed);
-            if let Ok(mut wrong) = wrong.lock() {
-                wrong.get_or_insert(difference);
-            }
+            wrong.lock().unwrap_or_else(PoisonError::into_inner).push((difference, *digest));
         }
     };
     thread::scope(|scope| {
@@ -126,7 +156,9 @@ fn check_bytes(files: &[(PathBuf, Digest)]) -> Result<(), ArrivalError> {
             scope.spawn(work);
         }
     });
-    wrong.into_inner().ok().flatten().map_or(Ok(()), Err)
+    let (mut errors, files): (Vec<_>, Vec<_>) =
+        wrong.into_inner().unwrap_or_else(PoisonError::into_inner).into_iter().unzip();
+    if errors.is_empty() { Ok(()) } else { Err(Damage { first: errors.swap_remove(0), files }) }
 }
 
 fn hash(path: &Path) -> io::Result<Digest> {

@@ -31,6 +31,30 @@ impl Store {
         }
     }
 
+    /// Takes the directory of a tree out of use, and pooled files that have other bytes than their names say, so that both are
+    /// made anew. Whoever runs in the directory keeps it.
+    pub fn set_aside_layout(&self, tree: &Digest, damaged: &[Digest]) -> Result<(), StoreError> {
+        let pool = self.0.root.join("pool");
+        for digest in damaged {
+            let hex = digest.hex();
+            let folder = pool.join("files").join(&hex[..2]);
+            for pooled in [folder.join(&hex), folder.join(format!("{hex}.x"))] {
+                match fs::remove_file(&pooled) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                        return Err(StoreError::io("remove", &pooled)(error));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        let aside = self.0.root.join("damaged");
+        let home = pool.join("trees").join(tree.hex());
+        let kept = fs::create_dir_all(&aside)
+            .and_then(|()| tempfile::tempdir_in(&aside))
+            .map_err(StoreError::io("create", &aside))?;
+        fs::rename(&home, kept.keep().join("tree")).map_err(StoreError::io("move", &home))
+    }
+
     fn lay_out_into(&self, tree: &Digest, dir: &Path, files: &Path) -> Result<(), StoreError> {
         fs::create_dir(dir)
             .and_then(|()| fs::set_permissions(dir, Permissions::from_mode(0o777)))

@@ -204,6 +204,28 @@ impl Host {
         fs::write(&newest, content).expect("written");
     }
 
+    /// Changes a byte of a text wherever the store itself holds it.
+    pub(crate) fn damage_store(&self, text: &str) {
+        let mut changed = 0;
+        let mut directories = vec![self.home.path().join("store")];
+        while let Some(directory) = directories.pop() {
+            for entry in fs::read_dir(directory).expect("a directory") {
+                let path = entry.expect("an entry").path();
+                if path.is_dir() {
+                    directories.extend((!path.ends_with("pool")).then_some(path));
+                    continue;
+                }
+                let mut bytes = fs::read(&path).expect("a file");
+                if let Some(at) = bytes.windows(text.len()).position(|window| window == text.as_bytes()) {
+                    bytes[at] ^= 1;
+                    fs::write(&path, bytes).expect("written");
+                    changed += 1;
+                }
+            }
+        }
+        assert!(changed > 0, "the store holds it nowhere");
+    }
+
     /// The id of the agent's process.
     pub(crate) fn agent(&self) -> Option<u32> {
         let locks = fs::read_to_string("/proc/locks").expect("the locks");
