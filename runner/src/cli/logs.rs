@@ -54,6 +54,8 @@ pub(super) fn logs(args: &LogsArgs, context: &Context) -> Result<(), Failure> {
     };
     let directory = target_directory(&home, &target.app, &target.name).join("logs");
     let mut logs = all_logs(&directory);
+    // Before what is there is read: what comes in the meantime is then shown twice rather than never.
+    let followers = logs.iter().map(|log| (log.path.clone(), Follower::from_end(&log.path))).collect();
     logs.retain(|log| log.release == number);
     if let Some(process) = &args.process
         && !logs.iter().any(|log| log.process == *process)
@@ -62,8 +64,6 @@ pub(super) fn logs(args: &LogsArgs, context: &Context) -> Result<(), Failure> {
         return Err(no_log(process, number, &target.name, &logs));
     }
     logs.retain(|log| args.wants(log));
-    // Before what is there is read: what comes in the meantime is then shown twice rather than never.
-    let followers = logs.iter().map(|log| (log.path.clone(), Follower::from_end(&log.path))).collect();
     let width = logs.iter().map(|log| log.process.len()).max().unwrap_or_default();
     let mut lines: Vec<(&Log, String)> =
         logs.iter().flat_map(|log| tail(&log.path, args.lines).into_iter().map(move |line| (log, line))).collect();
