@@ -44,19 +44,38 @@ pub(crate) fn wheels(sources: &[Source], constraints: &[String], python: &Interp
         let environment = environment(&backend.requires, constraints, python)?;
         builds.push(Build { source, version: backend::version(source)?, backend, environment });
     }
-    for (n, further) in further_requirements(&builds)?.into_iter().enumerate() {
-        let build = &mut builds[n];
-        if !further.is_empty() {
-            build.backend.requires.extend(further);
-            build.environment = environment(&build.backend.requires, constraints, python)?;
+    let mut failures = Vec::new();
+    let mut ready = Vec::with_capacity(builds.len());
+    let further = further_requirements(&builds)?;
+    for (mut build, further) in builds.into_iter().zip(further) {
+        match further {
+            Ok(further) => {
+                if !further.is_empty() {
+                    build.backend.requires.extend(further);
+                    build.environment = environment(&build.backend.requires, constraints, python)?;
+                }
+                ready.push(build);
+            }
+            Err(failure) => failures.push((build.source.name.as_str(), failure)),
         }
     }
-    let outcomes = exec::run_all(builds.iter().map(|build| build.command("build_wheel")).collect())?;
-    builds.iter().zip(outcomes).map(|(build, outcome)| build.wheel(&outcome)).collect()
+    // What can be built is, also where something else can not: all that is wrong is said at once, and what went well is kept.
+    let outcomes = exec::run_all(ready.iter().map(|build| build.command("build_wheel")).collect())?;
+    let mut wheels = Vec::with_capacity(ready.len());
+    for (build, outcome) in ready.iter().zip(outcomes) {
+        match build.wheel(&outcome) {
+            Ok(wheel) => wheels.push(wheel),
+            Err(failure) => failures.push((build.source.name.as_str(), failure)),
+        }
+    }
+    match report::together(failures) {
+        Some(failure) => Err(failure),
+        None => Ok(wheels),
+    }
 }
 
-/// What each backend asks for beyond `build-system.requires`.
-fn further_requirements(builds: &[Build]) -> Result<Vec<Vec<String>>, Failure> {
+/// What each backend asks for beyond `build-system.requires`, if it can be asked.
+fn further_requirements(builds: &[Build]) -> Result<Vec<Result<Vec<String>, Failure>>, Failure> {
     let outcomes = exec::run_all(builds.iter().map(|build| build.command("get_requires_for_build_wheel")).collect())?;
     let further = |(build, outcome): (&Build, Outcome)| {
         let made = build.check(&outcome)?;
@@ -65,7 +84,7 @@ fn further_requirements(builds: &[Build]) -> Result<Vec<Vec<String>>, Failure> {
             Failure::failed(format!("`{}`: its backend's requirements cannot be read: {error}", build.source.name))
         })
     };
-    builds.iter().zip(outcomes).map(further).collect()
+    Ok(builds.iter().zip(outcomes).map(further).collect())
 }
 
 /// An environment of pinned requirements, at its own fixed path.

@@ -1,5 +1,7 @@
 //! What a failed build says, cut down to what matters, and what may help.
 
+use pipe_sdk::Failure;
+
 /// The most lines that are shown.
 const LINES: usize = 30;
 
@@ -59,6 +61,20 @@ pub(crate) fn remedy(said: &str, name: &str) -> String {
     )
 }
 
+/// One failure that says what each package's own says, each remedy under the name of what it is for.
+pub(crate) fn together(mut failures: Vec<(&str, Failure)>) -> Option<Failure> {
+    if failures.len() < 2 {
+        return failures.pop().map(|(_, failure)| failure);
+    }
+    failures.sort_by_key(|(name, _)| *name);
+    let messages: Vec<&str> = failures.iter().map(|(_, failure)| failure.message.as_str()).collect();
+    let remedies = failures.iter().filter_map(|(name, failure)| Some(format!("`{name}`: {}", failure.hint.as_ref()?)));
+    let names: Vec<String> = failures.iter().map(|(name, _)| format!("`{name}`")).collect();
+    let message = format!("{} packages cannot be built: {}\n{}", names.len(), names.join(", "), messages.join("\n"));
+    let remedies: Vec<String> = remedies.collect();
+    Some(Failure::failed(message).hint(remedies.join("\n")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,6 +84,21 @@ mod tests {
         let said: Vec<String> = (0..100).map(|n| format!("line {n}\n\n")).collect();
         let tail = tail(&said.concat());
         assert!(tail.starts_with("  line 70\n") && tail.ends_with("  line 99"));
+    }
+
+    #[test]
+    fn no_failure_hides_another() {
+        let failure =
+            |name: &str| Failure::failed(format!("`{name}` cannot be built:\n  no")).hint(format!("mend {name}"));
+        assert!(together(Vec::new()).is_none());
+        let one = together(vec![("b", failure("b"))]).expect("a failure");
+        assert_eq!(one.message, "`b` cannot be built:\n  no");
+        let both = together(vec![("b", failure("b")), ("a", failure("a"))]).expect("a failure");
+        assert_eq!(
+            both.message,
+            "2 packages cannot be built: `a`, `b`\n`a` cannot be built:\n  no\n`b` cannot be built:\n  no"
+        );
+        assert_eq!(both.hint.as_deref(), Some("`a`: mend a\n`b`: mend b"));
     }
 
     #[test]
