@@ -171,6 +171,11 @@ impl Fetcher {
         Ok(found)
     }
 
+    /// [`find`](Self::find) for many projects, side by side; the answers are in the same order. The first failure ends all.
+    pub fn find_all(&self, source: &str, lookups: &[(String, Vec<String>)]) -> Result<Vec<Vec<Found>>, FetchError> {
+        side_by_side(lookups.len(), |n| self.find(source, &lookups[n].0, &lookups[n].1))
+    }
+
     /// A page that has no digest beforehand, such as the index of a mirror.
     pub fn page(&self, url: &str) -> Result<Vec<u8>, FetchError> {
         let address = error::address(url)?;

@@ -18,6 +18,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use python_packaging::files::{Files, join, parent};
+use python_packaging::lock::File;
 use python_packaging::project::{Found, Kind, Search};
 use python_packaging::record::{Record, Source};
 use python_packaging::requirements::{Requirements, Target};
@@ -246,7 +247,7 @@ fn portable(pylock: &str) -> String {
     let mut rest = pylock;
     while let Some((before, after)) = rest.split_once(LOCAL) {
         let (path, after) = after.split_once('"').unwrap_or((after, ""));
-        let name = path.rsplit('/').next().unwrap_or(path).replace("%2B", "+");
+        let name = File::name_of(path);
         text.extend([before, "name = \"", &name, "\""]);
         rest = after;
     }

@@ -8,7 +8,7 @@ use python_packaging::marker::Marker;
 use python_packaging::problem::Problem;
 use serde::Deserialize;
 
-use crate::target::{Target, file_name, unknown};
+use crate::target::{Target, unknown};
 
 #[derive(Deserialize)]
 struct PipfileLock {
@@ -52,7 +52,8 @@ pub(crate) fn read(path: &str, text: &str, target: &Target) -> Result<Vec<Packag
         let itself = entry.path.as_deref() == Some(".") && !target.install_project;
         if python_packaging::marker::holds(marker.as_ref(), &target.environment) && !itself {
             let version = entry.version.as_ref().map(|version| version.trim_start_matches('=').to_owned());
-            packages.push(Package { origin: entry.origin(&name, path)?, name, version });
+            let origin = entry.origin(&name, path)?;
+            packages.push(Package::new(name, version, origin));
         }
     }
     Ok(packages)
@@ -80,7 +81,7 @@ impl Entry {
         };
         if let Some(url) = &self.file {
             let sha256 = self.hashes.iter().find_map(|hash| hash.strip_prefix("sha256:")).ok_or_else(unhashed)?;
-            let name = file_name(url);
+            let name = File::name_of(url);
             let file =
                 File { name, url: url.clone(), sha256: sha256.to_owned(), subdirectory: self.subdirectory.clone() };
             return Ok(Origin::of(file));

@@ -11,7 +11,7 @@ use python_packaging::problem::Problem;
 use serde::Deserialize;
 
 use crate::poetry_walk;
-use crate::target::{Target, file_name, sha256};
+use crate::target::{Target, sha256};
 
 #[derive(Deserialize)]
 pub(crate) struct PoetryLock {
@@ -111,7 +111,7 @@ pub(crate) fn read(
     };
     let packages = entries.into_iter().map(|entry| {
         let origin = entry.origin(&lock, path, target)?;
-        Ok(Package { name: normalise(&entry.name), version: Some(entry.version.clone()), origin })
+        Ok(Package::new(normalise(&entry.name), Some(entry.version.clone()), origin))
     });
     packages.collect()
 }
@@ -172,7 +172,7 @@ impl Entry {
         let listed = if self.files.is_empty() { lock.files_of(&self.name) } else { &self.files };
         let mut files = Vec::new();
         for Listed { file, hash } in
-            listed.iter().filter(|listed| address.is_empty() || file_name(address) == listed.file)
+            listed.iter().filter(|listed| address.is_empty() || File::name_of(address) == listed.file)
         {
             let url = if address.is_empty() || address.contains("://") {
                 address.to_owned()

@@ -1,68 +1,13 @@
 //! `pylock.toml` (PEP 751): a list of packages, each under a marker.
 
-use std::collections::BTreeMap;
-
 use python_packaging::files::{join, parent};
 use python_packaging::lock::{Directory, File, Git, Origin, Package};
 use python_packaging::marker::Marker;
 use python_packaging::name::normalise;
 use python_packaging::problem::Problem;
-use serde::Deserialize;
+use python_packaging::pylock::{Distribution, Entry, Pylock};
 
-use crate::target::{Target, file_name, sha256, unknown};
-
-#[derive(Deserialize)]
-#[serde(rename_all = "kebab-case")]
-struct Pylock {
-    lock_version: String,
-    requires_python: Option<String>,
-    #[serde(default)]
-    environments: Vec<String>,
-    extras: Option<Vec<String>>,
-    dependency_groups: Option<Vec<String>>,
-    #[serde(default)]
-    default_groups: Vec<String>,
-    #[serde(default)]
-    packages: Vec<Entry>,
-}
-
-#[derive(Deserialize)]
-struct Entry {
-    name: String,
-    version: Option<String>,
-    marker: Option<String>,
-    vcs: Option<Vcs>,
-    directory: Option<Local>,
-    archive: Option<Distribution>,
-    sdist: Option<Distribution>,
-    #[serde(default)]
-    wheels: Vec<Distribution>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "kebab-case")]
-struct Vcs {
-    r#type: String,
-    url: Option<String>,
-    commit_id: String,
-    subdirectory: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Local {
-    path: String,
-    subdirectory: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Distribution {
-    name: Option<String>,
-    url: Option<String>,
-    path: Option<String>,
-    #[serde(default)]
-    hashes: BTreeMap<String, String>,
-    subdirectory: Option<String>,
-}
+use crate::target::{Target, sha256, unknown};
 
 /// Reads the `pylock.toml` at `path`.
 pub(crate) fn read(path: &str, text: &str, target: &Target) -> Result<Vec<Package>, Problem> {
@@ -107,11 +52,8 @@ pub(crate) fn read(path: &str, text: &str, target: &Target) -> Result<Vec<Packag
         if itself && !target.install_project {
             continue;
         }
-        packages.push(Package {
-            name: normalise(&entry.name),
-            version: entry.version.clone(),
-            origin: entry.origin(path, target)?,
-        });
+        let origin = origin(entry, path, target)?;
+        packages.push(Package::new(normalise(&entry.name), entry.version.clone(), origin));
     }
     Ok(packages)
 }
@@ -130,47 +72,36 @@ fn check_names(
     }
 }
 
-impl Entry {
-    fn origin(&self, lock: &str, target: &Target) -> Result<Origin, Problem> {
-        let directory = parent(lock);
-        if let Some(vcs) = &self.vcs {
-            let url = vcs.url.clone().filter(|_| vcs.r#type == "git").ok_or_else(|| {
-                Problem::new(format!("`{lock}` takes `{}` from {}, and only git is understood", self.name, vcs.r#type))
-                    .hint("publish it as a wheel, or keep it in a git repository")
-            })?;
-            return Ok(Origin::Git(Git { url, commit: vcs.commit_id.clone(), subdirectory: vcs.subdirectory.clone() }));
-        }
-        if let Some(local) = &self.directory {
-            let path =
-                local.subdirectory.as_ref().map_or(local.path.clone(), |inner| format!("{}/{inner}", local.path));
-            return Ok(Origin::Directory(Directory { path: self.inside(directory, &path)? }));
-        }
-        let files: Result<Vec<File>, Problem> =
-            self.wheels.iter().chain(&self.sdist).chain(&self.archive).map(|file| self.file(directory, file)).collect();
-        target.choose(&self.name, &files?)
+fn origin(entry: &Entry, lock: &str, target: &Target) -> Result<Origin, Problem> {
+    let directory = parent(lock);
+    if let Some(vcs) = &entry.vcs {
+        let url = vcs.url.clone().filter(|_| vcs.r#type == "git").ok_or_else(|| {
+            Problem::new(format!("`{lock}` takes `{}` from {}, and only git is understood", entry.name, vcs.r#type))
+                .hint("publish it as a wheel, or keep it in a git repository")
+        })?;
+        return Ok(Origin::Git(Git { url, commit: vcs.commit_id.clone(), subdirectory: vcs.subdirectory.clone() }));
     }
-
-    fn file(&self, directory: &str, file: &Distribution) -> Result<File, Problem> {
-        let place = file.url.as_deref().or(file.path.as_deref()).unwrap_or_default();
-        let url = match (&file.url, &file.path) {
-            (Some(url), _) => url.clone(),
-            // One outside of the project is in a directory that the pipeline's `[index]` names, and found there by its name.
-            (None, Some(path)) => join(directory, path).unwrap_or_default(),
-            (None, None) => String::new(),
-        };
-        let hash = file.hashes.get("sha256").map(|hex| format!("sha256:{hex}"));
-        Ok(File {
-            name: file.name.clone().unwrap_or_else(|| file_name(place)),
-            url,
-            sha256: sha256(&self.name, hash.as_deref())?,
-            subdirectory: file.subdirectory.clone(),
-        })
-    }
-
-    fn inside(&self, directory: &str, path: &str) -> Result<String, Problem> {
-        join(directory, path).ok_or_else(|| {
-            Problem::new(format!("the lock takes `{}` from `{path}`, outside of the project", self.name))
+    if let Some(local) = &entry.directory {
+        let path = local.subdirectory.as_ref().map_or(local.path.clone(), |inner| format!("{}/{inner}", local.path));
+        let path = join(directory, &path).ok_or_else(|| {
+            Problem::new(format!("`{lock}` takes `{}` from `{path}`, outside of the project", entry.name))
                 .hint("let `[source] path` name a directory that holds both")
-        })
+        })?;
+        return Ok(Origin::Directory(Directory { path }));
     }
+    let files = entry.wheels.iter().chain(&entry.sdist).chain(&entry.archive);
+    let files: Vec<File> = files.map(|distribution| file(entry, directory, distribution)).collect::<Result<_, _>>()?;
+    target.choose(&entry.name, &files)
+}
+
+fn file(entry: &Entry, directory: &str, file: &Distribution) -> Result<File, Problem> {
+    let url = match (&file.url, &file.path) {
+        (Some(url), _) => url.clone(),
+        // One outside of the project is in a directory that the pipeline's `[index]` names, and found there by its name.
+        (None, Some(path)) => join(directory, path).unwrap_or_default(),
+        (None, None) => String::new(),
+    };
+    let hash = file.hashes.get("sha256").map(|hex| format!("sha256:{hex}"));
+    let sha256 = sha256(&entry.name, hash.as_deref())?;
+    Ok(File { name: file.file_name(), url, sha256, subdirectory: file.subdirectory.clone() })
 }

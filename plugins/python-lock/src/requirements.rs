@@ -6,7 +6,7 @@ use python_packaging::problem::Problem;
 use python_packaging::requirement::Requirement;
 use python_packaging::requirements::{Entry, Requirements, Target as Required, commit, is_archive};
 
-use crate::target::{Target, file_name, sha256};
+use crate::target::{Target, sha256};
 
 /// The packages of requirements that are locked.
 pub(crate) fn read(requirements: &Requirements, target: &Target) -> Result<Vec<Package>, Problem> {
@@ -14,7 +14,8 @@ pub(crate) fn read(requirements: &Requirements, target: &Target) -> Result<Vec<P
     for entry in &requirements.entries {
         match &entry.target {
             Required::Project(requirement) if marker::holds(requirement.marker.as_ref(), &target.environment) => {
-                packages.push(project(requirement, entry)?);
+                let formats = requirements.formats(&requirement.name);
+                packages.push(Package { formats, ..project(requirement, entry)? });
             }
             Required::Project(_) => {}
             Required::Path { path, .. } => packages.extend(local(path, entry, target)?),
@@ -24,7 +25,7 @@ pub(crate) fn read(requirements: &Requirements, target: &Target) -> Result<Vec<P
 }
 
 fn project(requirement: &Requirement, entry: &Entry) -> Result<Package, Problem> {
-    let package = |version, origin| Package { name: requirement.name.clone(), version, origin };
+    let package = |version, origin| Package::new(&requirement.name, version, origin);
     let Some(url) = &requirement.url else {
         for hash in &entry.hashes {
             if !["sha256:", "sha384:", "sha512:"].iter().any(|known| hash.starts_with(known)) {
@@ -50,7 +51,7 @@ fn project(requirement: &Requirement, entry: &Entry) -> Result<Package, Problem>
     let digest =
         digest.as_deref().or_else(|| entry.hashes.iter().map(String::as_str).find(|hash| hash.starts_with("sha256:")));
     let file = File {
-        name: file_name(address),
+        name: File::name_of(address),
         url: address.to_owned(),
         sha256: sha256(&requirement.name, digest)?,
         subdirectory: parameter("subdirectory"),
@@ -64,15 +65,11 @@ fn local(path: &str, entry: &Entry, target: &Target) -> Result<Option<Package>, 
         let itself = path.is_empty() && !target.install_project;
         let name = path.rsplit('/').next().unwrap_or(path);
         let directory = Directory { path: path.to_owned() };
-        return Ok((!itself).then(|| Package {
-            name: name.to_owned(),
-            version: None,
-            origin: Origin::Directory(directory),
-        }));
+        return Ok((!itself).then(|| Package::new(name, None, Origin::Directory(directory))));
     }
-    let name = file_name(path);
+    let name = File::name_of(path);
     let digest = entry.hashes.iter().map(String::as_str).find(|hash| hash.starts_with("sha256:"));
     let file = File { name: name.clone(), url: path.to_owned(), sha256: sha256(&name, digest)?, subdirectory: None };
     let project = name.split('-').next().unwrap_or(&name).to_owned();
-    Ok(Some(Package { name: project, version: None, origin: Origin::of(file) }))
+    Ok(Some(Package::new(project, None, Origin::of(file))))
 }

@@ -107,14 +107,6 @@ pub(crate) fn sha256(package: &str, hash: Option<&str>) -> Result<String, Proble
     })
 }
 
-/// The file's name in an address or a path.
-pub(crate) fn file_name(url: &str) -> String {
-    let end = url.find(['#', '?']).unwrap_or(url.len());
-    let name = url[..end].rsplit('/').next().unwrap_or(url);
-    // Only `+` (in local versions) is escaped in the names of distributions.
-    name.replace("%2B", "+").replace("%2b", "+")
-}
-
 /// The problem of a name that a file does not define, with those that it does.
 pub(crate) fn unknown<'a>(what: &str, name: &str, place: &str, known: impl IntoIterator<Item = &'a str>) -> Problem {
     let known: Vec<String> = known.into_iter().map(|name| format!("`{name}`")).collect();

@@ -103,5 +103,6 @@ fn line(package: &Package) -> String {
         Origin::Directory(directory) => format!("directory {:?}", directory.path),
         Origin::Hashes(hashes) => format!("hashes {}", hashes.join(" ")),
     };
-    format!("{} {version} {origin}", package.name)
+    let formats = if package.formats.is_any() { String::new() } else { format!(" of {:?}", package.formats) };
+    format!("{} {version} {origin}{formats}", package.name)
 }

@@ -10,7 +10,7 @@ use python_packaging::problem::Problem;
 use serde::Deserialize;
 
 use crate::fit::Requires;
-use crate::target::{Target, file_name, sha256, unknown};
+use crate::target::{Target, sha256, unknown};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -128,7 +128,7 @@ pub(crate) fn read(path: &str, text: &str, target: &Target) -> Result<Read, Prob
         let node = &lock.package[index];
         if node.source.r#virtual.is_none() && (Some(index) != root || target.install_project) {
             let origin = origin(node, path, target)?;
-            packages.push(Package { name: node.name.clone(), version: node.version.clone(), origin });
+            packages.push(Package::new(&node.name, node.version.clone(), origin));
         }
     }
     let directory = python_packaging::files::parent(path);
@@ -286,7 +286,7 @@ fn origin(node: &Node, path: &str, target: &Target) -> Result<Origin, Problem> {
             _ => inside(place)?,
         };
         files.push(File {
-            name: distribution.filename.clone().unwrap_or_else(|| file_name(place)),
+            name: distribution.filename.clone().unwrap_or_else(|| File::name_of(place)),
             url,
             sha256: sha256(&node.name, distribution.hash.as_deref())?,
             subdirectory: source.subdirectory.clone(),

@@ -10,6 +10,7 @@ pub mod platform;
 pub mod poetry;
 pub mod problem;
 pub mod project;
+pub mod pylock;
 pub mod record;
 pub mod requirement;
 pub mod requirements;

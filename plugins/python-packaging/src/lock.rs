@@ -33,9 +33,25 @@ pub struct Package {
     /// None where only building it tells (a commit, a directory, an archive at an address).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
+    /// Which kinds of files its origin may be looked for among; it says nothing where the origin is one file.
+    #[serde(default, skip_serializing_if = "Formats::is_any")]
+    pub formats: Formats,
     /// Where its content comes from.
     #[serde(flatten)]
     pub origin: Origin,
+}
+
+/// Kinds of distributions that may be installed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Formats {
+    /// A wheel if one fits, else sources.
+    #[default]
+    Any,
+    /// Never sources: `--only-binary`.
+    Wheels,
+    /// Never a wheel: `--no-binary`.
+    Sources,
 }
 
 /// Where a package's content comes from. In JSON the variant is the key: `"wheel": {…}`.
@@ -116,6 +132,40 @@ impl std::error::Error for LockError {
     }
 }
 
+impl Formats {
+    /// Whether nothing is said.
+    pub fn is_any(&self) -> bool {
+        *self == Self::Any
+    }
+
+    /// Whether a wheel will do.
+    pub fn admits_wheels(self) -> bool {
+        self != Self::Sources
+    }
+
+    /// Whether sources will do.
+    pub fn admits_sources(self) -> bool {
+        self != Self::Wheels
+    }
+}
+
+impl Package {
+    /// A package of any kind of file.
+    pub fn new(name: impl Into<String>, version: Option<String>, origin: Origin) -> Self {
+        Self { name: name.into(), version, formats: Formats::Any, origin }
+    }
+}
+
+impl File {
+    /// The name of the file at an address or a path.
+    pub fn name_of(place: &str) -> String {
+        let end = place.find(['#', '?']).unwrap_or(place.len());
+        let name = place[..end].rsplit('/').next().unwrap_or(place);
+        // Only `+` (in local versions) is escaped in the names of distributions.
+        name.replace("%2B", "+").replace("%2b", "+")
+    }
+}
+
 impl Origin {
     /// A file as what its name says that it is: a wheel, else sources.
     pub fn of(file: File) -> Self {
@@ -176,12 +226,12 @@ mod tests {
         };
         let hashes = vec!["sha256:bb".into(), "sha256:aa".into(), "sha256:bb".into()];
         let packages = vec![
-            Package { name: "SQLParse".into(), version: Some("0.5".into()), origin: Origin::Hashes(hashes) },
-            Package { name: "Django".into(), version: Some("5.2.1".into()), origin: Origin::Wheel(wheel) },
+            Package::new("SQLParse", Some("0.5".into()), Origin::Hashes(hashes)),
+            Package::new("Django", Some("5.2.1".into()), Origin::Wheel(wheel)),
+            Package::new("app", None, Origin::Directory(Directory { path: "libs/app".into() })),
             Package {
-                name: "app".into(),
-                version: None,
-                origin: Origin::Directory(Directory { path: "libs/app".into() }),
+                formats: Formats::Sources,
+                ..Package::new("uwsgi", Some("2.0".into()), Origin::Hashes(vec!["sha256:cc".into()]))
             },
         ];
         Lock::new("3.11", "linux-x86_64-gnu", "uv.lock", packages)
@@ -196,7 +246,8 @@ mod tests {
             r#"{"name":"django","version":"5.2.1","wheel":{"name":"django-5.2.1-py3-none-any.whl","#,
             r#""url":"https://files.example/django-5.2.1-py3-none-any.whl","#,
             r#""sha256":"0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a"}},"#,
-            r#"{"name":"sqlparse","version":"0.5","hashes":["sha256:aa","sha256:bb"]}]}"#,
+            r#"{"name":"sqlparse","version":"0.5","hashes":["sha256:aa","sha256:bb"]},"#,
+            r#"{"name":"uwsgi","version":"2.0","formats":"sources","hashes":["sha256:cc"]}]}"#,
             "\n"
         );
         assert_eq!(String::from_utf8(sample().to_json()).expect("UTF-8"), expected);

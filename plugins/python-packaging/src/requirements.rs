@@ -1,10 +1,16 @@
 //! Files of requirements, as pip reads them: nested files, constraints, continued lines, options and hashes.
 
 use crate::files::{Files, join, missing, parent};
+use crate::lock::Formats;
 use crate::name::normalise;
 use crate::problem::Problem;
 use crate::requirement::Requirement;
 use crate::wheel::WheelName;
+
+/// Every package, in `--no-binary`.
+const ALL: &str = ":all:";
+/// No package, in `--no-binary`.
+const NONE: &str = ":none:";
 
 /// A file of requirements, with all that it includes.
 #[derive(Debug, Default)]
@@ -15,6 +21,7 @@ pub struct Requirements {
     pub files: Vec<String>,
     /// Options that say where or how to look (`--index-url …`), as written.
     pub options: Vec<String>,
+    formats: Vec<(String, Formats)>,
 }
 
 /// One requirement, with the place that it stands at.
@@ -85,6 +92,33 @@ impl Requirements {
         self.entries.iter().all(Entry::is_locked)
     }
 
+    /// What `--no-binary` and `--only-binary` leave of the files of a package.
+    pub fn formats(&self, package: &str) -> Formats {
+        let said = |name: &str| self.formats.iter().find(|(other, _)| other == name).map(|(_, formats)| *formats);
+        said(package).or_else(|| said(ALL)).unwrap_or_default()
+    }
+
+    /// Follows `--no-binary` and `--only-binary` as pip does: `:all:` stands for every package, `:none:` takes back what was
+    /// said before, and the later word counts.
+    fn restrict(&mut self, option: &str) {
+        let (option, names) = split_option(option);
+        let formats = match option {
+            "--no-binary" => Formats::Sources,
+            "--only-binary" => Formats::Wheels,
+            _ => return,
+        };
+        for name in names.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+            match name {
+                NONE => self.formats.retain(|(_, said)| *said != formats),
+                ALL => self.formats.retain(|(other, _)| other != ALL),
+                name => self.formats.retain(|(other, _)| *other != normalise(name)),
+            }
+            if name != NONE {
+                self.formats.push((if name == ALL { ALL.to_owned() } else { normalise(name) }, formats));
+            }
+        }
+    }
+
     fn include<F: Files>(&mut self, files: &F, path: &str, constraint: bool) -> Result<(), F::Error> {
         if self.files.iter().any(|read| read == path) {
             return Ok(());
@@ -103,7 +137,10 @@ impl Requirements {
                 }
                 Line::Entry { target, hashes } if !constraint => self.entries.push(Entry { target, hashes, place }),
                 Line::Entry { .. } => {}
-                Line::Option(option) => self.options.push(option),
+                Line::Option(option) => {
+                    self.restrict(&option);
+                    self.options.push(option);
+                }
             }
         }
         Ok(())
@@ -330,6 +367,17 @@ mod tests {
         ] {
             assert!(!entry(line).is_locked(), "{line}");
         }
+    }
+
+    #[test]
+    fn kinds_of_files_are_admitted_as_pip_does() {
+        let text = "--no-binary lxml,Psycopg2\n--only-binary :all:\n--only-binary=lxml\n";
+        let requirements = load(&[("r.txt", text)]).expect("requirements");
+        assert_eq!(requirements.formats("lxml"), Formats::Wheels);
+        assert_eq!(requirements.formats("psycopg2"), Formats::Sources);
+        assert_eq!(requirements.formats("django"), Formats::Wheels);
+        let requirements = load(&[("r.txt", "--no-binary :all:\n--no-binary :none:\n")]).expect("requirements");
+        assert_eq!(requirements.formats("django"), Formats::Any);
     }
 
     #[test]

@@ -67,7 +67,7 @@ fn choose(pinned: Pinned, python: &Interpreter) -> Result<Package, Failure> {
         ));
     };
     let file = File { name: file.name, url: file.url, sha256: file.sha256, subdirectory: None };
-    Ok(Package { name, version: Some(version), origin: Origin::Wheel(file) })
+    Ok(Package::new(name, Some(version), Origin::Wheel(file)))
 }
 
 /// What the lock has must be what `add` asks for.

@@ -1,9 +1,9 @@
 //! From the packages of a lock to their content: wheels unpacked, and sources to build.
 
 use pipe_sdk::archive::{self, Format};
-use pipe_sdk::fetch::{self, Request};
+use pipe_sdk::fetch::{self, Found, Lookup, Request};
 use pipe_sdk::{Blob, Failure, Kind, Tree, read};
-use python_packaging::lock::{File, Git, Origin, Package};
+use python_packaging::lock::{File, Formats, Git, Origin, Package};
 use sha2::{Digest as _, Sha256};
 
 use crate::layout::Interpreter;
@@ -55,11 +55,12 @@ enum Use {
 pub(crate) fn obtain(packages: &[Package], python: &Interpreter, project: &Project) -> Result<Vec<Content>, Failure> {
     let mut contents = Vec::with_capacity(packages.len());
     let mut wanted = Vec::new();
+    let mut unnamed = Vec::new();
     for package in packages {
         match &package.origin {
             Origin::Wheel(file) => wanted.push(Wanted { package, file: file.clone(), kind: Use::Wheel }),
             Origin::Sdist(file) => wanted.push(Wanted { package, file: file.clone(), kind: Use::Sdist }),
-            Origin::Hashes(hashes) => wanted.push(find(package, hashes, python)?),
+            Origin::Hashes(_) => unnamed.push(package),
             Origin::Git(git) => contents.push(source(package, checkout(package, git)?)),
             Origin::Directory(directory) => {
                 let tree = project.tree(package)?.subtree(&directory.path)?.ok_or_else(|| {
@@ -73,6 +74,7 @@ pub(crate) fn obtain(packages: &[Package], python: &Interpreter, project: &Proje
             }
         }
     }
+    wanted.extend(find(&unnamed, python)?);
     let (local, remote): (Vec<_>, Vec<_>) = wanted.into_iter().partition(|wanted| is_local(&wanted.file));
     for wanted in local {
         let blob = project.file(&wanted)?;
@@ -146,14 +148,28 @@ fn only_directory(tree: Tree) -> Result<Tree, Failure> {
     }
 }
 
-/// Of the files that have one of the locked hashes: the wheel that fits best, else the sources.
-fn find<'a>(package: &'a Package, hashes: &[String], python: &Interpreter) -> Result<Wanted<'a>, Failure> {
-    let hashes: Vec<String> = hashes.iter().filter(|hash| hash.starts_with("sha256:")).cloned().collect();
-    let found = fetch::find("index", &package.name, &hashes)?;
-    let best = python.tags.best(found.iter().map(|file| file.name.as_str()));
-    let chosen = match best {
+/// The files of packages of which the lock has only hashes; all are looked up in one call.
+fn find<'a>(packages: &[&'a Package], python: &Interpreter) -> Result<Vec<Wanted<'a>>, Failure> {
+    let lookup = |package: &&Package| {
+        let Origin::Hashes(hashes) = &package.origin else { return None };
+        let digests = hashes.iter().filter(|hash| hash.starts_with("sha256:")).cloned().collect();
+        Some(Lookup { project: package.name.clone(), digests })
+    };
+    let lookups: Vec<Lookup> = packages.iter().filter_map(lookup).collect();
+    let found = if lookups.is_empty() { Vec::new() } else { fetch::find_all("index", &lookups)? };
+    packages.iter().zip(&found).map(|(package, found)| choose(package, found, python)).collect()
+}
+
+/// The wheel that fits best, else the sources, as far as the lock admits them.
+fn choose<'a>(package: &'a Package, found: &[Found], python: &Interpreter) -> Result<Wanted<'a>, Failure> {
+    let named = || found.iter().map(|file| file.name.as_str());
+    let best = named().filter(|_| package.formats.admits_wheels());
+    let chosen = match python.tags.best(best) {
         Some(name) => found.iter().find(|file| file.name == name).map(|file| (file, Use::Wheel)),
-        None => found.iter().find(|file| format_of(&file.name).is_some()).map(|file| (file, Use::Sdist)),
+        None if package.formats.admits_sources() => {
+            found.iter().find(|file| format_of(&file.name).is_some()).map(|file| (file, Use::Sdist))
+        }
+        None => None,
     };
     let Some((file, kind)) = chosen else { return Err(no_file(package, found.len(), python.tags.wanted())) };
     let sha256 = file.digest.strip_prefix("sha256:").unwrap_or(&file.digest).to_owned();
@@ -166,8 +182,15 @@ fn no_file(package: &Package, found: usize, tag: &str) -> Failure {
     match found {
         0 => Failure::failed(format!("`{name}`: no index has a file with one of the locked hashes"))
             .hint("name the index that it was locked from in `[index]`, or lock again"),
-        _ => Failure::failed(format!("`{name}`: none of the locked files is for {tag}, and none is a source"))
-            .hint("lock again for the Python and the platform that the pipeline names"),
+        _ => {
+            let what = match package.formats {
+                Formats::Any => format!("is for {tag}, and none is a source"),
+                Formats::Wheels => format!("is a wheel for {tag}, and `--only-binary` admits no sources"),
+                Formats::Sources => "is a source, and `--no-binary` admits no wheels".to_owned(),
+            };
+            Failure::failed(format!("`{name}`: none of the locked files {what}"))
+                .hint("lock again for the Python and the platform that the pipeline names")
+        }
     }
 }
 

@@ -9,6 +9,7 @@
 //! ```
 
 use python_packaging::marker::{Environment, Marker, holds};
+use python_packaging::pylock::{Distribution, Entry, Pylock};
 use python_packaging::record::Wanted;
 use python_packaging::requirement::Requirement;
 use serde::{Deserialize, Serialize};
@@ -151,34 +152,6 @@ impl Package {
     }
 }
 
-/// What uv answers, as far as it is kept.
-#[derive(Deserialize)]
-struct Pylock {
-    #[serde(default)]
-    packages: Vec<Entry>,
-}
-
-#[derive(Deserialize)]
-struct Entry {
-    name: String,
-    version: Option<String>,
-    marker: Option<String>,
-    #[serde(default)]
-    wheels: Vec<Wheel>,
-}
-
-#[derive(Deserialize)]
-struct Wheel {
-    name: Option<String>,
-    url: Option<String>,
-    hashes: Hashes,
-}
-
-#[derive(Deserialize)]
-struct Hashes {
-    sha256: String,
-}
-
 fn packages(pylock: &str, python: &str, platform: &str) -> Result<Vec<Package>, LockError> {
     let answer: Pylock = toml::from_str(pylock).map_err(LockError::Answer)?;
     let environment = platform.parse().and_then(|platform| Environment::new(python, platform)).ok();
@@ -199,13 +172,12 @@ impl From<Entry> for Package {
     }
 }
 
-impl From<Wheel> for File {
-    fn from(wheel: Wheel) -> Self {
-        let url = wheel.url.unwrap_or_default();
-        let named = url.rsplit('/').next().unwrap_or_default().replace("%2B", "+");
+impl From<Distribution> for File {
+    fn from(mut wheel: Distribution) -> Self {
+        let name = wheel.file_name();
         // A file of this machine is found again by its name and digest.
-        let url = if url.starts_with("file:") { String::new() } else { url };
-        Self { name: wheel.name.unwrap_or(named), url, sha256: wheel.hashes.sha256 }
+        let url = wheel.url.filter(|url| !url.starts_with("file:")).unwrap_or_default();
+        Self { name, url, sha256: wheel.hashes.remove("sha256").unwrap_or_default() }
     }
 }
 

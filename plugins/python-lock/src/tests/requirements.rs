@@ -59,3 +59,12 @@ fn two_versions_of_one_package_are_refused() {
     let project = Project::new(&[("requirements.txt", "x==1 --hash=sha256:00\nX==2 --hash=sha256:11\n")]);
     assert!(project.refused().starts_with("`requirements.txt` has `x` twice for this environment: 1 and 2\n"));
 }
+
+#[test]
+fn kinds_of_files_that_are_not_admitted_are_said() {
+    let text = "--no-binary uwsgi\nuwsgi==2.0 --hash=sha256:aa\ndjango==5.2 --hash=sha256:bb\n";
+    assert_eq!(
+        Project::new(&[("requirements.txt", text)]).lines(),
+        ["django 5.2 hashes sha256:bb", "uwsgi 2.0 hashes sha256:aa of Sources"]
+    );
+}

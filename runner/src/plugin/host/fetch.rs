@@ -4,13 +4,19 @@ use wasmtime::component::Resource;
 
 use super::{Blob, Code, Failure, Host, Observation, Tree};
 use crate::digest::Digest;
-use crate::fetch::{FetchError, Request};
+use crate::fetch::{FetchError, Found, Request};
 use crate::plugin::bindings::pipe::step::fetch as wit;
 
 impl From<FetchError> for Failure {
     fn from(error: FetchError) -> Self {
         let code = if error.unavailable() { Code::Unavailable } else { Code::Failed };
         Self { hint: error.hint(), retryable: error.transient(), ..Self::of(code, &error) }
+    }
+}
+
+impl From<Found> for wit::Found {
+    fn from(Found { name, url, digest }: Found) -> Self {
+        Self { name, url, digest }
     }
 }
 
@@ -45,8 +51,16 @@ impl wit::Host for Host {
     fn find(&mut self, source: String, project: String, digests: Vec<String>) -> Result<Vec<wit::Found>, Failure> {
         self.check_source(&source)?;
         let fetcher = self.services()?.fetcher.clone();
-        let found = fetcher.find(&source, &project, &digests)?;
-        Ok(found.into_iter().map(|file| wit::Found { name: file.name, url: file.url, digest: file.digest }).collect())
+        Ok(fetcher.find(&source, &project, &digests)?.into_iter().map(wit::Found::from).collect())
+    }
+
+    fn find_all(&mut self, source: String, lookups: Vec<wit::Lookup>) -> Result<Vec<Vec<wit::Found>>, Failure> {
+        self.check_source(&source)?;
+        let lookups: Vec<(String, Vec<String>)> =
+            lookups.into_iter().map(|wit::Lookup { project, digests }| (project, digests)).collect();
+        let fetcher = self.services()?.fetcher.clone();
+        let found = fetcher.find_all(&source, &lookups)?;
+        Ok(found.into_iter().map(|files| files.into_iter().map(wit::Found::from).collect()).collect())
     }
 
     fn pin(&mut self, source: String, requirements: Vec<String>, constraints: Vec<String>) -> Result<String, Failure> {
