@@ -83,8 +83,12 @@ pub(crate) fn covers(
 }
 
 /// Checks that all that a `Pipfile` requires is among `packages`.
-pub(crate) fn covers_pipfile(lock: &str, place: &str, text: &str, packages: &[Package]) -> Result<(), Problem> {
-    let pipfile: toml::Table = text.parse().map_err(|error| crate::damaged(place, &error))?;
+pub(crate) fn covers_pipfile(
+    lock: &str,
+    place: &str,
+    pipfile: &toml::Table,
+    packages: &[Package],
+) -> Result<(), Problem> {
     let required = pipfile.get("packages").and_then(toml::Value::as_table).cloned().unwrap_or_default();
     let unconditional = |value: &toml::Value| {
         let conditions = ["markers", "sys_platform", "platform_machine", "python_version", "os_name", "path"];
@@ -96,6 +100,12 @@ pub(crate) fn covers_pipfile(lock: &str, place: &str, text: &str, packages: &[Pa
     });
     let differences = missing.map(|(name, _)| format!("`{name}` is not in it")).collect();
     refuse(lock, place, &differences, "pipenv lock")
+}
+
+/// The problem of a lock that has every package, and was made from something else.
+pub(crate) fn changed(lock: &str, place: &str, command: &str) -> Problem {
+    Problem::new(format!("`{lock}` does not fit `{place}`, which has changed since: the lock's digest of it differs"))
+        .hint(format!("run `{command}`, and commit what it writes"))
 }
 
 fn refuse(lock: &str, place: &str, differences: &BTreeSet<String>, command: &str) -> Result<(), Problem> {

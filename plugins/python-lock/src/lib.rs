@@ -3,6 +3,7 @@
 //! It runs nothing and fetches nothing, and reads no file but those that it needs. It never resolves: what a lock leaves
 //! open is a failure that names `pipe lock`.
 
+mod content_hash;
 mod fit;
 mod pipfile;
 mod poetry;

@@ -12,10 +12,30 @@ use crate::target::{Target, unknown};
 
 #[derive(Deserialize)]
 struct PipfileLock {
-    #[serde(rename = "_meta")]
-    _meta: serde_json::Value,
+    #[serde(rename = "_meta", default)]
+    meta: Meta,
     #[serde(flatten)]
     categories: BTreeMap<String, BTreeMap<String, Entry>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Meta {
+    hash: Hash,
+    requires: Requires,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Hash {
+    sha256: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Requires {
+    python_version: Option<String>,
+    python_full_version: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -31,9 +51,18 @@ struct Entry {
     file: Option<String>,
 }
 
+/// What a `Pipfile.lock` says: the packages, and of what it was made.
+pub(crate) struct Read {
+    /// The packages of the environment.
+    pub(crate) packages: Vec<Package>,
+    /// The digest of the `Pipfile`.
+    pub(crate) hash: Option<String>,
+}
+
 /// Reads the `Pipfile.lock` at `path`. Its categories are the groups: `develop` is Pipenv's name for `dev`.
-pub(crate) fn read(path: &str, text: &str, target: &Target) -> Result<Vec<Package>, Problem> {
+pub(crate) fn read(path: &str, text: &str, target: &Target) -> Result<Read, Problem> {
     let mut lock: PipfileLock = serde_json::from_str(text).map_err(|error| crate::damaged(path, &error))?;
+    target.check_python(path, lock.meta.requires.range().as_deref())?;
     let mut entries = lock.categories.remove("default").unwrap_or_default();
     for group in target.groups() {
         let category = if group == "dev" { "develop" } else { group };
@@ -56,7 +85,19 @@ pub(crate) fn read(path: &str, text: &str, target: &Target) -> Result<Vec<Packag
             packages.push(Package::new(name, version, origin));
         }
     }
-    Ok(packages)
+    Ok(Read { packages, hash: lock.meta.hash.sha256 })
+}
+
+impl Requires {
+    /// The one Python that the lock was made for; any of its patch releases will do.
+    fn range(&self) -> Option<String> {
+        let version = self.python_full_version.as_ref().or(self.python_version.as_ref())?;
+        let mut numbers = version.split('.').filter(|number| *number != "*");
+        match (numbers.next()?, numbers.next()) {
+            (major, Some(minor)) => Some(format!("=={major}.{minor}.*")),
+            (major, None) => Some(format!("=={major}.*")),
+        }
+    }
 }
 
 impl Entry {

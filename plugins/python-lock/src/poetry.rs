@@ -29,6 +29,8 @@ struct Metadata {
     #[serde(default)]
     lock_version: String,
     python_versions: Option<String>,
+    /// What the lock was made from, as a digest.
+    content_hash: Option<String>,
     /// Where versions before 2.0 keep the files.
     #[serde(default)]
     files: BTreeMap<String, Vec<Listed>>,
@@ -92,13 +94,18 @@ struct Source {
     subdirectory: Option<String>,
 }
 
+/// What a `poetry.lock` says: the packages, and of what it was made.
+pub(crate) struct Read {
+    /// The packages of the environment.
+    pub(crate) packages: Vec<Package>,
+    /// The digest of what Poetry read in `pyproject.toml`.
+    pub(crate) content_hash: Option<String>,
+    /// Whether the Poetry that wrote it refuses to install it when that digest differs. Older ones only warn.
+    pub(crate) is_strict: bool,
+}
+
 /// Reads the `poetry.lock` at `path`; `pyproject` is the project's file, which older versions cannot be read without.
-pub(crate) fn read(
-    path: &str,
-    text: &str,
-    pyproject: Option<&toml::Table>,
-    target: &Target,
-) -> Result<Vec<Package>, Problem> {
+pub(crate) fn read(path: &str, text: &str, pyproject: Option<&toml::Table>, target: &Target) -> Result<Read, Problem> {
     let lock: PoetryLock = toml::from_str(text).map_err(|error| crate::damaged(path, &error))?;
     let range = lock.metadata.python_versions.as_deref().map(python_packaging::poetry::range);
     target.check_python(path, range.as_deref())?;
@@ -113,7 +120,11 @@ pub(crate) fn read(
         let origin = entry.origin(&lock, path, target)?;
         Ok(Package::new(normalise(&entry.name), Some(entry.version.clone()), origin))
     });
-    packages.collect()
+    Ok(Read {
+        packages: packages.collect::<Result<_, Problem>>()?,
+        is_strict: !lock.version().starts_with("1."),
+        content_hash: lock.metadata.content_hash,
+    })
 }
 
 /// The packages whose groups are wanted and whose markers hold.

@@ -9,7 +9,7 @@ use python_packaging::record::{Record, Wanted};
 use python_packaging::requirements::Requirements;
 
 use crate::target::Target;
-use crate::{fit, pipfile, poetry, pylock, requirements, uv};
+use crate::{content_hash, fit, pipfile, poetry, pylock, requirements, uv};
 
 /// What is asked of a project.
 pub(crate) struct Question {
@@ -95,17 +95,31 @@ fn read<F: Files>(
         }
         Kind::Poetry => {
             let place = beside(path, "pyproject.toml");
-            let packages = poetry::read(path, &text, table(&place)?.as_ref(), target)?;
-            covers(files, path, &packages, target, "poetry lock")?;
-            Ok(packages)
+            let pyproject = table(&place)?;
+            let read = poetry::read(path, &text, pyproject.as_ref(), target)?;
+            covers(files, path, &read.packages, target, "poetry lock")?;
+            if let (Some(pyproject), Some(hash)) = (&pyproject, &read.content_hash)
+                && !content_hash::is_poetrys(hash, pyproject)
+            {
+                let changed = fit::changed(path, &place, "poetry lock");
+                if read.is_strict {
+                    return Err(changed.into());
+                }
+                notes.push(changed.message);
+            }
+            Ok(read.packages)
         }
         Kind::PipfileLock => {
-            let packages = pipfile::read(path, &text, target)?;
+            let read = pipfile::read(path, &text, target)?;
             let place = beside(path, "Pipfile");
             if let Some(text) = files.read(&place)? {
-                fit::covers_pipfile(path, &place, &text, &packages)?;
+                let pipfile = text.parse().map_err(|error| crate::damaged(&place, &error))?;
+                fit::covers_pipfile(path, &place, &pipfile, &read.packages)?;
+                if read.hash.is_some_and(|hash| !content_hash::is_pipenvs(&hash, &pipfile)) {
+                    return Err(fit::changed(path, &place, "pipenv lock").into());
+                }
             }
-            Ok(packages)
+            Ok(read.packages)
         }
         Kind::Requirements => {
             let loaded = Requirements::load(files, path)?;

@@ -3,7 +3,7 @@
 use super::Project;
 
 const LOCK: &str = r#"{
-    "_meta": {"hash": {"sha256": "00"}, "pipfile-spec": 6, "requires": {"python_version": "3.11"},
+    "_meta": {"hash": {"sha256": "a82f77feecb4d246b25176416fdb2075320fca7fcd4c3c3521b860be82d204d5"}, "pipfile-spec": 6, "requires": {"python_version": "3.11"},
               "sources": [{"name": "pypi", "url": "https://pypi.org/simple", "verify_ssl": true}]},
     "default": {
         "django": {"hashes": ["sha256:bb", "sha256:aa"], "index": "pypi", "markers": "python_version >= '3.10'", "version": "==5.2.1"},
@@ -54,4 +54,26 @@ fn what_has_no_digest_is_refused() {
     let lock = r#"{"_meta": {}, "default": {"x": {"git": "https://h/x"}}}"#;
     assert!(Project::new(&[("Pipfile.lock", lock)]).refused().starts_with("`Pipfile.lock` names no commit for `x`\n"));
     assert!(Project::new(&[("Pipfile.lock", "{")]).refused().starts_with("`Pipfile.lock` cannot be read: EOF"));
+}
+
+#[test]
+fn a_pipfile_of_another_digest_is_noticed() {
+    let lock = LOCK.replace("\"django\"", "\"sqlparse\"");
+    let project = |pipfile| Project::new(&[("Pipfile.lock", &lock), ("Pipfile", pipfile)]);
+    assert_eq!(project("[packages]\nsqlparse = '*'\n").lines().len(), 4);
+    assert_eq!(
+        project("[packages]\nsqlparse = '<1'\n").refused(),
+        "`Pipfile.lock` does not fit `Pipfile`, which has changed since: the lock's digest of it differs
+run `pipenv lock`, and commit what it writes"
+    );
+}
+
+#[test]
+fn a_lock_for_another_python_is_refused() {
+    let project = Project::new(&[("Pipfile.lock", LOCK)]).ask(|question| question.python = "3.12".into());
+    assert_eq!(
+        project.refused(),
+        "`Pipfile.lock` is for Python ==3.11.*, and the pipeline says 3.12
+change `[app] python`, or lock again for this Python"
+    );
 }

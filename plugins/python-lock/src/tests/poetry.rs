@@ -88,7 +88,7 @@ s3 = ["boto3"]
 [metadata]
 lock-version = "2.0"
 python-versions = "^3.10"
-content-hash = "00"
+content-hash = "6fa41dc126eef360c8a959b31f65874391aa99f7bb9befdf67d74943175649b1"
 "#;
 
 const GROUPS: &str = r#"
@@ -234,4 +234,18 @@ fn a_project_that_has_moved_on_is_noticed() {
     assert!(
         Project::new(&[("poetry.lock", &older)]).refused().starts_with("`poetry.lock` is for Python >=3.12, <3.13")
     );
+}
+
+#[test]
+fn a_project_of_another_digest_is_noticed() {
+    let pyproject = PYPROJECT.replace("Django = \"^5.2\"", "Django = \"^5.1\"");
+    let said = "`poetry.lock` does not fit `pyproject.toml`, which has changed since: the lock's digest of it differs";
+    assert_eq!(
+        Project::new(&[("poetry.lock", GRAPH), ("pyproject.toml", &pyproject)]).refused(),
+        format!("{said}\nrun `poetry lock`, and commit what it writes")
+    );
+    // As Poetry itself did, when it wrote that version.
+    let older = GRAPH.replace("lock-version = \"2.0\"", "lock-version = \"1.1\"");
+    let answer = Project::new(&[("poetry.lock", &older), ("pyproject.toml", &pyproject)]).answer().expect("a lock");
+    assert_eq!(answer.notes, [said]);
 }
