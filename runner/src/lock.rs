@@ -170,8 +170,9 @@ impl Project<'_> {
             None => Input::File(self.disk.path(path)),
         };
         let target = self.disk.path(pylock);
+        remove_drafts(target.parent().unwrap_or(Path::new(".")));
         let draft = tempfile::Builder::new()
-            .prefix("pylock.draft-")
+            .prefix(DRAFT)
             .suffix(".toml")
             .permissions(Permissions::from_mode(0o644))
             .tempfile_in(target.parent().unwrap_or(Path::new(".")))
@@ -222,6 +223,20 @@ impl Project<'_> {
             }
         }
         Ok(sources)
+    }
+}
+
+/// How the name of a lock in the making begins: it has to be beside the lock, whose paths are relative to that place, and
+/// uv wants a name like a lock's.
+const DRAFT: &str = "pylock.draft-";
+
+/// Removes what a `pipe` that was killed has left behind.
+fn remove_drafts(directory: &Path) {
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        if entry.file_name().to_str().is_some_and(|name| name.starts_with(DRAFT)) {
+            // One that cannot be removed is in nobody's way.
+            let _ = fs::remove_file(entry.path());
+        }
     }
 }
 

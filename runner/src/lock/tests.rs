@@ -76,6 +76,7 @@ fn what_is_resolved_is_kept_with_what_it_came_from() {
         ("base.txt", "django\n"),
         ("libs/x/pyproject.toml", ""),
         ("views.py", ""),
+        ("pylock.draft-killed.toml", ""),
     ]);
     assert_eq!(bench.ensure(&Mode::Keep).expect("a lock"), 1);
     let pylock = bench.read("pylock.toml");

@@ -1,5 +1,9 @@
-//! `Pipfile` and `[tool.poetry]` in uv's words: a line of requirements for each of their entries.
+//! `Pipfile`, `[tool.poetry]` and a `pyproject.toml` of nothing but groups in uv's words: a line of requirements for each
+//! of their entries.
 
+use std::collections::BTreeSet;
+
+use python_packaging::name::normalise;
 use python_packaging::poetry::range;
 use python_packaging::problem::Problem;
 use python_packaging::project::Kind;
@@ -28,12 +32,14 @@ pub(super) fn requirements(
         }
         return Ok(Some(lines));
     }
-    if table(&["project"])
-        .is_some_and(|project| project.contains_key("dependencies") || project.contains_key("dynamic"))
-    {
+    let project = table(&["project"]);
+    if project.is_some_and(|project| project.contains_key("dependencies") || project.contains_key("dynamic")) {
         return Ok(None);
     }
-    let Some(poetry) = table(&["tool", "poetry"]) else { return Ok(None) };
+    let Some(poetry) = table(&["tool", "poetry"]) else {
+        // Without a `[project]` uv would build one to learn what it requires.
+        return if project.is_some() { Ok(None) } else { groups(path, &file, wanted).map(Some) };
+    };
     let extras = wanted.extras.iter().filter_map(|extra| poetry.get("extras")?.get(extra)?.as_array()).flatten();
     let chosen: Vec<&str> = extras.filter_map(Value::as_str).collect();
     add(&mut lines, path, table(&["tool", "poetry", "dependencies"]), &chosen)?;
@@ -44,6 +50,40 @@ pub(super) fn requirements(
         }
     }
     Ok(Some(lines))
+}
+
+/// The requirements of the wanted `[dependency-groups]` (PEP 735).
+fn groups(path: &str, file: &Table, wanted: &Wanted) -> Result<Vec<String>, Problem> {
+    let defined = file.get("dependency-groups").and_then(Value::as_table).cloned().unwrap_or_default();
+    let names: Vec<String> = defined.keys().map(|name| format!("`{name}`")).collect();
+    let names = names.join(", ");
+    if defined.is_empty() {
+        return Err(Problem::new(format!(
+            "`{path}` requires nothing: it has no `[project]`, no `[tool.poetry]` and no groups"
+        ))
+        .hint("name the file that lists the requirements: `config = { path = … }`"));
+    }
+    if wanted.groups.is_empty() {
+        return Err(Problem::new(format!("`{path}` requires nothing but in groups: it has {names}"))
+            .hint("name those to install: `config = { groups = [\"…\"] }`"));
+    }
+    let find =
+        |wanted: &str| defined.iter().find(|(name, _)| normalise(name) == normalise(wanted)).map(|(_, list)| list);
+    let mut lines = Vec::new();
+    let mut open = wanted.groups.clone();
+    let mut seen = BTreeSet::new();
+    while let Some(name) = open.pop() {
+        if !seen.insert(normalise(&name)) {
+            continue;
+        }
+        let group = find(&name)
+            .and_then(Value::as_array)
+            .ok_or_else(|| Problem::new(format!("`{path}` has no group `{name}`")).hint(format!("it has {names}")))?;
+        lines.extend(group.iter().filter_map(Value::as_str).map(str::to_owned));
+        open.extend(group.iter().filter_map(|entry| Some(entry.get("include-group")?.as_str()?.to_owned())));
+    }
+    lines.sort();
+    Ok(lines)
 }
 
 fn add(lines: &mut Vec<String>, path: &str, table: Option<&Table>, chosen: &[&str]) -> Result<(), Problem> {
@@ -143,6 +183,26 @@ mod tests {
                 "numpy>=1.26,<1.27 ; python_version >= '3.9' and python_version < '4'",
                 "pytest"
             ]
+        );
+    }
+
+    #[test]
+    fn groups_alone_become_lines() {
+        let project = "[dependency-groups]\nmain = ['django==5.2', { include-group = 'Web_Server' }]\nweb-server = ['gunicorn']\n";
+        assert_eq!(lines(Kind::Pyproject, project, &["main"], &[]).expect("lines"), ["django==5.2", "gunicorn"]);
+        let refused = |text: &str, groups: &[&str]| {
+            let groups: Vec<String> = groups.iter().map(|&group| group.to_owned()).collect();
+            let wanted = Wanted::new("3.11", "linux-x86_64-gnu", &groups, &[]);
+            requirements("pyproject.toml", Kind::Pyproject, text, &wanted).expect_err("nothing to resolve").message
+        };
+        assert_eq!(
+            refused(project, &[]),
+            "`pyproject.toml` requires nothing but in groups: it has `main`, `web-server`"
+        );
+        assert_eq!(refused(project, &["dev"]), "`pyproject.toml` has no group `dev`");
+        assert_eq!(
+            refused("[tool.ruff]\n", &[]),
+            "`pyproject.toml` requires nothing: it has no `[project]`, no `[tool.poetry]` and no groups"
         );
     }
 

@@ -28,6 +28,12 @@ const REQUIREMENTS: &[&str] = &[
 const UNLOCKED: &[&str] = &["Pipfile", "pyproject.toml"];
 /// What people call the group of packages that only production needs.
 const PRODUCTION: &[&str] = &["prod", "production", "deploy", "deployment", "server"];
+/// What people call the group of the project's own packages, where there is no `[project]` to hold them.
+const OWN: &[&str] = &["main", "default", "base", "app", "runtime"];
+/// The public index, which every pipeline uses that names no other.
+const PYPI: &str = "https://pypi.org/simple";
+/// What the public index was called, and what old requirements still call it.
+const OLD_PYPI: &str = "https://pypi.python.org/";
 /// Packages that serve an application, those of WSGI first.
 const SERVERS: &[&str] = &["gunicorn", "uwsgi", "waitress", "granian", "uvicorn", "daphne", "hypercorn"];
 
@@ -121,7 +127,11 @@ impl Packages {
                 value.contains("://").then(|| value.to_owned())
             };
             if let Some(url) = value(&["--index-url", "-i "]) {
-                self.index = Some(url).filter(|url| !url.starts_with("https://pypi.org/"));
+                self.index = match url {
+                    url if url.starts_with("https://pypi.org/") => None,
+                    url if url.starts_with(OLD_PYPI) => Some(PYPI.to_owned()),
+                    url => Some(url),
+                };
             } else if let Some(url) = value(&["--extra-index-url"]) {
                 self.extra_indexes.push(url);
             }
@@ -129,15 +139,20 @@ impl Packages {
     }
 
     fn find_groups(&mut self, pyproject: &toml::Value) {
-        let names = |path: &[&str]| -> Vec<String> {
-            let table = path.iter().try_fold(pyproject, |value, key| value.get(key)).and_then(toml::Value::as_table);
-            let names = table.into_iter().flat_map(|table| table.keys());
-            names.filter(|name| PRODUCTION.contains(&name.as_str())).cloned().collect()
+        let table = |path: &[&str]| {
+            path.iter().try_fold(pyproject, |value, key| value.get(key)).and_then(toml::Value::as_table)
         };
-        self.groups = names(&["dependency-groups"]);
-        self.groups.extend(names(&["tool", "poetry", "group"]));
-        self.extras = names(&["project", "optional-dependencies"]);
-        self.extras.extend(names(&["tool", "poetry", "extras"]));
+        let named = |path: &[&str], known: &[&str]| -> Vec<String> {
+            let names = table(path).into_iter().flat_map(|table| table.keys());
+            names.filter(|name| known.contains(&name.as_str())).cloned().collect()
+        };
+        self.groups = named(&["dependency-groups"], PRODUCTION);
+        if table(&["project"]).is_none() && table(&["tool", "poetry"]).is_none() {
+            self.groups.extend(named(&["dependency-groups"], OWN));
+        }
+        self.groups.extend(named(&["tool", "poetry", "group"], PRODUCTION));
+        self.extras = named(&["project", "optional-dependencies"], PRODUCTION);
+        self.extras.extend(named(&["tool", "poetry", "extras"], PRODUCTION));
     }
 
     fn find_system(&mut self, texts: &[String]) {

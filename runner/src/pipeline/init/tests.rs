@@ -153,6 +153,23 @@ fn of_several_locks_the_fullest_is_named() {
 }
 
 #[test]
+fn the_public_index_is_called_by_its_name_of_today() {
+    let text = |requirements| Project::new(&[("manage.py", MANAGE), ("requirements.txt", requirements)]).text();
+    assert!(!text("-i https://pypi.org/simple\ndjango\n").contains("[index]"));
+    let old = text("-i https://pypi.python.org/simple\ndjango\n");
+    assert!(old.contains("[index]") && old.contains("url = \"https://pypi.org/simple\"\n"), "{old}");
+}
+
+#[test]
+fn groups_hold_the_packages_where_no_project_does() {
+    let groups = "[dependency-groups]\nmain = ['django']\ndev = ['pytest']\n";
+    let text = |pyproject: &str| Project::new(&[("manage.py", MANAGE), ("pyproject.toml", pyproject)]).text();
+    assert!(text(groups).contains("config = { groups = [\"main\"] }"), "{}", text(groups));
+    let project = format!("[project]\nname = 'polls'\n{groups}");
+    assert!(!text(&project).contains("groups = "), "{}", text(&project));
+}
+
+#[test]
 fn the_commented_parts_are_right_too() {
     let project = Project::new(&[("manage.py", MANAGE), ("requirements.txt", "psycopg2"), ("package-lock.json", "{}")]);
     let text = project.text();
