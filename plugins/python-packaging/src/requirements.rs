@@ -50,6 +50,11 @@ pub enum Target {
 }
 
 impl Entry {
+    /// Whether it is a version from an index.
+    fn is_version(&self) -> bool {
+        matches!(&self.target, Target::Project(requirement) if requirement.url.is_none())
+    }
+
     /// Whether nothing about it is left to choose.
     pub fn is_locked(&self) -> bool {
         match &self.target {
@@ -87,9 +92,11 @@ impl Requirements {
         Ok(requirements)
     }
 
-    /// Whether nothing is left to choose.
+    /// Whether nothing is left to choose. A directory, a commit or an archive says nothing of what it needs itself, so a
+    /// file of nothing else is not locked: beside locked versions it is, since those are what it needs.
     pub fn is_locked(&self) -> bool {
         self.entries.iter().all(Entry::is_locked)
+            && (self.entries.is_empty() || self.entries.iter().any(Entry::is_version))
     }
 
     /// What `--no-binary` and `--only-binary` leave of the files of a package.
@@ -378,6 +385,16 @@ mod tests {
         assert_eq!(requirements.formats("django"), Formats::Wheels);
         let requirements = load(&[("r.txt", "--no-binary :all:\n--no-binary :none:\n")]).expect("requirements");
         assert_eq!(requirements.formats("django"), Formats::Any);
+    }
+
+    #[test]
+    fn what_a_directory_needs_is_locked_beside_it_or_not_at_all() {
+        for line in ["-e .", "./libs/x", "git+https://host/x.git@0123456789012345678901234567890123456789#egg=x"] {
+            let locked = |text: String| load(&[("r.txt", text.leak())]).expect("requirements").is_locked();
+            assert!(!locked(line.to_owned()), "{line}");
+            assert!(locked(format!("{line}\ndjango==5.2 --hash=sha256:00")), "{line}");
+        }
+        assert!(load(&[("r.txt", "")]).expect("requirements").is_locked());
     }
 
     #[test]

@@ -44,8 +44,9 @@ fn an_index_inside_of_a_file_is_noted() {
 
 #[test]
 fn the_project_itself_is_installed_only_when_asked() {
-    let project = Project::new(&[("requirements.txt", "-e .\n")]).ask(|question| question.install_project = true);
-    assert_eq!(project.lines().len(), 1);
+    let project = || Project::new(&[("requirements.txt", "-e .\nx==1 --hash=sha256:00\n")]);
+    assert_eq!(project().lines(), ["x 1 hashes sha256:00"]);
+    assert_eq!(project().ask(|question| question.install_project = true).lines().len(), 2);
 }
 
 #[test]
