@@ -17,6 +17,14 @@ fn a_program_has_arguments_a_directory_and_an_exit_code() {
     assert_eq!(outcome.stderr, "oops\n");
 }
 
+/// Settings ask for the address of the machine that they are on, to know which requests come from it.
+#[test]
+fn a_program_finds_the_address_of_its_own_name() {
+    let script = "import socket; print(socket.gethostbyname(socket.gethostname()))";
+    assert_eq!(Try::python(script).run().stdout, "127.0.0.1\n");
+    assert_eq!(Try::python(script).host_network().run().stdout, "127.0.0.1\n");
+}
+
 #[test]
 fn a_program_that_is_killed_says_by_which_signal() {
     assert_eq!(Try::shell("kill -SEGV $$").run().ended, Ended::Killed(11));
