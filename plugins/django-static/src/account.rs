@@ -93,7 +93,8 @@ fn missing_module(module: &str) -> String {
     let package = module.split('.').next().unwrap_or(module);
     format!(
         "the environment has no `{package}`: add the package to the project's lock, or to `python-venv`: `config = {{ add = \
-         [\"{package}\"] }}`; a module of the project that is kept out of version control comes by an `overlay`"
+         [\"{package}\"] }}`; a module of the project that is kept out of version control comes by an `overlay`, and one in its `src` directory by \
+         `install-project = true` in the config of `python-lock`"
     )
 }
 

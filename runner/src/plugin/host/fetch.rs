@@ -26,11 +26,13 @@ impl Host {
         if services.grants.fetch.iter().any(|granted| granted == source) {
             return Ok(());
         }
+        let granted = services.grants.fetch.iter().map(String::as_str).chain([source]);
+        let granted: Vec<String> = granted.map(|name| format!("\"{name}\"")).collect();
         Err(Failure::new(
             Code::Denied,
             format!("the pipeline does not let step `{}` fetch from `{source}`", services.step),
         )
-        .hint(format!("add `grants = {{ fetch = [\"{source}\"] }}` to `[steps.{}]`", services.step)))
+        .hint(format!("let `fetch` in the grants of `[steps.{}]` be [{}]", services.step, granted.join(", "))))
     }
 }
 
