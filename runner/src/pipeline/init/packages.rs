@@ -50,6 +50,7 @@ const SYSTEM: &[(&str, &[&str], &[&str])] = &[
 
 /// What is known of a project's packages.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact that a line of the pipeline says by itself")]
 pub(super) struct Packages {
     /// The directory that the lock is in, relative to the top.
     pub(super) root: String,
@@ -64,6 +65,8 @@ pub(super) struct Packages {
     /// Groups and extras for production.
     pub(super) groups: Vec<String>,
     pub(super) extras: Vec<String>,
+    /// Whether the project must be installed to be imported: its code is in `src`, beside `manage.py`.
+    pub(super) is_installed: bool,
     /// A server that must be added because there is none.
     pub(super) server: Option<&'static str>,
     /// Indexes that the requirements name: the main one, and others.
@@ -106,7 +109,9 @@ impl Packages {
             lock: Some(lock.to_owned()),
             is_obvious,
             is_open,
-            has_git: texts.iter().any(|text| ["git+", "git = \"", "\"git\":"].iter().any(|mark| text.contains(mark))),
+            has_git: texts
+                .iter()
+                .any(|text| ["git+", "git = \"", "\"git\":", "type = \"git\""].iter().any(|mark| text.contains(mark))),
             server: server(dir, &texts),
             ..Self::default()
         };
@@ -116,6 +121,9 @@ impl Packages {
             packages.find_groups(&pyproject(&at));
         }
         packages.find_system(&texts);
+        packages.is_installed = pyproject(&at).get("build-system").is_some()
+            && !at.join("src/manage.py").is_file()
+            && holds_package(&at.join("src"));
         packages
     }
 
@@ -168,6 +176,12 @@ impl Packages {
             list.dedup();
         }
     }
+}
+
+/// Whether a package of Python is in a directory.
+fn holds_package(directory: &Path) -> bool {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).any(|path| path.join("__init__.py").is_file())
 }
 
 /// The server to add where the lock has none.

@@ -170,6 +170,31 @@ fn groups_hold_the_packages_where_no_project_does() {
 }
 
 #[test]
+fn a_project_whose_code_is_in_src_is_installed() {
+    let build = "[project]\nname = 'polls'\n[build-system]\nrequires = ['hatchling']\n";
+    let text =
+        |files: &[(&str, &str)]| Project::new(&[&[("manage.py", MANAGE), ("uv.lock", "")], files].concat()).text();
+    let installed = |files: &[(&str, &str)]| text(files).contains("config = { install-project = true }");
+    assert!(installed(&[("pyproject.toml", build), ("src/polls/__init__.py", "")]));
+    assert!(!installed(&[("pyproject.toml", build), ("polls/__init__.py", "")]));
+    assert!(!installed(&[("pyproject.toml", "[project]\nname = 'polls'\n"), ("src/polls/__init__.py", "")]));
+}
+
+#[test]
+fn commits_are_seen_in_every_format() {
+    for (file, text) in [
+        ("pylock.toml", "vcs = { type = \"git\", url = \"https://h/x\" }"),
+        ("uv.lock", "source = { git = \"https://h/x\" }"),
+        ("poetry.lock", "[package.source]\ntype = \"git\""),
+        ("Pipfile.lock", "\"x\": {\"git\": \"https://h/x\"}"),
+        ("requirements.txt", "git+https://h/x@v1#egg=x"),
+    ] {
+        let text = Project::new(&[("manage.py", MANAGE), (file, text)]).text();
+        assert!(text.contains("fetch = [\"index\", \"git\"]"), "{file}");
+    }
+}
+
+#[test]
 fn the_commented_parts_are_right_too() {
     let project = Project::new(&[("manage.py", MANAGE), ("requirements.txt", "psycopg2"), ("package-lock.json", "{}")]);
     let text = project.text();

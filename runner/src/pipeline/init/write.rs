@@ -68,6 +68,7 @@ fn steps(out: &mut String, project: &Project) {
     }
     lock.extend((!packages.groups.is_empty()).then(|| format!("groups = {}", list(&packages.groups))));
     lock.extend((!packages.extras.is_empty()).then(|| format!("extras = {}", list(&packages.extras))));
+    lock.extend(packages.is_installed.then(|| "install-project = true".to_owned()));
     out.push_str("\n# Which packages: what the project's lock says, for this Python and platform.\n");
     if packages.is_open {
         let lock = packages.lock.as_deref().unwrap_or_default();
