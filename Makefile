@@ -1,17 +1,21 @@
-# `make demo` sets everything up and deploys the example; `make test` proves that it works.
+# `make demo` sets everything up and deploys the example; `make test` proves that it works; `make bench` measures it.
 
 PIPE := target/release/pipe
 CARGO := cargo
 # Where cargo writes; `target/release/pipe` is the binary, wherever that is.
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: demo test build plugins check clean
+.PHONY: demo test bench build plugins check clean
 
 demo: build
 	$(PIPE) run pipelines/release.pipeline
 
 test: build
 	$(CARGO) test --locked --release --workspace
+
+# Pipe beside its peers, which are installed; ROWS are words of the names of rows: `make bench ROWS="cold curve"`.
+bench: build
+	python3 -B tests/bench $(ROWS)
 
 # The whole workspace, as the tests do: a selection of other packages has other features, and compiles wasmtime again.
 build: plugins

@@ -1,0 +1,72 @@
+"""Where things are: the binary, the peers (installed on first use), and directories to work in."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+class Bench:
+    def __init__(self, pipe: Path | None) -> None:
+        self.pipe = (pipe or REPOSITORY / "target/release/pipe").absolute()
+        self.root = REPOSITORY / "target/bench"
+        self.root.mkdir(parents=True, exist_ok=True)
+        if not self.pipe.exists():
+            sys.exit(f"{self.pipe} is not there: run `make build`")
+
+    def directory(self, name: str) -> Path:
+        """A directory to work in, which stays until the next run."""
+        path = self.root / name
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def home(self, name: str) -> dict[str, str]:
+        """The environment of a pipe with a home of its own."""
+        return {"PIPE_HOME": str(self.directory(f"homes/{name}"))}
+
+    def test_step(self, name: str) -> Path:
+        """A step of `tests/steps`, compiled."""
+        return REPOSITORY / f"target/test-steps/{name}.wasm"
+
+    def from_pypi(self, program: str, package: str | None = None) -> str:
+        """A program of PyPI."""
+        venv = self.root / "peers/venv"
+        path = venv / "bin" / program
+        if not path.exists():
+            if not venv.exists():
+                install(sys.executable, "-m", "venv", str(venv))
+            install(str(venv / "bin/pip"), "install", "--quiet", package or program)
+        return str(path)
+
+    def from_npm(self, program: str, package: str | None = None) -> str:
+        """A program of npm; needs node."""
+        prefix = self.root / "peers/npm"
+        path = prefix / "node_modules/.bin" / program
+        if not path.exists():
+            prefix.mkdir(parents=True, exist_ok=True)
+            npm = shutil.which("npm") or sys.exit("npm is not there: install node, or name rows without turbo and moon")
+            install(npm, "install", "--silent", "--no-audit", "--no-fund", "--prefix", str(prefix), package or program)
+        return str(path)
+
+    def file_system(self) -> str:
+        mounts = [line.split() for line in Path("/proc/self/mounts").open()]
+        under = [mount for mount in mounts if os.path.commonpath([self.root, mount[1]]) == mount[1]]
+        return max(under, key=lambda mount: len(mount[1]))[2]
+
+
+def install(*command: str) -> None:
+    print("installing:", " ".join(command), file=sys.stderr)
+    subprocess.run(command, check=True, stdout=sys.stderr)
+
+
+def emptied(*paths: Path) -> None:
+    """Removes what is there, and waits until the disk has nothing left to do about it."""
+    for path in paths:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    os.sync()

@@ -1,0 +1,1 @@
+"""The rows of the table, in modules by what they are about."""
