@@ -9,6 +9,7 @@ mod blobs;
 mod builder;
 mod import;
 mod index;
+mod outside;
 mod pool;
 mod segment;
 mod walk;
@@ -24,6 +25,7 @@ use crate::tree::{Tree, TreeError};
 
 pub use blobs::{BlobReader, BlobWriter};
 pub use builder::{Conflict, TreeBuilder};
+pub use outside::{Lent, Outside};
 pub(crate) use walk::join;
 pub use walk::{Found, Globs};
 
@@ -40,6 +42,7 @@ struct Inner {
     segment: Mutex<SegmentWriter>,
     pending: Mutex<Pending>,
     trees: RwLock<HashMap<Digest, Arc<Tree>>>,
+    outside: RwLock<Vec<Arc<dyn Outside>>>,
 }
 
 /// What was written and is not yet promised.
@@ -76,6 +79,9 @@ pub enum StoreError {
     /// Bytes that no longer are what their name says.
     #[error("store: {0} is damaged")]
     Damaged(Digest),
+    /// A file that was lent to the store and no longer has the bytes that it had.
+    #[error("`{0}` was changed while the run used it")]
+    Changed(PathBuf),
     /// Bytes that were taken for a tree.
     #[error("store: {digest} is not a tree")]
     NotATree {
@@ -130,6 +136,7 @@ impl StoreError {
             Self::Missing(_) | Self::Damaged(_) | Self::NotATree { .. } => {
                 Some("run again: what is damaged was set aside and is built anew".to_owned())
             }
+            Self::Changed(_) => Some("run again: a run builds what was there when it began".to_owned()),
             Self::Path { .. } | Self::Conflict(_) => None,
         }
     }
@@ -150,11 +157,19 @@ impl Store {
         }
         let index = Index::open(&root.join("index.db"))?;
         let segment = Mutex::new(SegmentWriter::new(&root.join("segments")));
-        Ok(Self(Arc::new(Inner { root, index, segment, pending: Mutex::default(), trees: RwLock::default() })))
+        Ok(Self(Arc::new(Inner {
+            root,
+            index,
+            segment,
+            pending: Mutex::default(),
+            trees: RwLock::default(),
+            outside: RwLock::default(),
+        })))
     }
 
-    /// Keeps a tree, whose children must be kept already.
+    /// Keeps a tree, whose children must be kept or lent already.
     pub fn put_tree(&self, tree: &Tree) -> Result<Digest, StoreError> {
+        self.take_in_entries(tree)?;
         let digest = self.put(&tree.encode())?;
         self.0.trees.write().expect(POISONED).entry(digest).or_insert_with(|| Arc::new(tree.clone()));
         Ok(digest)
@@ -191,6 +206,9 @@ impl Store {
         record: &[u8],
         refs: &[Digest],
     ) -> Result<(), StoreError> {
+        for digest in refs {
+            self.take_in(digest)?;
+        }
         self.flush()?;
         self.0.index.put_action(family, key, record, refs)
     }

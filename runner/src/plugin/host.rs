@@ -96,7 +96,7 @@ impl Failure {
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         let code = match error {
-            StoreError::Io { .. } | StoreError::Index { .. } => Code::Unavailable,
+            StoreError::Io { .. } | StoreError::Index { .. } | StoreError::Changed(_) => Code::Unavailable,
             StoreError::Missing(_) | StoreError::Damaged(_) | StoreError::NotATree { .. } => Code::Internal,
             StoreError::Path { .. } | StoreError::Conflict(_) => Code::Failed,
         };

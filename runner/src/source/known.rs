@@ -1,20 +1,25 @@
 //! Which files were read before, and what they held: one file a source directory, beside the store.
 //!
-//! A file counts as unchanged when its size, times and inode are. One that was written so shortly before it was read that a
+//! A file counts as unchanged when its size, mode, times and inode are. One that was written so shortly before it was read that a
 //! later write could have left the same times is not remembered: it is read again.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::fs::{self, Metadata};
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
 use super::SourceError;
 use crate::digest::Digest;
+use crate::tree::{Entry, Tree};
+
+/// Raised when the shape of what is kept changes; what another version wrote is unknown.
+const VERSION: &[u8] = b"pipe.source.2\n";
 
 const SECOND: i128 = 1_000_000_000;
 /// The coarsest clock of a file system that keeps fractions of a second, with room to spare, in nanoseconds.
@@ -25,82 +30,131 @@ const COARSE_CLOCK: i128 = 2 * SECOND;
 /// What tells a file's state from another without reading it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Identity {
-    size: u64,
-    modified: i128,
-    changed: i128,
+    pub(super) size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
     inode: u64,
     device: u64,
+    mode: u32,
 }
 
 impl Identity {
     pub(super) fn of(metadata: &Metadata) -> Self {
-        let nanoseconds = |seconds: i64, rest: i64| i128::from(seconds) * SECOND + i128::from(rest);
         Self {
             size: metadata.size(),
-            modified: nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
-            changed: nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
             inode: metadata.ino(),
             device: metadata.dev(),
+            mode: metadata.mode(),
         }
     }
 
-    /// Whether a write at `now` or later is sure to give another identity.
-    fn is_settled(&self, now: i128) -> bool {
-        [self.modified, self.changed].iter().all(|time| {
-            let clock = if time % SECOND == 0 { COARSE_CLOCK } else { FINE_CLOCK };
-            time + clock < now
+    pub(super) const fn is_executable(&self) -> bool {
+        self.mode & 0o100 != 0
+    }
+
+    /// Whether a write at `now` (nanoseconds since 1970) or later is sure to give another identity.
+    pub(super) fn is_settled(&self, now: i128) -> bool {
+        [self.modified, self.changed].into_iter().all(|(seconds, rest)| {
+            let clock = if rest == 0 { COARSE_CLOCK } else { FINE_CLOCK };
+            i128::from(seconds) * SECOND + i128::from(rest) + clock < now
         })
     }
 }
 
-/// The files of one source directory that were read before.
+/// A directory as it was.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Directory {
+    /// From the source directory; empty for itself.
+    pub(super) path: Box<str>,
+    /// Of its tree.
+    pub(super) digest: Digest,
+    /// In bytewise order of names.
+    pub(super) entries: Vec<(Box<str>, Kept)>,
+}
+
+/// What was in a directory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Kept {
+    /// A file, and whether it was written long enough before it was read.
+    File {
+        /// By what it is held to be the same.
+        identity: Identity,
+        /// Whether that can be trusted.
+        settled: bool,
+        /// Its bytes.
+        digest: Digest,
+    },
+    /// A link and its target.
+    Link(Box<str>),
+    /// A directory.
+    Directory(Digest),
+}
+
+impl Directory {
+    pub(super) fn new(path: &str, entries: Vec<(Box<str>, Kept)>) -> Self {
+        let mut directory = Self { path: path.into(), digest: Digest::of(&[]), entries };
+        directory.digest = Digest::of(&directory.tree().encode());
+        directory
+    }
+
+    /// What a name stood for.
+    pub(super) fn get(&self, name: &str) -> Option<&Kept> {
+        let at = self.entries.binary_search_by(|(known, _)| (**known).cmp(name)).ok()?;
+        Some(&self.entries[at].1)
+    }
+
+    /// The directory as a value.
+    pub(super) fn tree(&self) -> Tree {
+        let mut tree = Tree::default();
+        for (name, kept) in &self.entries {
+            let entry = match kept {
+                Kept::File { identity, digest, .. } => {
+                    Entry::File { digest: *digest, executable: identity.is_executable() }
+                }
+                Kept::Link(target) => Entry::Symlink { target: target.to_string() },
+                Kept::Directory(digest) => Entry::Tree { digest: *digest },
+            };
+            tree.insert(name, entry).expect("a name that the file system has");
+        }
+        tree
+    }
+}
+
+/// What the last snapshot of a source directory left.
+#[derive(Default)]
 pub(super) struct Known {
     path: PathBuf,
-    /// When this snapshot began; whatever was written from then on is not settled.
-    started: i128,
-    before: BTreeMap<String, (Identity, Digest)>,
-    after: BTreeMap<String, (Identity, Digest)>,
-    changed: bool,
+    directories: HashMap<Box<str>, Arc<Directory>>,
 }
 
 impl Known {
-    /// What is known of `dir`; nothing where that cannot be read.
+    /// What is known of `dir`; nothing where that cannot be read, or is damaged.
     pub(super) fn open(store: &Path, dir: &Path) -> Self {
         let name = Digest::of(dir.as_os_str().as_bytes()).hex();
-        let path = store.join("sources").join(format!("{name}.json"));
-        let before = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
-        let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let started = i128::try_from(started.as_nanos()).unwrap_or_default();
-        Self { path, started, before, after: BTreeMap::new(), changed: false }
+        let path = store.join("sources").join(name);
+        let bytes = fs::read(&path).unwrap_or_default();
+        let directories = decode(&bytes).unwrap_or_default().into_iter();
+        Self { path, directories: directories.map(|found| (found.path.clone(), Arc::new(found))).collect() }
     }
 
-    /// The digest of a file that is still as it was.
-    pub(super) fn get(&mut self, path: &str, identity: Identity) -> Option<Digest> {
-        let (_, digest) = *self.before.get(path).filter(|(before, _)| *before == identity)?;
-        self.after.insert(path.to_owned(), (identity, digest));
-        Some(digest)
+    /// A directory as it was.
+    pub(super) fn directory(&self, path: &str) -> Option<&Arc<Directory>> {
+        self.directories.get(path)
     }
 
-    /// Remembers a file that was read.
-    pub(super) fn set(&mut self, path: &str, identity: Identity, digest: Digest) {
-        self.changed = true;
-        if identity.is_settled(self.started) {
-            self.after.insert(path.to_owned(), (identity, digest));
-        } else {
-            self.after.remove(path);
-        }
-    }
-
-    /// Keeps what is known for the next time.
-    pub(super) fn save(self) -> Result<(), SourceError> {
-        if !self.changed && self.after.len() == self.before.len() {
+    /// Keeps what is known now for the next time, where that is something else.
+    pub(super) fn save(&self, now: &[Arc<Directory>]) -> Result<(), SourceError> {
+        let same = |found: &Arc<Directory>| self.directory(&found.path).is_some_and(|known| Arc::ptr_eq(known, found));
+        if now.len() == self.directories.len() && now.iter().all(same) {
             return Ok(());
         }
         let dir = self.path.parent().unwrap_or(Path::new("."));
         let write = || {
             fs::create_dir_all(dir)?;
             let mut file = tempfile::NamedTempFile::new_in(dir)?;
-            file.write_all(&serde_json::to_vec(&self.after)?)?;
+            file.write_all(&encode(now))?;
             file.persist(&self.path)?;
             Ok(())
         };
@@ -108,12 +162,35 @@ impl Known {
     }
 }
 
+/// What a reader would take for true is hashed: a flipped bit makes all of it unknown.
+fn encode(directories: &[Arc<Directory>]) -> Vec<u8> {
+    let directories: Vec<&Directory> = directories.iter().map(Arc::as_ref).collect();
+    let body = postcard::to_stdvec(&directories).expect("plain data");
+    [VERSION, Digest::of(&body).as_bytes(), &body].concat()
+}
+
+fn decode(bytes: &[u8]) -> Option<Vec<Directory>> {
+    let (digest, body) = bytes.strip_prefix(VERSION)?.split_at_checked(32)?;
+    if Digest::of(body).as_bytes() != digest {
+        return None;
+    }
+    postcard::from_bytes(body).ok()
+}
+
+/// Nanoseconds since 1970.
+pub(super) fn now() -> i128 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i128::try_from(since.as_nanos()).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn written_at(modified: i128) -> Identity {
-        Identity { size: 1, modified, changed: modified, inode: 1, device: 1 }
+    fn written_at(time: i128) -> Identity {
+        let part = |time: i128| i64::try_from(time).expect("a time");
+        let time = (part(time / SECOND), part(time % SECOND));
+        Identity { size: 1, modified: time, changed: time, inode: 1, device: 1, mode: 0 }
     }
 
     #[test]
@@ -124,5 +201,19 @@ mod tests {
         assert!(!written_at(999 * SECOND).is_settled(now), "a coarse clock, a second ago");
         assert!(written_at(990 * SECOND).is_settled(now), "a coarse clock, long enough ago");
         assert!(!written_at(now + SECOND).is_settled(now), "in the future");
+    }
+
+    #[test]
+    fn what_is_damaged_is_not_known() {
+        let kept = [("link".into(), Kept::Link("target".into()))].into();
+        let directory = Directory { path: "".into(), digest: Digest::of(b"tree"), entries: kept };
+        let bytes = encode(&[Arc::new(directory)]);
+        assert_eq!(decode(&bytes).map(|known| known.len()), Some(1));
+        for len in 0..bytes.len() {
+            assert_eq!(decode(&bytes[..len]), None, "{len}");
+            let mut flipped = bytes.clone();
+            flipped[len] ^= 1;
+            assert_eq!(decode(&flipped), None, "{len}");
+        }
     }
 }

@@ -12,6 +12,7 @@
 //! index: a file that is committed in spite of `.gitignore` is kept by a `!` line in `.pipeignore`. A `.env` that no
 //! rule names is a file like any other: settings that read it find it at build and in production alike.
 
+use std::ffi::OsStr;
 use std::path::Path;
 
 use ignore::Match;
@@ -20,6 +21,17 @@ use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use super::SourceError;
 
 const VERSION_CONTROL: &[&str] = &[".git", ".hg", ".svn"];
+
+/// What the rules say of a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Said {
+    /// It is left out.
+    LeaveOut,
+    /// A pattern keeps it.
+    Keep,
+    /// It stays, unless it is a virtual environment.
+    Nothing,
+}
 
 /// The rules that hold in one directory.
 pub(super) struct Rules<'a> {
@@ -42,24 +54,26 @@ impl<'a> Rules<'a> {
         Ok(Self { outer: None, exclude, pipeignore: pipeignore(dir)?, gitignore: outer_gitignores(dir) })
     }
 
-    /// The rules of a directory within.
-    pub(super) fn within(&'a self, dir: &Path) -> Result<Self, SourceError> {
-        let gitignore = vec![gitignore(dir)];
-        Ok(Self { outer: Some(self), exclude: Gitignore::empty(), pipeignore: pipeignore(dir)?, gitignore })
+    /// The rules of a directory within, which has files of these names or has not.
+    pub(super) fn within(&'a self, dir: &Path, has: impl Fn(&str) -> bool) -> Result<Self, SourceError> {
+        let gitignore = if has(".gitignore") { vec![gitignore(dir)] } else { Vec::new() };
+        let pipeignore = if has(".pipeignore") { pipeignore(dir)? } else { Gitignore::empty() };
+        Ok(Self { outer: Some(self), exclude: Gitignore::empty(), pipeignore, gitignore })
     }
 
-    /// Whether a path of this directory is left out.
-    pub(super) fn leave_out(&self, path: &Path, is_dir: bool) -> bool {
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        if VERSION_CONTROL.contains(&name) {
-            return true;
+    /// What becomes of a path of this directory, by its name.
+    pub(super) fn say(&self, path: &Path, name: &OsStr, is_dir: bool) -> Said {
+        if VERSION_CONTROL.iter().any(|known| name == *known) {
+            return Said::LeaveOut;
         }
         let exclude = self.find(|rules| rules.exclude.matched(path, is_dir).map(|_| ()));
         let pipeignore = || self.find(|rules| rules.pipeignore.matched(path, is_dir).map(|_| ()));
         let gitignore = || self.find(|rules| rules.by_git(path, is_dir));
         match exclude.or_else(pipeignore).or_else(gitignore) {
-            Some(left_out) => left_out,
-            None => is_dir && (name == "__pycache__" || path.join("pyvenv.cfg").exists()),
+            Some(true) => Said::LeaveOut,
+            Some(false) => Said::Keep,
+            None if is_dir && name == "__pycache__" => Said::LeaveOut,
+            None => Said::Nothing,
         }
     }
 

@@ -1,9 +1,13 @@
+use std::fs::{self, File};
+use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::time::{Duration, SystemTime};
 
+use super::read::read_unchanged;
 use super::*;
+use crate::tree::Entry;
 
 struct Project {
     home: tempfile::TempDir,
@@ -197,16 +201,131 @@ fn a_file_written_just_now_is_read_again() {
     assert_eq!(second.read, 1);
 }
 
+/// The bytes of `a` as the store reads them, after another snapshot.
+fn bytes_of_a(project: &Project) -> Vec<u8> {
+    let store = Store::open(project.home.path()).expect("a store");
+    let snapshot = snapshot(project.dir.path(), &[], &store).expect("a snapshot");
+    let tree = store.tree(&snapshot.digest).expect("a tree");
+    let Some(Entry::File { digest, .. }) = tree.get("a") else { panic!("there is no file `a`") };
+    store.get(digest).expect("its bytes")
+}
+
 #[test]
-fn a_store_that_lost_the_bytes_gets_them_again() {
+fn an_edit_of_the_same_size_with_its_time_put_back_is_seen() {
+    let project = Project::new().file("a", "one");
+    project.settle();
+    assert_eq!(bytes_of_a(&project), b"one");
+    let before = fs::metadata(project.path("a")).expect("a file").modified().expect("a time");
+    project.write("a", "two");
+    File::options().write(true).open(project.path("a")).expect("a file").set_modified(before).expect("a time");
+    assert_eq!(bytes_of_a(&project), b"two");
+}
+
+#[test]
+fn edits_within_one_tick_of_the_clock_are_seen() {
+    let project = Project::new().file("a", "0000");
+    for edit in 1..200_u32 {
+        project.write("a", &format!("{edit:04}"));
+        assert_eq!(bytes_of_a(&project), format!("{edit:04}").as_bytes());
+    }
+}
+
+#[test]
+fn a_file_of_the_same_size_and_times_in_its_place_is_seen() {
+    let project = Project::new().file("a", "one").file("b", "two");
+    project.settle();
+    let time = fs::metadata(project.path("a")).expect("a file").modified().expect("a time");
+    File::options().write(true).open(project.path("b")).expect("a file").set_modified(time).expect("a time");
+    assert_eq!(bytes_of_a(&project), b"one");
+    fs::rename(project.path("b"), project.path("a")).expect("renamed");
+    assert_eq!(bytes_of_a(&project), b"two");
+}
+
+#[test]
+fn files_that_change_their_names_with_each_other_are_seen() {
+    let project = Project::new().file("a", "one").file("b", "two");
+    project.settle();
+    assert_eq!(bytes_of_a(&project), b"one");
+    for (from, to) in [("a", "c"), ("b", "a"), ("c", "b")] {
+        fs::rename(project.path(from), project.path(to)).expect("renamed");
+    }
+    assert_eq!(bytes_of_a(&project), b"two");
+}
+
+#[test]
+fn a_change_of_the_mode_alone_and_a_link_that_is_swapped_are_seen() {
+    let project = Project::new().file("a", "one").file("d/x", "");
+    symlink("a", project.path("link")).expect("a link");
+    project.settle();
+    let first = project.snapshot().expect("a snapshot").digest;
+    fs::set_permissions(project.path("a"), fs::Permissions::from_mode(0o755)).expect("a mode");
+    let executable = project.snapshot().expect("a snapshot").digest;
+    assert_ne!(executable, first);
+    fs::remove_file(project.path("link")).expect("removed");
+    symlink("b", project.path("link")).expect("a link");
+    let swapped = project.snapshot().expect("a snapshot").digest;
+    assert_ne!(swapped, executable);
+    fs::remove_dir_all(project.path("d")).expect("removed");
+    symlink("a", project.path("d")).expect("a link");
+    assert_ne!(project.snapshot().expect("a snapshot").digest, swapped);
+}
+
+#[test]
+fn a_file_from_the_future_is_read_every_time() {
+    let project = Project::new().file("a", "one");
+    let tomorrow = SystemTime::now() + Duration::from_hours(24);
+    File::options().write(true).open(project.path("a")).expect("a file").set_modified(tomorrow).expect("a time");
+    for _ in 0..2 {
+        assert_eq!(project.snapshot().expect("a snapshot").read, 1);
+    }
+}
+
+#[test]
+fn what_is_known_is_enough_for_a_store_that_has_nothing() {
     let project = Project::new().file("a", "1");
     project.settle();
     let first = project.snapshot().expect("a snapshot");
     for lost in ["index.db", "index.db-wal", "index.db-shm"] {
         let _ = fs::remove_file(project.home.path().join("store").join(lost));
     }
-    let second = project.snapshot().expect("a snapshot");
-    assert_eq!((second.digest, second.read), (first.digest, 1));
+    assert_eq!(project.snapshot().expect("a snapshot"), SourceSnapshot { read: 0, ..first });
+    assert_eq!(bytes_of_a(&project), b"1");
+}
+
+#[test]
+fn a_tree_that_is_kept_takes_in_the_files_that_it_names_and_no_others() {
+    let project = Project::new().file("a", "1").file("b", "2").file("d/c", "3");
+    let store = Store::open(project.home.path()).expect("a store");
+    let snapshot = snapshot(project.dir.path(), &[], &store).expect("a snapshot");
+    let mut builder = crate::store::TreeBuilder::new(&store, None).expect("a builder");
+    for path in ["a", "d"] {
+        let entry = store.lookup(&snapshot.digest, path).expect("read").expect("there");
+        builder.put(path, entry).expect("put");
+    }
+    let part = builder.finish().expect("a tree");
+    store.flush().expect("flushed");
+    drop(store);
+    fs::remove_dir_all(project.dir.path()).expect("gone");
+    let store = Store::open(project.home.path()).expect("a store");
+    let mut names = Vec::new();
+    list(&store, &part, "", &mut names);
+    assert_eq!(names, ["a", "d/c"]);
+    let read = |text: &str| store.get(&Digest::of(text.as_bytes()));
+    assert_eq!(read("3").expect("taken in"), b"3");
+    assert!(matches!(read("2"), Err(StoreError::Missing(_))));
+}
+
+#[test]
+fn a_file_that_changed_after_the_snapshot_is_refused_by_name() {
+    let project = Project::new().file("a", "1");
+    project.settle();
+    project.snapshot().expect("a snapshot");
+    let store = Store::open(project.home.path()).expect("a store");
+    snapshot(project.dir.path(), &[], &store).expect("a snapshot");
+    project.write("a", "2");
+    let error = store.get(&Digest::of(b"1")).expect_err("it is gone");
+    assert_eq!(error.to_string(), format!("`{}` was changed while the run used it", project.path("a").display()));
+    assert!(error.hint().is_some());
 }
 
 #[test]
@@ -214,7 +333,8 @@ fn a_file_that_changes_once_while_it_is_read_is_read_anew() {
     let project = Project::new().file("a", "old");
     let path = project.path("a");
     let mut reads = 0;
-    let read = read_unchanged(&path, |mut file, _| {
+    let seen = path.symlink_metadata().expect("a file");
+    let read = read_unchanged(&path, &seen, |mut file, _| {
         let mut text = String::new();
         file.read_to_string(&mut text).map_err(SourceError::io("read", &path))?;
         reads += 1;
@@ -231,7 +351,8 @@ fn a_file_that_keeps_changing_is_refused_by_name() {
     let project = Project::new().file("a", "");
     let path = project.path("a");
     let mut reads = 0;
-    let error = read_unchanged(&path, |_, _| {
+    let seen = path.symlink_metadata().expect("a file");
+    let error = read_unchanged(&path, &seen, |_, _| {
         reads += 1;
         project.write("a", &"x".repeat(reads));
         Ok(())
@@ -245,7 +366,8 @@ fn a_file_that_keeps_changing_is_refused_by_name() {
 fn a_file_that_another_is_put_in_place_of_is_noticed() {
     let project = Project::new().file("a", "1").file("b", "2");
     let mut reads = 0;
-    let read = read_unchanged(&project.path("a"), |_, size| {
+    let seen = project.path("a").symlink_metadata().expect("a file");
+    let read = read_unchanged(&project.path("a"), &seen, |_, size| {
         reads += 1;
         if reads == 1 {
             fs::rename(project.path("b"), project.path("a")).expect("a new file");

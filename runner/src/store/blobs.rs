@@ -2,11 +2,12 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::index::Location;
-use super::{POISONED, Pending, Store, StoreError};
+use super::{Lent, POISONED, Pending, Store, StoreError};
 use crate::digest::Digest;
 
 /// The size from which a blob gets a file of its own, in bytes.
@@ -52,33 +53,53 @@ impl Store {
 
     /// How many bytes a blob has.
     pub fn size(&self, digest: &Digest) -> Result<u64, StoreError> {
-        Ok(self.location(digest)?.ok_or(StoreError::Missing(*digest))?.size)
+        let lent = match self.lent(digest) {
+            Some(Lent::Bytes(bytes)) => return Ok(bytes.len() as u64),
+            Some(Lent::File { size, .. }) => Some(size),
+            None => None,
+        };
+        self.location(digest)?.map(|at| at.size).or(lent).ok_or(StoreError::Missing(*digest))
     }
 
     /// A whole blob, checked.
     pub fn get(&self, digest: &Digest) -> Result<Vec<u8>, StoreError> {
-        let mut bytes = Vec::new();
         let mut reader = self.open_unchecked(digest)?;
-        bytes.reserve_exact(usize::try_from(reader.size).unwrap_or(0));
-        if reader.read_to_end(&mut bytes).is_err() || Digest::of(&bytes) != *digest {
-            return Err(self.set_aside(digest));
+        if let Body::Memory(bytes) = &reader.body {
+            return Ok(bytes.to_vec());
         }
-        Ok(bytes)
+        reader.whole().ok().filter(|bytes| Digest::of(bytes) == *digest).ok_or_else(|| self.refuse(digest))
     }
 
-    /// A blob to read from, checked before its first byte is given.
+    /// A blob to read from, checked before its first byte is given. A small one is read once, here.
     pub fn open_blob(&self, digest: &Digest) -> Result<BlobReader, StoreError> {
         let mut reader = self.open_unchecked(digest)?;
+        if matches!(reader.body, Body::Memory(_)) {
+            return Ok(reader);
+        }
+        if reader.size < LOOSE {
+            let bytes = reader.whole().ok().filter(|bytes| Digest::of(bytes) == *digest);
+            return Ok(BlobReader::of(bytes.ok_or_else(|| self.refuse(digest))?.into()));
+        }
         let mut hasher = blake3::Hasher::new();
         if io::copy(&mut reader, &mut hasher).is_err() || Digest::from(hasher.finalize()) != *digest {
-            return Err(self.set_aside(digest));
+            return Err(self.refuse(digest));
         }
         reader.position = 0;
         Ok(reader)
     }
 
     fn open_unchecked(&self, digest: &Digest) -> Result<BlobReader, StoreError> {
-        let at = self.location(digest)?.ok_or(StoreError::Missing(*digest))?;
+        let lent = match self.lent(digest) {
+            Some(Lent::Bytes(bytes)) => return Ok(BlobReader::of(bytes)),
+            Some(Lent::File { path, size }) => Some((path, size)),
+            None => None,
+        };
+        let Some(at) = self.location(digest)? else {
+            let (path, size) = lent.ok_or(StoreError::Missing(*digest))?;
+            // Whatever was put in the file's place meanwhile is not waited for, nor followed.
+            let file = plain(&path).map_err(|_| StoreError::Changed(path))?;
+            return Ok(BlobReader { body: Body::File { file, start: 0 }, size, position: 0 });
+        };
         let path = match &at.segment {
             Some(name) => self.0.root.join("segments").join(name),
             None => self.loose_path(digest),
@@ -87,12 +108,24 @@ impl Store {
             self.0.segment.lock().expect(POISONED).write_out()?;
         }
         match File::open(&path) {
-            Ok(file) => Ok(BlobReader { file, start: at.offset, size: at.size, position: 0 }),
+            Ok(file) => Ok(BlobReader { body: Body::File { file, start: at.offset }, size: at.size, position: 0 }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 self.0.index.forget(digest)?;
                 Err(StoreError::Missing(*digest))
             }
             Err(error) => Err(StoreError::io("open", &path)(error)),
+        }
+    }
+
+    /// What becomes of bytes that are not what their name says.
+    fn refuse(&self, digest: &Digest) -> StoreError {
+        match self.location(digest) {
+            Ok(Some(_)) => self.set_aside(digest),
+            Ok(None) => match self.lent(digest) {
+                Some(Lent::File { path, .. }) => StoreError::Changed(path),
+                _ => StoreError::Missing(*digest),
+            },
+            Err(error) => error,
         }
     }
 
@@ -156,6 +189,10 @@ fn sync_loose(root: &Path, loose: &[PathBuf]) -> Result<(), StoreError> {
     Ok(())
 }
 
+fn plain(path: &Path) -> io::Result<File> {
+    File::options().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)
+}
+
 /// Takes a blob's bytes piece by piece; what is not finished leaves nothing behind.
 pub struct BlobWriter {
     store: Store,
@@ -216,17 +253,47 @@ impl Write for BlobWriter {
 /// A blob to read from.
 #[derive(Debug)]
 pub struct BlobReader {
-    file: File,
-    start: u64,
+    body: Body,
     size: u64,
     position: u64,
+}
+
+#[derive(Debug)]
+enum Body {
+    Memory(Arc<[u8]>),
+    File { file: File, start: u64 },
+}
+
+impl BlobReader {
+    fn of(bytes: Arc<[u8]>) -> Self {
+        Self { size: bytes.len() as u64, body: Body::Memory(bytes), position: 0 }
+    }
+
+    /// How many bytes it has.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn whole(&mut self) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        bytes.reserve_exact(usize::try_from(self.size).unwrap_or(0));
+        self.read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
 }
 
 impl Read for BlobReader {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         let left = usize::try_from(self.size.saturating_sub(self.position)).unwrap_or(usize::MAX);
         let len = out.len().min(left);
-        let read = self.file.read_at(&mut out[..len], self.start + self.position)?;
+        let read = match &self.body {
+            Body::File { file, start } => file.read_at(&mut out[..len], start + self.position)?,
+            Body::Memory(bytes) => {
+                let start = usize::try_from(self.position).unwrap_or(usize::MAX).min(bytes.len());
+                out[..len].copy_from_slice(&bytes[start..start + len]);
+                len
+            }
+        };
         if read == 0 && len > 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
