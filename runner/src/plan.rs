@@ -108,7 +108,7 @@ fn load(
             }
         },
         PluginRef::File(path) => match std::fs::read(pipeline.resolve(path)) {
-            Ok(bytes) => match plugins.load(&path.display().to_string(), &bytes) {
+            Ok(bytes) => match plugins.load(&path.display().to_string(), bytes) {
                 Err(error) if error.is_the_files() => {
                     let cause =
                         std::error::Error::source(&error).map_or_else(String::new, |cause| format!(": {cause}"));

@@ -10,10 +10,12 @@ mod observe;
 mod run;
 mod wasi;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+use wasmtime::Engine;
 use wasmtime::component::Component;
 
 use crate::description::PluginDescription;
@@ -25,16 +27,21 @@ pub use host::{Code, Failure, Grants, Pin, RUNTIME_OF_PROGRAMS, Services};
 pub use observe::{Observation, Pinned, Place, World};
 pub use run::{Answer, Binding, Call, Limits, Value};
 
+use run::Ready;
+
 /// Raised when a change to how plugins run could change what they give.
 pub const DETERMINISM: u32 = 1;
 
-/// A component, ready to run.
+/// A plugin that has described itself, in this run or in one before.
 pub struct Plugin {
     /// The digest of its file.
     pub digest: Digest,
     /// What it says of itself.
     pub description: PluginDescription,
-    component: Component,
+    name: String,
+    file: Cow<'static, [u8]>,
+    /// Its machine code with all that it imports; only where a step of it has to run.
+    ready: Mutex<Option<Ready>>,
 }
 
 /// What can be wrong with a plugin, whatever it is asked to do.
@@ -113,39 +120,76 @@ impl PluginError {
     }
 }
 
-/// The engine, and the plugins that it has loaded.
+/// The plugins of a pipeline, and the engine that runs them, which starts when the first of them has to run.
 pub struct Plugins {
-    engine: wasmtime::Engine,
+    engine: Mutex<Option<Engine>>,
     compiled: compile::Cache,
     store: Store,
     loaded: Mutex<HashMap<Digest, Arc<Plugin>>>,
 }
 
 impl Plugins {
-    /// Starts an engine whose compiled components are kept in `home`.
+    /// Plugins whose machine code and descriptions are kept in `home`.
     pub fn open(home: &Path, store: &Store) -> Result<Self, PluginError> {
-        let engine = compile::engine().map_err(PluginError::Engine)?;
         let compiled = compile::Cache::open(home)?;
-        Ok(Self { engine, compiled, store: store.clone(), loaded: Mutex::default() })
+        Ok(Self { engine: Mutex::default(), compiled, store: store.clone(), loaded: Mutex::default() })
     }
 
     /// Loads a plugin from the bytes of its file: a component, or a core module that says what component it wants to be.
-    pub fn load(&self, name: &str, bytes: &[u8]) -> Result<Arc<Plugin>, PluginError> {
-        let digest = Digest::of(bytes);
+    pub fn load(&self, name: &str, file: impl Into<Cow<'static, [u8]>>) -> Result<Arc<Plugin>, PluginError> {
+        let file = file.into();
+        let digest = Digest::of(&file);
         if let Some(plugin) = self.loaded.lock().expect(POISONED).get(&digest) {
             return Ok(Arc::clone(plugin));
         }
-        let component = self.compiled.component(&self.engine, name, bytes, &digest)?;
-        let capabilities = capabilities(&self.engine, name, &component)?;
-        let description = run::describe(&self.engine, &self.store, name, &component, &digest, capabilities)?;
-        let plugin = Arc::new(Plugin { digest, description, component });
+        let description = match self.compiled.description(&digest) {
+            Some(description) => description,
+            None => self.describe(name, &file, &digest)?,
+        };
+        let ready = Mutex::default();
+        let plugin = Arc::new(Plugin { digest, description, name: name.to_owned(), file, ready });
         self.loaded.lock().expect(POISONED).insert(digest, Arc::clone(&plugin));
         Ok(plugin)
     }
 
+    /// Asks a component to describe itself, once: the answer is kept.
+    fn describe(&self, name: &str, file: &[u8], digest: &Digest) -> Result<PluginDescription, PluginError> {
+        let engine = self.engine()?;
+        let component = self.compiled.component(&engine, name, file, digest)?;
+        let capabilities = capabilities(&engine, name, &component)?;
+        let description = run::describe(&engine, &self.store, name, &component, capabilities)?;
+        self.compiled.keep_description(digest, &description)?;
+        Ok(description)
+    }
+
+    fn engine(&self) -> Result<Engine, PluginError> {
+        let mut engine = self.engine.lock().expect(POISONED);
+        if let Some(engine) = &*engine {
+            return Ok(engine.clone());
+        }
+        Ok(engine.insert(compile::engine().map_err(PluginError::Engine)?).clone())
+    }
+
     /// Runs a plugin once.
     pub fn run(&self, plugin: &Plugin, call: Call<'_>) -> Result<Answer, Failure> {
-        run::run(&self.engine, &self.store, plugin, call)
+        let ready = self.ready(plugin).map_err(|error| {
+            let code = if error.is_the_files() { Code::Internal } else { Code::Unavailable };
+            let failure = Failure { retryable: false, ..Failure::of(code, &error) };
+            error.hint().into_iter().fold(failure, Failure::hint)
+        })?;
+        run::run(&ready, &self.store, &plugin.description, call)
+    }
+
+    fn ready(&self, plugin: &Plugin) -> Result<Ready, PluginError> {
+        let mut ready = plugin.ready.lock().expect(POISONED);
+        if let Some(ready) = &*ready {
+            return Ok(ready.clone());
+        }
+        let engine = self.engine()?;
+        let component = self.compiled.component(&engine, &plugin.name, &plugin.file, &plugin.digest)?;
+        let linked = run::link(&engine, &component, plugin.wants_wasi())
+            .map_err(|source| PluginError::NotAStep { name: plugin.name.clone(), source })?;
+        Ok(ready.insert(linked).clone())
     }
 }
 
@@ -157,7 +201,7 @@ impl Plugin {
 }
 
 /// What the import list asks for; refuses what nobody here can give.
-fn capabilities(engine: &wasmtime::Engine, name: &str, component: &Component) -> Result<Vec<String>, PluginError> {
+fn capabilities(engine: &Engine, name: &str, component: &Component) -> Result<Vec<String>, PluginError> {
     let mut capabilities = Vec::new();
     for (import, _) in component.component_type().imports(engine) {
         let interface = import.split('@').next().unwrap_or(import);

@@ -77,7 +77,7 @@ fn find(plugins: &Plugins, name: &str) -> Result<Arc<Plugin>, Failure> {
             None => failure.hint("`pipe plugin list` names them; a file is named by its path: `./my-step.wasm`"),
         });
     }
-    Ok(plugins.load(name, &read(&path)?)?)
+    Ok(plugins.load(name, read(&path)?)?)
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Failure> {

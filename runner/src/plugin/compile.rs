@@ -1,5 +1,5 @@
-//! From a plugin's file to machine code, once per file and engine: what was compiled is kept where nobody else can write, and
-//! is checked before it is trusted again.
+//! From a plugin's file to machine code, once per file and engine, and to what it says of itself, once per file: both are kept
+//! where nobody else can write, and are checked before they are trusted again.
 
 use std::fs::{self, DirBuilder};
 use std::hash::{Hash, Hasher};
@@ -11,6 +11,7 @@ use wasmtime::component::Component;
 use wasmtime::{Config, Engine};
 
 use super::PluginError;
+use crate::description::PluginDescription;
 use crate::digest::Digest;
 use crate::store::StoreError;
 
@@ -33,7 +34,10 @@ pub(super) fn engine() -> wasmtime::Result<Engine> {
     Ok(engine)
 }
 
-/// Compiled components by the digest of the file that they were made of.
+/// Raised when the same file would be described otherwise.
+const DESCRIPTIONS: u32 = 1;
+
+/// Compiled components, and descriptions, by the digest of the file that they were made of.
 pub(super) struct Cache {
     dir: PathBuf,
 }
@@ -47,6 +51,22 @@ impl Cache {
             source,
         })?;
         Ok(Self { dir })
+    }
+
+    /// What a plugin said of itself, if it was ever asked.
+    pub(super) fn description(&self, digest: &Digest) -> Option<PluginDescription> {
+        serde_json::from_slice(&read(&self.description_path(digest))?).ok()
+    }
+
+    /// Keeps what a plugin says of itself.
+    pub(super) fn keep_description(&self, digest: &Digest, said: &PluginDescription) -> Result<(), StoreError> {
+        let path = self.description_path(digest);
+        let said = serde_json::to_vec(said).expect("a description is plain data");
+        save(&path, &said).map_err(|source| StoreError::Io { action: "write", path, source })
+    }
+
+    fn description_path(&self, digest: &Digest) -> PathBuf {
+        self.dir.join(format!("{}-described-{DESCRIPTIONS}", digest.hex()))
     }
 
     pub(super) fn component(
@@ -89,26 +109,32 @@ fn compatibility(engine: &Engine) -> u64 {
     hasher.finish()
 }
 
-/// A file of machine code is its own digest, then the code.
-fn load(engine: &Engine, path: &Path) -> Option<Component> {
-    let bytes = fs::read(path).ok()?;
-    let (digest, code) = bytes.split_at_checked(32)?;
-    if Digest::of(code).as_bytes() != digest {
+/// A file is its own digest, then what it holds.
+fn read(path: &Path) -> Option<Vec<u8>> {
+    let mut bytes = fs::read(path).ok()?;
+    let (digest, held) = bytes.split_at_checked(32)?;
+    if Digest::of(held).as_bytes() != digest {
         return None;
     }
+    bytes.drain(..32);
+    Some(bytes)
+}
+
+fn load(engine: &Engine, path: &Path) -> Option<Component> {
+    let code = read(path)?;
     #[expect(
         unsafe_code,
         reason = "the code was written by `save` into a directory that only this user can write, and is unchanged"
     )]
     // SAFETY: see the reason above.
-    unsafe { Component::deserialize(engine, code) }.ok()
+    unsafe { Component::deserialize(engine, &code) }.ok()
 }
 
-fn save(path: &Path, code: &[u8]) -> std::io::Result<()> {
+fn save(path: &Path, held: &[u8]) -> std::io::Result<()> {
     let dir = path.parent().unwrap_or(Path::new("."));
     let mut file = tempfile::NamedTempFile::new_in(dir)?;
-    file.write_all(Digest::of(code).as_bytes())?;
-    file.write_all(code)?;
+    file.write_all(Digest::of(held).as_bytes())?;
+    file.write_all(held)?;
     file.as_file().sync_all()?;
     file.persist(path)?;
     Ok(())

@@ -9,14 +9,13 @@ use serde::{Deserialize, Serialize};
 use wasmtime::component::{Component, HasSelf, Linker, ResourceTable};
 use wasmtime::{Engine, ResourceLimiter, UpdateDeadline};
 
-use super::bindings::StepExecFetch;
 use super::bindings::exports::pipe::step::guest;
+use super::bindings::{StepExecFetch, StepExecFetchPre};
 use super::host::{Code, Failure, Host, Left, Services};
 use super::observe::Observation;
-use super::{Plugin, PluginError, wasi};
+use super::{PluginError, wasi};
 use crate::description::{PluginDescription, Port, PortKind};
 use crate::digest::Digest;
-use crate::key::KeyBuilder;
 use crate::store::Store;
 
 /// How often a running plugin is asked whether it is time to stop.
@@ -144,13 +143,21 @@ impl ResourceLimiter for Memory {
 }
 
 /// Everything that a step can import; WASI only for those that ask for it.
-pub(super) fn linker(engine: &Engine, with_wasi: bool) -> wasmtime::Result<Linker<Host>> {
+fn linker(engine: &Engine, with_wasi: bool) -> wasmtime::Result<Linker<Host>> {
     let mut linker = Linker::new(engine);
     StepExecFetch::add_to_linker::<_, HasSelf<_>>(&mut linker, |host| host)?;
     if with_wasi {
         wasmtime_wasi::p2::add_to_linker_sync(&mut linker)?;
     }
     Ok(linker)
+}
+
+/// A plugin with all that it imports.
+pub(super) type Ready = StepExecFetchPre<Host>;
+
+/// Gives a component what it imports.
+pub(super) fn link(engine: &Engine, component: &Component, with_wasi: bool) -> wasmtime::Result<Ready> {
+    StepExecFetchPre::new(linker(engine, with_wasi)?.instantiate_pre(component)?)
 }
 
 type Running = (wasmtime::Store<Host>, Arc<AtomicBool>);
@@ -183,21 +190,14 @@ fn wasm_store(engine: &Engine, store: &Store, services: Option<Services>, limits
     (wasm, timed_out)
 }
 
-/// Asks a component to describe itself, once per component: the answer is kept.
+/// Asks a component to describe itself.
 pub(super) fn describe(
     engine: &Engine,
     store: &Store,
     name: &str,
     component: &Component,
-    digest: &Digest,
     capabilities: Vec<String>,
 ) -> Result<PluginDescription, PluginError> {
-    let key = KeyBuilder::new("describe").field("plugin", digest.as_bytes()).finish();
-    if let Some(record) = store.action(&key)?
-        && let Ok(description) = serde_json::from_slice(&record)
-    {
-        return Ok(description);
-    }
     let linker = linker(engine, true).map_err(PluginError::Engine)?;
     let limits = Limits { time: Duration::from_mins(1), ..Limits::default() };
     let (mut wasm, _) = wasm_store(engine, store, None, &limits);
@@ -209,7 +209,7 @@ pub(super) fn describe(
         .map_err(|source| PluginError::Describe { name: name.to_owned(), source })?;
     let config_schema = serde_json::from_str(&said.config_schema)
         .map_err(|source| PluginError::Schema { name: name.to_owned(), source })?;
-    let description = PluginDescription {
+    Ok(PluginDescription {
         name: said.name,
         version: said.version,
         summary: said.summary,
@@ -217,10 +217,7 @@ pub(super) fn describe(
         inputs: said.inputs.into_iter().map(port).collect(),
         outputs: said.outputs.into_iter().map(port).collect(),
         capabilities,
-    };
-    let record = serde_json::to_vec(&description).expect("a description is plain data");
-    store.put_action(&key, &record, &[])?;
-    Ok(description)
+    })
 }
 
 fn port(port: guest::Port) -> Port {
@@ -232,18 +229,20 @@ fn port(port: guest::Port) -> Port {
 }
 
 /// Runs a plugin's `run`.
-pub(super) fn run(engine: &Engine, store: &Store, plugin: &Plugin, call: Call<'_>) -> Result<Answer, Failure> {
-    let broken =
-        |error: &wasmtime::Error| Failure::new(Code::Internal, format!("the plugin does not start: {error:#}"));
-    let linker = linker(engine, plugin.wants_wasi()).map_err(|error| broken(&error))?;
+pub(super) fn run(
+    ready: &Ready,
+    store: &Store,
+    description: &PluginDescription,
+    call: Call<'_>,
+) -> Result<Answer, Failure> {
     let limits = call.limits;
-    let (mut wasm, timed_out) = wasm_store(engine, store, Some(call.services), &limits);
+    let (mut wasm, timed_out) = wasm_store(ready.engine(), store, Some(call.services), &limits);
     let mut inputs = Vec::with_capacity(call.inputs.len());
     for (index, Binding { port, value }) in call.inputs.iter().enumerate() {
         inputs.push(guest::Binding { port: port.clone(), value: wasm.data_mut().lend(index, value)? });
     }
-    let answered = StepExecFetch::instantiate(&mut wasm, &plugin.component, &linker)
-        .and_then(|step| step.pipe_step_guest().call_run(&mut wasm, call.config, &inputs));
+    let answered =
+        ready.instantiate(&mut wasm).and_then(|step| step.pipe_step_guest().call_run(&mut wasm, call.config, &inputs));
     let outputs = match answered {
         Ok(answer) => answer.map_err(Failure::from)?,
         Err(error) => return Err(trapped(error, wasm.data(), timed_out.load(Ordering::Relaxed), &limits)),
@@ -252,7 +251,7 @@ pub(super) fn run(engine: &Engine, store: &Store, plugin: &Plugin, call: Call<'_
         .into_iter()
         .map(|guest::Binding { port, value }| Ok(Binding { port, value: wasm.data_mut().take(value)? }))
         .collect::<Result<Vec<_>, Failure>>()?;
-    check_outputs(&plugin.description, &outputs)?;
+    check_outputs(description, &outputs)?;
     let Host { observations, lasting, .. } = wasm.into_data();
     let mut observations: Vec<_> = observations.into_iter().collect();
     observations.sort();
