@@ -1,27 +1,11 @@
 //! The step `python-lock`: whatever locks a Python project becomes one normalised lock for one Python and one platform.
 //!
-//! It runs nothing and fetches nothing, and reads no file but those that it needs. It never resolves: what a lock leaves
-//! open is a failure that names `pipe lock`.
-
-mod content_hash;
-mod fit;
-mod pipfile;
-mod poetry;
-mod poetry_walk;
-mod pylock;
-mod read;
-mod requirements;
-mod target;
-mod uv;
-
-#[cfg(test)]
-mod tests;
+//! [`Question`] does the work; here is what it needs of a step: settings, and files that are in the store.
 
 use pipe_sdk::{Description, Failure, Inputs, Kind, Outputs, Port, Step, Tree, context};
 use python_packaging::files::Files;
+use python_packaging::locks::Question;
 use python_packaging::problem::Problem;
-
-use crate::read::Question;
 
 struct PythonLock;
 
@@ -139,14 +123,4 @@ impl Files for Project<'_> {
     fn names(&self, directory: &str) -> Result<Vec<String>, Stop> {
         Ok(self.0.entries(directory)?.unwrap_or_default().into_iter().map(|entry| entry.name).collect())
     }
-}
-
-/// The problem of a file that is not what its name says.
-fn damaged(path: &str, error: &dyn std::error::Error) -> Problem {
-    // TOML's errors draw the place between a first line that names it and a last one that says what is wrong.
-    let text = error.to_string();
-    let mut lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    lines.drain(1.min(lines.len())..lines.len().saturating_sub(1).max(1));
-    Problem::new(format!("`{path}` cannot be read: {}", lines.join(": ")))
-        .hint("write it anew with the tool that it is from")
 }

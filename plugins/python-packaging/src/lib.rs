@@ -4,6 +4,7 @@
 
 pub mod files;
 pub mod lock;
+pub mod locks;
 pub mod marker;
 pub mod name;
 pub mod platform;

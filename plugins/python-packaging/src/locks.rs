@@ -1,38 +1,65 @@
-//! The way of the data: find the file, read it, check it against its project, put the packages in order.
+//! Whatever locks a project, read into one list: find the file, read it, check it against its project, put the packages in
+//! order.
+//!
+//! It runs nothing and fetches nothing, and reads no file but those that it needs. It never resolves: what a lock leaves
+//! open is a problem that names `pipe lock`.
 
-use python_packaging::files::{Files, join, parent};
-use python_packaging::lock::{Lock, Package};
-use python_packaging::name::normalise;
-use python_packaging::problem::Problem;
-use python_packaging::project::{Found, Kind, Search};
-use python_packaging::record::{Record, Wanted};
-use python_packaging::requirements::Requirements;
+mod content_hash;
+mod fit;
+mod pipfile;
+mod poetry;
+mod poetry_walk;
+mod pylock;
+mod requirements;
+mod target;
+mod uv;
 
-use crate::target::Target;
-use crate::{content_hash, fit, pipfile, poetry, pylock, requirements, uv};
+#[cfg(test)]
+mod tests;
+
+use crate::files::{Files, join, parent};
+use crate::lock::{Lock, Package};
+use crate::name::normalise;
+use crate::problem::Problem;
+use crate::project::{Found, Kind, Search};
+use crate::record::{Record, Wanted};
+use crate::requirements::Requirements;
+
+use target::Target;
 
 /// What is asked of a project.
-pub(crate) struct Question {
-    pub(crate) root: String,
-    pub(crate) path: Option<String>,
-    pub(crate) python: String,
-    pub(crate) platform: String,
-    pub(crate) groups: Vec<String>,
-    pub(crate) extras: Vec<String>,
-    pub(crate) package: Option<String>,
-    pub(crate) install_project: bool,
+#[derive(Debug, Clone)]
+pub struct Question {
+    /// The directory of the Python project, `""` for the top.
+    pub root: String,
+    /// The file to read, relative to `root`; where there is none it is found.
+    pub path: Option<String>,
+    /// The Python to lock for: `3.11`.
+    pub python: String,
+    /// The platform to lock for: `linux-x86_64-gnu`.
+    pub platform: String,
+    /// Dependency groups beside the project's own dependencies.
+    pub groups: Vec<String>,
+    /// Extras of the project.
+    pub extras: Vec<String>,
+    /// The member of a uv workspace, where it is not the project at the top.
+    pub package: Option<String>,
+    /// Whether the project itself is installed.
+    pub install_project: bool,
 }
 
 /// The lock, and what a user should know of how it came about.
 #[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) lock: Lock,
-    pub(crate) notes: Vec<String>,
+pub struct Answer {
+    /// The packages, in order of their names.
+    pub lock: Lock,
+    /// What is no reason to refuse.
+    pub notes: Vec<String>,
 }
 
 impl Question {
     /// Finds and reads the lock.
-    pub(crate) fn answer<F: Files>(&self, files: &F) -> Result<Answer, F::Error> {
+    pub fn answer<F: Files>(&self, files: &F) -> Result<Answer, F::Error> {
         let wanted = Wanted::new(&self.python, &self.platform, &self.groups, &self.extras);
         let mut target = Target::new(&self.python, &self.platform)?;
         target.environment.extras.extend(wanted.extras.iter().cloned());
@@ -113,7 +140,7 @@ fn read<F: Files>(
             let read = pipfile::read(path, &text, target)?;
             let place = beside(path, "Pipfile");
             if let Some(text) = files.read(&place)? {
-                let pipfile = text.parse().map_err(|error| crate::damaged(&place, &error))?;
+                let pipfile = text.parse().map_err(|error| damaged(&place, &error))?;
                 fit::covers_pipfile(path, &place, &pipfile, &read.packages)?;
                 if read.hash.is_some_and(|hash| !content_hash::is_pipenvs(&hash, &pipfile)) {
                     return Err(fit::changed(path, &place, "pipenv lock").into());
@@ -152,7 +179,7 @@ fn covers<F: Files>(
 
 fn pyproject<F: Files>(files: &F, place: &str) -> Result<Option<toml::Table>, F::Error> {
     let Some(text) = files.read(place)? else { return Ok(None) };
-    Ok(Some(text.parse().map_err(|error| crate::damaged(place, &error))?))
+    Ok(Some(text.parse().map_err(|error| damaged(place, &error))?))
 }
 
 fn beside(path: &str, name: &str) -> String {
@@ -180,4 +207,14 @@ fn distinct(path: &str, mut packages: Vec<Package>) -> Result<Vec<Package>, Prob
             .hint("lock again, or leave out one of the groups or extras that exclude each other"))
         }
     }
+}
+
+/// The problem of a file that is not what its name says.
+fn damaged(path: &str, error: &dyn std::error::Error) -> Problem {
+    // TOML's errors draw the place between a first line that names it and a last one that says what is wrong.
+    let text = error.to_string();
+    let mut lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    lines.drain(1.min(lines.len())..lines.len().saturating_sub(1).max(1));
+    Problem::new(format!("`{path}` cannot be read: {}", lines.join(": ")))
+        .hint("write it anew with the tool that it is from")
 }

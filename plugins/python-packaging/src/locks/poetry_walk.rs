@@ -2,16 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use python_packaging::marker::{Environment, Marker};
-use python_packaging::name::normalise;
-use python_packaging::pep440::{Version, VersionSpecifiers};
-use python_packaging::poetry::range;
-use python_packaging::problem::Problem;
-use python_packaging::requirement::Requirement;
+use crate::marker::{Environment, Marker};
+use crate::name::normalise;
+use crate::pep440::{Version, VersionSpecifiers};
+use crate::poetry::range;
+use crate::problem::Problem;
+use crate::requirement::Requirement;
 use serde::Deserialize;
 
-use crate::poetry::{Detail, Entry, PoetryLock, Spec};
-use crate::target::{Target, unknown};
+use super::poetry::{Detail, Entry, PoetryLock, Spec};
+use super::target::{Target, unknown};
 
 /// `[tool.poetry]`, as far as it says what is required.
 #[derive(Deserialize, Default)]
@@ -41,7 +41,7 @@ pub(crate) fn walk<'a>(
         Problem::new(format!("`{path}`, of version {version}, cannot be read without its `pyproject.toml`"))
             .hint("keep the `pyproject.toml` with its `[tool.poetry]` beside the lock")
     })?;
-    let poetry: Poetry = table.try_into().map_err(|error: toml::de::Error| crate::damaged("pyproject.toml", &error))?;
+    let poetry: Poetry = table.try_into().map_err(|error: toml::de::Error| super::damaged("pyproject.toml", &error))?;
     let mut walk = Walk { lock, path, environment: &target.environment, seen: BTreeSet::new() };
 
     let mut chosen = Vec::new();
@@ -156,7 +156,7 @@ impl Detail {
         let fits = |range: &String| {
             python.as_ref().is_none_or(|python| alternatives(range).iter().any(|r| r.contains(python)))
         };
-        Ok(python_packaging::marker::holds(marker.as_ref(), environment)
+        Ok(crate::marker::holds(marker.as_ref(), environment)
             && self.python.as_ref().is_none_or(fits)
             && self.platform.as_deref().is_none_or(|platform| platform.starts_with("linux")))
     }

@@ -61,7 +61,7 @@ run `pipe lock`, which resolves it into `pylock.toml`, and commit that",
 #[test]
 fn settings_that_mean_nothing_are_refused() {
     let files = [("requirements.txt", LOCKED)];
-    let refused = |change: fn(&mut crate::read::Question)| Project::new(&files).ask(change).refused();
+    let refused = |change: fn(&mut crate::locks::Question)| Project::new(&files).ask(change).refused();
     assert!(refused(|question| question.python = "2.7".into()).starts_with("`2.7` is not a version of Python 3\n"));
     assert!(refused(|question| question.platform = "linux".into()).starts_with("`linux` is not a platform\n"));
     assert!(

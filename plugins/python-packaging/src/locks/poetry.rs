@@ -3,15 +3,15 @@
 
 use std::collections::BTreeMap;
 
-use python_packaging::files::{join, parent};
-use python_packaging::lock::{Directory, File, Git, Origin, Package};
-use python_packaging::marker::Marker;
-use python_packaging::name::normalise;
-use python_packaging::problem::Problem;
+use crate::files::{join, parent};
+use crate::lock::{Directory, File, Git, Origin, Package};
+use crate::marker::Marker;
+use crate::name::normalise;
+use crate::problem::Problem;
 use serde::Deserialize;
 
-use crate::poetry_walk;
-use crate::target::{Target, sha256};
+use super::poetry_walk;
+use super::target::{Target, sha256};
 
 #[derive(Deserialize)]
 pub(crate) struct PoetryLock {
@@ -106,8 +106,8 @@ pub(crate) struct Read {
 
 /// Reads the `poetry.lock` at `path`; `pyproject` is the project's file, which older versions cannot be read without.
 pub(crate) fn read(path: &str, text: &str, pyproject: Option<&toml::Table>, target: &Target) -> Result<Read, Problem> {
-    let lock: PoetryLock = toml::from_str(text).map_err(|error| crate::damaged(path, &error))?;
-    let range = lock.metadata.python_versions.as_deref().map(python_packaging::poetry::range);
+    let lock: PoetryLock = toml::from_str(text).map_err(|error| super::damaged(path, &error))?;
+    let range = lock.metadata.python_versions.as_deref().map(crate::poetry::range);
     target.check_python(path, range.as_deref())?;
     let entries = if lock.packages.iter().any(|entry| entry.groups.is_some()) {
         select(&lock, path, target)?
@@ -132,7 +132,7 @@ fn select<'a>(lock: &'a PoetryLock, path: &str, target: &Target) -> Result<Vec<&
     if let Some(extra) =
         target.extras().iter().find(|extra| !lock.extras.keys().any(|known| normalise(known) == **extra))
     {
-        return Err(crate::target::unknown("extra", extra, path, lock.extras.keys().map(String::as_str)));
+        return Err(super::target::unknown("extra", extra, path, lock.extras.keys().map(String::as_str)));
     }
     let groups_of = |entry: &'a Entry| entry.groups.iter().flatten().map(String::as_str);
     if let Some(group) = target
@@ -141,7 +141,7 @@ fn select<'a>(lock: &'a PoetryLock, path: &str, target: &Target) -> Result<Vec<&
         .find(|group| !lock.packages.iter().flat_map(groups_of).any(|known| normalise(known) == **group))
     {
         let known: std::collections::BTreeSet<&str> = lock.packages.iter().flat_map(groups_of).collect();
-        return Err(crate::target::unknown("group", group, path, known));
+        return Err(super::target::unknown("group", group, path, known));
     }
     let mut selected = Vec::new();
     for entry in &lock.packages {
@@ -154,7 +154,7 @@ fn select<'a>(lock: &'a PoetryLock, path: &str, target: &Target) -> Result<Vec<&
             };
             let marker =
                 marker.map(|marker| marker.parse::<Marker>()).transpose().map_err(|problem| problem.at(path))?;
-            wanted |= python_packaging::marker::holds(marker.as_ref(), &target.environment);
+            wanted |= crate::marker::holds(marker.as_ref(), &target.environment);
         }
         if wanted {
             selected.push(entry);

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use python_packaging::files::{join, parent};
-use python_packaging::lock::{Directory, File, Git, Origin, Package};
-use python_packaging::marker::Marker;
-use python_packaging::problem::Problem;
+use crate::files::{join, parent};
+use crate::lock::{Directory, File, Git, Origin, Package};
+use crate::marker::Marker;
+use crate::problem::Problem;
 use serde::Deserialize;
 
-use crate::target::{Target, unknown};
+use super::target::{Target, unknown};
 
 #[derive(Deserialize)]
 struct PipfileLock {
@@ -61,7 +61,7 @@ pub(crate) struct Read {
 
 /// Reads the `Pipfile.lock` at `path`. Its categories are the groups: `develop` is Pipenv's name for `dev`.
 pub(crate) fn read(path: &str, text: &str, target: &Target) -> Result<Read, Problem> {
-    let mut lock: PipfileLock = serde_json::from_str(text).map_err(|error| crate::damaged(path, &error))?;
+    let mut lock: PipfileLock = serde_json::from_str(text).map_err(|error| super::damaged(path, &error))?;
     target.check_python(path, lock.meta.requires.range().as_deref())?;
     let mut entries = lock.categories.remove("default").unwrap_or_default();
     for group in target.groups() {
@@ -79,7 +79,7 @@ pub(crate) fn read(path: &str, text: &str, target: &Target) -> Result<Read, Prob
         let marker =
             entry.markers.as_deref().map(str::parse::<Marker>).transpose().map_err(|problem| problem.at(path))?;
         let itself = entry.path.as_deref() == Some(".") && !target.install_project;
-        if python_packaging::marker::holds(marker.as_ref(), &target.environment) && !itself {
+        if crate::marker::holds(marker.as_ref(), &target.environment) && !itself {
             let version = entry.version.as_ref().map(|version| version.trim_start_matches('=').to_owned());
             let origin = entry.origin(&name, path)?;
             packages.push(Package::new(name, version, origin));

@@ -1,12 +1,12 @@
 //! Files of requirements that pin every version and name every digest.
 
-use python_packaging::lock::{Directory, File, Git, Origin, Package};
-use python_packaging::marker;
-use python_packaging::problem::Problem;
-use python_packaging::requirement::Requirement;
-use python_packaging::requirements::{Entry, Requirements, Target as Required, commit, is_archive};
+use crate::lock::{Directory, File, Git, Origin, Package};
+use crate::marker;
+use crate::problem::Problem;
+use crate::requirement::Requirement;
+use crate::requirements::{Entry, Requirements, Target as Required, commit, is_archive};
 
-use crate::target::{Target, sha256};
+use super::target::{Target, sha256};
 
 /// The packages of requirements that are locked.
 pub(crate) fn read(requirements: &Requirements, target: &Target) -> Result<Vec<Package>, Problem> {

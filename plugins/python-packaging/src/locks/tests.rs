@@ -9,11 +9,11 @@ mod uv;
 
 use std::collections::BTreeMap;
 
-use python_packaging::files::Files;
-use python_packaging::lock::{Origin, Package};
-use python_packaging::problem::Problem;
+use crate::files::Files;
+use crate::lock::{Origin, Package};
+use crate::problem::Problem;
 
-use crate::read::{Answer, Question};
+use crate::locks::{Answer, Question};
 
 /// Files that are held in memory; a digest is the content itself.
 struct Memory(BTreeMap<String, String>);

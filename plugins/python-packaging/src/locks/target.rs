@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use python_packaging::lock::{File, Origin};
-use python_packaging::marker::Environment;
-use python_packaging::pep440::{Version, VersionSpecifiers};
-use python_packaging::problem::Problem;
-use python_packaging::requirements::is_archive;
-use python_packaging::tags::{Tags, minor};
-use python_packaging::wheel::is_wheel;
+use crate::lock::{File, Origin};
+use crate::marker::Environment;
+use crate::pep440::{Version, VersionSpecifiers};
+use crate::problem::Problem;
+use crate::requirements::is_archive;
+use crate::tags::{Tags, minor};
+use crate::wheel::is_wheel;
 
 /// A Python on a platform, and what is wanted beyond a project's own dependencies.
 pub(crate) struct Target {

@@ -2,15 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use python_packaging::lock::Package;
-use python_packaging::marker;
-use python_packaging::name::normalise;
-use python_packaging::pep440::{Operator, Version, VersionSpecifier, VersionSpecifiers};
-use python_packaging::problem::Problem;
-use python_packaging::requirement::Requirement;
+use crate::lock::Package;
+use crate::marker;
+use crate::name::normalise;
+use crate::pep440::{Operator, Version, VersionSpecifier, VersionSpecifiers};
+use crate::problem::Problem;
+use crate::requirement::Requirement;
 
-use crate::poetry::Spec;
-use crate::target::Target;
+use super::poetry::Spec;
+use super::target::Target;
 
 /// A requirement as a lock remembers it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,17 +1,17 @@
 //! `pylock.toml` (PEP 751): a list of packages, each under a marker.
 
-use python_packaging::files::{join, parent};
-use python_packaging::lock::{Directory, File, Git, Origin, Package};
-use python_packaging::marker::Marker;
-use python_packaging::name::normalise;
-use python_packaging::problem::Problem;
-use python_packaging::pylock::{Distribution, Entry, Pylock};
+use crate::files::{join, parent};
+use crate::lock::{Directory, File, Git, Origin, Package};
+use crate::marker::Marker;
+use crate::name::normalise;
+use crate::problem::Problem;
+use crate::pylock::{Distribution, Entry, Pylock};
 
-use crate::target::{Target, sha256, unknown};
+use super::target::{Target, sha256, unknown};
 
 /// Reads the `pylock.toml` at `path`.
 pub(crate) fn read(path: &str, text: &str, target: &Target) -> Result<Vec<Package>, Problem> {
-    let lock: Pylock = toml::from_str(text).map_err(|error| crate::damaged(path, &error))?;
+    let lock: Pylock = toml::from_str(text).map_err(|error| super::damaged(path, &error))?;
     if !lock.lock_version.starts_with("1.") {
         return Err(Problem::new(format!(
             "`{path}` is of version {}, and version 1.0 is understood",

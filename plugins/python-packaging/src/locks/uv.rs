@@ -2,15 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use python_packaging::files::join;
-use python_packaging::lock::{Directory, File, Git, Origin, Package};
-use python_packaging::marker::{Environment, Marker};
-use python_packaging::name::normalise;
-use python_packaging::problem::Problem;
+use crate::files::join;
+use crate::lock::{Directory, File, Git, Origin, Package};
+use crate::marker::{Environment, Marker};
+use crate::name::normalise;
+use crate::problem::Problem;
 use serde::Deserialize;
 
-use crate::fit::Requires;
-use crate::target::{Target, sha256, unknown};
+use super::fit::Requires;
+use super::target::{Target, sha256, unknown};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -113,7 +113,7 @@ impl Source {
 
 /// Reads the `uv.lock` at `path`.
 pub(crate) fn read(path: &str, text: &str, target: &Target) -> Result<Read, Problem> {
-    let lock: UvLock = toml::from_str(text).map_err(|error| crate::damaged(path, &error))?;
+    let lock: UvLock = toml::from_str(text).map_err(|error| super::damaged(path, &error))?;
     if lock.version != 1 {
         return Err(Problem::new(format!("`{path}` is of version {}, and version 1 is understood", lock.version))
             .hint("lock again with a uv that writes version 1, or use a newer `pipe`"));
@@ -131,7 +131,7 @@ pub(crate) fn read(path: &str, text: &str, target: &Target) -> Result<Read, Prob
             packages.push(Package::new(&node.name, node.version.clone(), origin));
         }
     }
-    let directory = python_packaging::files::parent(path);
+    let directory = crate::files::parent(path);
     Ok(Read {
         packages,
         directory: match project {
@@ -233,7 +233,7 @@ impl Walk<'_> {
         for edge in edges {
             let marker = edge.marker.as_deref().map(str::parse::<Marker>).transpose();
             let marker = marker.map_err(|problem| problem.at(self.path))?;
-            if !python_packaging::marker::holds(marker.as_ref(), &self.conflicts) {
+            if !crate::marker::holds(marker.as_ref(), &self.conflicts) {
                 continue;
             }
             let meant = |node: &Node| {
@@ -255,7 +255,7 @@ impl Walk<'_> {
 }
 
 fn origin(node: &Node, path: &str, target: &Target) -> Result<Origin, Problem> {
-    let directory = python_packaging::files::parent(path);
+    let directory = crate::files::parent(path);
     let inside = |relative: &str| {
         join(directory, relative).ok_or_else(|| {
             Problem::new(format!("`{path}` takes `{}` from `{relative}`, outside of the project", node.name))
