@@ -1,8 +1,10 @@
 //! Building wheels of sources in the sandbox (PEP 517): each at one fixed path, in an environment of pinned requirements.
+//! The project's own directories are installed in place (PEP 660).
 //!
 //! The build is a program run like any other: what it sees is its root, so the same sources and requirements are built once.
 
 mod backend;
+mod in_place;
 mod report;
 
 use pipe_sdk::exec::{self, Command, Outcome};
@@ -21,51 +23,55 @@ use crate::obtain::{self, Source, Wheel};
 const SCRIPT: &str = include_str!("build/hook.py");
 /// Where the sources are.
 const SOURCE: &str = "/build/src";
+/// Where the project is, in every root and in the slug.
+const PROJECT: &str = "/app/src";
 /// Where a hook leaves what it makes.
 const OUT: &str = "/build/out";
+
+/// How a source becomes a wheel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Manner {
+    /// The sources are in the wheel.
+    Whole,
+    /// The wheel leads to them (PEP 660).
+    InPlace,
+}
 
 /// A source and what it is built with.
 struct Build<'a> {
     source: &'a Source,
+    manner: Manner,
     /// What tools that ask its history are told.
     version: String,
     backend: Backend,
     environment: Tree,
 }
 
-/// Builds a wheel of each source.
+/// Builds a wheel of each source. Directories of the project are installed in place where their backend can do that: they
+/// are at `/app/src` in every root and in the slug, and an edit to them is no other environment.
 pub(crate) fn wheels(sources: &[Source], constraints: &[String], python: &Interpreter) -> Result<Vec<Wheel>, Failure> {
-    if sources.is_empty() {
-        return Ok(Vec::new());
-    }
-    let mut builds = Vec::with_capacity(sources.len());
-    for source in sources {
-        let backend = Backend::of(source, constraints)?;
-        let environment = environment(&backend.requires, constraints, python)?;
-        builds.push(Build { source, version: backend::version(source)?, backend, environment });
-    }
-    let mut failures = Vec::new();
-    let mut ready = Vec::with_capacity(builds.len());
-    let further = further_requirements(&builds)?;
-    for (mut build, further) in builds.into_iter().zip(further) {
-        match further {
-            Ok(further) => {
-                if !further.is_empty() {
-                    build.backend.requires.extend(further);
-                    build.environment = environment(&build.backend.requires, constraints, python)?;
-                }
-                ready.push(build);
+    let (own, mut others): (Vec<&Source>, Vec<&Source>) = sources.iter().partition(|source| source.place.is_some());
+    let parts = own.iter().map(|source| in_place::part(source)).collect::<Result<Vec<_>, _>>()?;
+    let mut wheels = Vec::with_capacity(sources.len());
+    let made = attempt(&parts.iter().collect::<Vec<_>>(), Manner::InPlace, constraints, python)?;
+    for (source, made) in own.into_iter().zip(made) {
+        match made {
+            Ok(wheel) => wheels.push(wheel),
+            Err(failure) => {
+                pipe_sdk::debug(&failure.message);
+                let name = &source.name;
+                pipe_sdk::info(&format!(
+                    "`{name}` cannot be installed in place: an edit to it makes a new environment"
+                ));
+                others.push(source);
             }
-            Err(failure) => failures.push((build.source.name.as_str(), failure)),
         }
     }
-    // What can be built is, also where something else can not: all that is wrong is said at once, and what went well is kept.
-    let outcomes = exec::run_all(ready.iter().map(|build| build.command("build_wheel")).collect())?;
-    let mut wheels = Vec::with_capacity(ready.len());
-    for (build, outcome) in ready.iter().zip(outcomes) {
-        match build.wheel(&outcome) {
+    let mut failures = Vec::new();
+    for (source, made) in others.iter().zip(attempt(&others, Manner::Whole, constraints, python)?) {
+        match made {
             Ok(wheel) => wheels.push(wheel),
-            Err(failure) => failures.push((build.source.name.as_str(), failure)),
+            Err(failure) => failures.push((source.name.as_str(), failure)),
         }
     }
     match report::together(failures) {
@@ -74,9 +80,50 @@ pub(crate) fn wheels(sources: &[Source], constraints: &[String], python: &Interp
     }
 }
 
+/// The wheel of each source, or why there is none. What can be built is, also where something else can not: all that is
+/// wrong is said at once, and what went well is kept.
+fn attempt(
+    sources: &[&Source],
+    manner: Manner,
+    constraints: &[String],
+    python: &Interpreter,
+) -> Result<Vec<Result<Wheel, Failure>>, Failure> {
+    if sources.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut builds = Vec::with_capacity(sources.len());
+    for source in sources {
+        let backend = Backend::of(source, constraints)?;
+        let environment = environment(&backend.requires, constraints, python)?;
+        builds.push(Build { source, manner, version: backend::version(source)?, backend, environment });
+    }
+    let mut ready = Vec::with_capacity(builds.len());
+    let further = further_requirements(&builds)?;
+    for (mut build, further) in builds.into_iter().zip(further) {
+        ready.push(match further {
+            Ok(further) => {
+                if !further.is_empty() {
+                    build.backend.requires.extend(further);
+                    build.environment = environment(&build.backend.requires, constraints, python)?;
+                }
+                Ok(build)
+            }
+            Err(failure) => Err(failure),
+        });
+    }
+    let commands = ready.iter().flatten().map(|build| build.command(build.manner.hook())).collect();
+    let mut outcomes = exec::run_all(commands)?.into_iter();
+    let wheels = ready.into_iter().map(|build| {
+        let build = build?;
+        let outcome = outcomes.next().ok_or_else(|| Failure::failed("a build has no outcome"))?;
+        build.wheel(&outcome)
+    });
+    Ok(wheels.collect())
+}
+
 /// What each backend asks for beyond `build-system.requires`, if it can be asked.
 fn further_requirements(builds: &[Build]) -> Result<Vec<Result<Vec<String>, Failure>>, Failure> {
-    let outcomes = exec::run_all(builds.iter().map(|build| build.command("get_requires_for_build_wheel")).collect())?;
+    let outcomes = exec::run_all(builds.iter().map(|build| build.command(build.manner.requires_hook())).collect())?;
     let further = |(build, outcome): (&Build, Outcome)| {
         let made = build.check(&outcome)?;
         let Some(answer) = made.open("requires.json")? else { return Ok(Vec::new()) };
@@ -109,7 +156,32 @@ fn wheel_file(package: &Package) -> Option<&python_packaging::lock::File> {
     }
 }
 
+impl Manner {
+    fn hook(self) -> &'static str {
+        match self {
+            Self::Whole => "build_wheel",
+            Self::InPlace => "build_editable",
+        }
+    }
+
+    fn requires_hook(self) -> &'static str {
+        match self {
+            Self::Whole => "get_requires_for_build_wheel",
+            Self::InPlace => "get_requires_for_build_editable",
+        }
+    }
+}
+
 impl Build<'_> {
+    /// Where the sources are while they are built; what is built in place finds them there ever after.
+    fn place(&self) -> String {
+        match (self.manner, self.source.place.as_deref()) {
+            (Manner::InPlace, Some("")) => PROJECT.to_owned(),
+            (Manner::InPlace, Some(place)) => format!("{PROJECT}/{place}"),
+            _ => SOURCE.to_owned(),
+        }
+    }
+
     fn command(&self, hook: &str) -> Command {
         let command = Command::new("/build/env/bin/python");
         command.arg("-c");
@@ -117,16 +189,17 @@ impl Build<'_> {
         for argument in [hook, OUT, &self.backend.object] {
             command.arg(argument);
         }
+        let place = self.place();
         for path in &self.backend.path {
-            command.arg(&if path.is_empty() { SOURCE.to_owned() } else { format!("{SOURCE}/{path}") });
+            command.arg(&if path.is_empty() { place.clone() } else { format!("{place}/{path}") });
         }
-        command.cwd(SOURCE);
+        command.cwd(&place);
         command.env("PATH", "/build/env/bin:/opt/python/bin:/usr/local/bin:/usr/bin:/bin");
         for (name, value) in backend::environment(&self.source.name, &self.version) {
             command.env(&name, &value);
         }
         command.mount("/build/env", &self.environment);
-        command.mount(SOURCE, &self.source.tree);
+        command.mount(&place, &self.source.tree);
         command.collect(OUT);
         command
     }
@@ -154,6 +227,9 @@ impl Build<'_> {
             return Err(Failure::failed(format!("`{}`: its backend made no wheel", self.source.name))
                 .hint("limit what it is built with, in `build-constraints`"));
         };
+        if self.manner == Manner::InPlace && !in_place::is_pure(&file.name) {
+            return Err(Failure::failed(format!("`{}` has parts that are built", self.source.name)));
+        }
         obtain::unpack_wheel(&self.source.name, self.source.version.as_deref(), &file.name, &blob)
     }
 }

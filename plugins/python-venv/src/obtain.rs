@@ -25,6 +25,8 @@ pub(crate) struct Source {
     pub(crate) name: String,
     /// The version that was locked, where it was.
     pub(crate) version: Option<String>,
+    /// Where in the project it is, if it is the project's own.
+    pub(crate) place: Option<String>,
     /// The directory that holds `pyproject.toml` or `setup.py`.
     pub(crate) tree: Tree,
 }
@@ -61,7 +63,7 @@ pub(crate) fn obtain(packages: &[Package], python: &Interpreter, project: &Proje
             Origin::Wheel(file) => wanted.push(Wanted { package, file: file.clone(), kind: Use::Wheel }),
             Origin::Sdist(file) => wanted.push(Wanted { package, file: file.clone(), kind: Use::Sdist }),
             Origin::Hashes(_) => unnamed.push(package),
-            Origin::Git(git) => contents.push(source(package, checkout(package, git)?)),
+            Origin::Git(git) => contents.push(source(package, checkout(package, git)?, None)),
             Origin::Directory(directory) => {
                 let tree = project.tree(package)?.subtree(&directory.path)?.ok_or_else(|| {
                     Failure::invalid(format!(
@@ -70,7 +72,7 @@ pub(crate) fn obtain(packages: &[Package], python: &Interpreter, project: &Proje
                     ))
                     .hint("lock again, and see that `[source] exclude` and .gitignore leave it in")
                 })?;
-                contents.push(source(package, tree));
+                contents.push(source(package, tree, Some(&directory.path)));
             }
         }
     }
@@ -116,11 +118,16 @@ fn unpack(wanted: &Wanted, blob: &Blob) -> Result<Content, Failure> {
     let tree = archive::unpack(blob, format, 0).map_err(|failure| in_file(failure, &file.name))?;
     let top = only_directory(tree)?;
     let tree = below(package, top, file.subdirectory.as_deref())?;
-    Ok(source(package, tree))
+    Ok(source(package, tree, None))
 }
 
-fn source(package: &Package, tree: Tree) -> Content {
-    Content::Source(Source { name: package.name.clone(), version: package.version.clone(), tree })
+fn source(package: &Package, tree: Tree, place: Option<&String>) -> Content {
+    Content::Source(Source {
+        name: package.name.clone(),
+        version: package.version.clone(),
+        place: place.cloned(),
+        tree,
+    })
 }
 
 fn checkout(package: &Package, git: &Git) -> Result<Tree, Failure> {

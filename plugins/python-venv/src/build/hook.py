@@ -15,9 +15,9 @@ target = importlib.import_module(module)
 for attribute in filter(None, attributes.split(".")):
     target = getattr(target, attribute)
 
-if hook == "get_requires_for_build_wheel":
-    requires = target.get_requires_for_build_wheel(None) if hasattr(target, hook) else []
+if hook.startswith("get_requires_for_"):
+    requires = getattr(target, hook)(None) if hasattr(target, hook) else []
     with open(os.path.join(out, "requires.json"), "w", encoding="utf-8") as file:
         json.dump(sorted(requires), file)
 else:
-    target.build_wheel(out, None, None)
+    getattr(target, hook)(out, None, None)
