@@ -18,7 +18,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use python_packaging::files::{Files, join, parent};
-use python_packaging::lock::File;
+use python_packaging::lock::{File, Package};
+use python_packaging::locks::Question;
 use python_packaging::project::{Found, Kind, Search};
 use python_packaging::record::{Record, Source};
 use python_packaging::requirements::{Requirements, Target};
@@ -109,6 +110,12 @@ pub fn ensure(
         written.extend(path.filter(|path| !written.contains(path)));
     }
     Ok(written)
+}
+
+/// The packages that the lock of a project in a directory holds, as `python-lock` reads it. None where nothing is locked, and
+/// where the lock is refused: the step says why.
+pub(crate) fn locked(directory: &Path, question: &Question) -> Option<Vec<Package>> {
+    Some(question.answer(&Disk::new(directory.to_owned())).ok()?.lock.packages)
 }
 
 /// The project of one step.

@@ -43,7 +43,8 @@ pub(crate) fn find(project: &Tree, config: &Config) -> Result<Place, Failure> {
     let mut scripts = Vec::new();
     for path in shallowest_first(project.glob(&[glob], &FOREIGN.map(str::to_owned))?) {
         let Some(blob) = project.open(&path)? else { continue };
-        let django = pipe_sdk::read(&blob).is_ok_and(|text| String::from_utf8_lossy(&text).contains(MARK));
+        let django =
+            pipe_sdk::read(&blob).is_ok_and(|text| String::from_utf8_lossy(&text).to_lowercase().contains(MARK));
         scripts.push((path, django));
     }
     choose(&scripts, root, config.settings.is_some())

@@ -4,7 +4,11 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use python_packaging::locks::Question;
+
+use super::held::Held;
 use super::project::{join, pyproject};
+use crate::pipeline::PLATFORMS;
 
 /// Locks, those that say the most first.
 const LOCKS: &[&str] = &["uv.lock", "pylock.toml", "poetry.lock", "Pipfile.lock", "requirements.txt"];
@@ -34,8 +38,27 @@ const OWN: &[&str] = &["main", "default", "base", "app", "runtime"];
 const PYPI: &str = "https://pypi.org/simple";
 /// What the public index was called, and what old requirements still call it.
 const OLD_PYPI: &str = "https://pypi.python.org/";
+/// What people call the groups and extras that production does not need.
+const DEVELOPMENT: &[&str] = &[
+    "ci",
+    "dev",
+    "devel",
+    "develop",
+    "development",
+    "doc",
+    "docs",
+    "lint",
+    "local",
+    "test",
+    "testing",
+    "tests",
+    "types",
+    "typing",
+];
 /// Packages that serve an application, those of WSGI first.
 const SERVERS: &[&str] = &["gunicorn", "uwsgi", "waitress", "granian", "uvicorn", "daphne", "hypercorn"];
+/// Those that run an application of ASGI.
+const ASGI_SERVERS: &[&str] = &["uvicorn", "granian", "daphne", "hypercorn"];
 
 /// What packages that are built here need of the system: the package, at run time, and beyond that to build.
 const SYSTEM: &[(&str, &[&str], &[&str])] = &[
@@ -76,6 +99,8 @@ pub(super) struct Packages {
     pub(super) system: Vec<&'static str>,
     pub(super) build_system: Vec<&'static str>,
     pub(super) because: Vec<&'static str>,
+    /// The lock and what it includes.
+    texts: Vec<String>,
 }
 
 impl Packages {
@@ -104,27 +129,77 @@ impl Packages {
         read_with_includes(&at.join(lock), &mut texts, &mut BTreeSet::new());
         let is_requirements = is_requirements(Path::new(lock));
         let is_open = UNLOCKED.contains(&lock) || is_requirements && !texts.iter().any(|text| text.contains("--hash="));
-        let mut packages = Self {
-            root: root.to_owned(),
-            lock: Some(lock.to_owned()),
-            is_obvious,
-            is_open,
-            has_git: texts
-                .iter()
-                .any(|text| ["git+", "git = \"", "\"git\":", "type = \"git\""].iter().any(|mark| text.contains(mark))),
-            server: server(dir, &texts),
-            ..Self::default()
-        };
+        let mut packages =
+            Self { root: root.to_owned(), lock: Some(lock.to_owned()), is_obvious, is_open, ..Self::default() };
         if is_requirements {
             packages.find_indexes(&texts);
         } else {
             packages.find_groups(&pyproject(&at));
         }
-        packages.find_system(&texts);
         packages.is_installed = pyproject(&at).get("build-system").is_some()
             && !at.join("src/manage.py").is_file()
             && holds_package(&at.join("src"));
+        packages.texts = texts;
         packages
+    }
+
+    /// Finds out what the environment will hold on a version of Python, and what that needs.
+    pub(super) fn settle(&mut self, dir: &Path, python: &str) {
+        if self.lock.is_none() {
+            return;
+        }
+        let mut held = Held::of(dir, &self.question(python), &self.texts);
+        let servers = servers(dir);
+        if !held.has_any(servers) {
+            match self.with_server(dir, python, servers) {
+                Some((question, with_server)) => {
+                    (self.groups, self.extras, held) = (question.groups, question.extras, with_server);
+                }
+                None => self.server = servers.first().copied(),
+            }
+        }
+        self.has_git = held.has_commit();
+        self.find_system(&held);
+    }
+
+    /// What `python-lock` will be asked.
+    fn question(&self, python: &str) -> Question {
+        Question {
+            root: self.root.clone(),
+            path: self.lock.clone(),
+            python: python.to_owned(),
+            platform: PLATFORMS[0].to_owned(),
+            groups: self.groups.clone(),
+            extras: self.extras.clone(),
+            package: None,
+            install_project: self.is_installed,
+        }
+    }
+
+    /// The group or the extra that brings a server, where the project keeps its own in one.
+    fn with_server(&self, dir: &Path, python: &str, servers: &[&str]) -> Option<(Question, Held)> {
+        let pyproject = pyproject(&dir.join(&self.root));
+        let names = |path: &[&str]| {
+            let names: Vec<String> =
+                table(&pyproject, path).into_iter().flat_map(|table| table.keys().cloned()).collect();
+            names.into_iter().filter(|name| !DEVELOPMENT.contains(&name.as_str()))
+        };
+        let groups = names(&["dependency-groups"]).chain(names(&["tool", "poetry", "group"]));
+        let extras = names(&["project", "optional-dependencies"]).chain(names(&["tool", "poetry", "extras"]));
+        let with_group = groups.map(|name| {
+            let mut question = self.question(python);
+            question.groups.push(name);
+            question
+        });
+        let with_extra = extras.map(|name| {
+            let mut question = self.question(python);
+            question.extras.push(name);
+            question
+        });
+        with_group.chain(with_extra).find_map(|question| {
+            let held = Held::of(dir, &question, &[]);
+            held.has_any(servers).then_some((question, held))
+        })
     }
 
     fn find_indexes(&mut self, texts: &[String]) {
@@ -147,9 +222,7 @@ impl Packages {
     }
 
     fn find_groups(&mut self, pyproject: &toml::Value) {
-        let table = |path: &[&str]| {
-            path.iter().try_fold(pyproject, |value, key| value.get(key)).and_then(toml::Value::as_table)
-        };
+        let table = |path: &[&str]| table(pyproject, path);
         let named = |path: &[&str], known: &[&str]| -> Vec<String> {
             let names = table(path).into_iter().flat_map(|table| table.keys());
             names.filter(|name| known.contains(&name.as_str())).cloned().collect()
@@ -163,9 +236,9 @@ impl Packages {
         self.extras.extend(named(&["tool", "poetry", "extras"], PRODUCTION));
     }
 
-    fn find_system(&mut self, texts: &[String]) {
+    fn find_system(&mut self, held: &Held) {
         for (package, system, build) in SYSTEM {
-            if texts.iter().any(|text| names_package(text, package)) {
+            if held.has(package) {
                 self.because.push(package);
                 self.system.extend(*system);
                 self.build_system.extend(*build);
@@ -184,16 +257,15 @@ fn holds_package(directory: &Path) -> bool {
     entries.map(|entry| entry.path()).any(|path| path.join("__init__.py").is_file())
 }
 
-/// The server to add where the lock has none.
-fn server(dir: &Path, texts: &[String]) -> Option<&'static str> {
-    if texts.iter().any(|text| SERVERS.iter().any(|server| names_package(text, server))) {
-        return None;
-    }
-    let has = |name: &str| {
-        let files = super::project::python_files(dir, 3);
-        files.iter().any(|file| file.file_name().is_some_and(|found| found == name))
-    };
-    Some(if has("asgi.py") && !has("wsgi.py") { "uvicorn" } else { "gunicorn" })
+fn table<'a>(pyproject: &'a toml::Value, path: &[&str]) -> Option<&'a toml::Table> {
+    path.iter().try_fold(pyproject, |value, key| value.get(key)).and_then(toml::Value::as_table)
+}
+
+/// The servers that can run a project's application, the one to add first.
+fn servers(dir: &Path) -> &'static [&'static str] {
+    let files = super::project::python_files(dir, 4);
+    let has = |name: &str| files.iter().any(|file| file.file_name().is_some_and(|found| found == name));
+    if has("asgi.py") && !has("wsgi.py") { ASGI_SERVERS } else { SERVERS }
 }
 
 fn is_requirements(path: &Path) -> bool {
@@ -218,42 +290,7 @@ fn read_with_includes(path: &Path, texts: &mut Vec<String>, seen: &mut BTreeSet<
     texts.push(text);
 }
 
-/// Whether a lock or a list of requirements names a package, in whatever format.
-fn names_package(text: &str, package: &str) -> bool {
-    text.lines().any(|line| {
-        let line = line.trim().to_lowercase().replace('_', "-");
-        let line = line.strip_prefix("name = ").unwrap_or(&line).trim_start_matches(['"', '\'', '-', ' ']);
-        line.strip_prefix(package).is_some_and(|rest| {
-            !rest.starts_with(|next: char| next.is_ascii_alphanumeric() || matches!(next, '-' | '.'))
-        })
-    })
-}
-
 /// The directory of the lock as `python-lock` wants it said.
 pub(super) fn lock_path(packages: &Packages) -> Option<String> {
     packages.lock.as_ref().map(|lock| join(&packages.root, lock))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_package_is_found_in_every_format() {
-        let texts = [
-            "[[package]]\nname = \"gunicorn\"\nversion",
-            "gunicorn==23.0 \\\n  --hash",
-            "  \"gunicorn\": {",
-            "Gunicorn[gevent]>=20",
-            "    \"gunicorn>=23\",",
-            "gunicorn",
-        ];
-        for text in texts {
-            assert!(names_package(text, "gunicorn"), "{text}");
-        }
-        for text in ["gunicorn-color==1", "# gunicorn", "my-gunicorn", "# via gunicorn"] {
-            assert!(!names_package(text, "gunicorn"), "{text}");
-        }
-        assert!(!names_package("psycopg2-binary==2.9", "psycopg2"));
-    }
 }

@@ -33,8 +33,9 @@ impl Project {
     pub(super) fn find(dir: &Path) -> Result<Self, InitError> {
         let directory = manage(dir)?;
         let at = dir.join(&directory);
-        let packages = Packages::find(dir, &directory);
+        let mut packages = Packages::find(dir, &directory);
         let python = python::find(dir, &packages.root);
+        packages.settle(dir, &python.version);
         let settings = Settings::find(&at);
         let node = [String::new(), directory.clone()].into_iter().chain(directories(dir, ""));
         let node = node.into_iter().find(|sub| dir.join(sub).join("package-lock.json").is_file());
@@ -49,7 +50,7 @@ fn manage(dir: &Path) -> Result<String, InitError> {
     let mut level = vec![String::new()];
     for _ in 0..=DEPTH {
         let is_django = |sub: &&String| {
-            fs::read_to_string(dir.join(sub).join("manage.py")).is_ok_and(|text| text.contains("django"))
+            fs::read_to_string(dir.join(sub).join("manage.py")).is_ok_and(|text| text.to_lowercase().contains("django"))
         };
         let mut found: Vec<&String> = level.iter().filter(is_django).collect();
         match found.len() {

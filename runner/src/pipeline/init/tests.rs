@@ -194,6 +194,61 @@ fn commits_are_seen_in_every_format() {
     }
 }
 
+/// A lock of `polls`, which needs Django; the rest is in groups and extras.
+fn uv_lock(groups: &str) -> String {
+    let package = |name: &str| {
+        format!(
+            "[[package]]\nname = \"{name}\"\nversion = \"1\"\nsource = {{ registry = \"https://pypi.org/simple\" }}\n\
+             sdist = {{ url = \"https://h/{name}-1.tar.gz\", hash = \"sha256:00\" }}\n"
+        )
+    };
+    let packages: Vec<String> = ["django", "gunicorn", "daphne", "psycopg2"].map(package).into();
+    format!(
+        "version = 1\n[[package]]\nname = \"polls\"\nversion = \"1\"\nsource = {{ virtual = \".\" }}\n\
+         dependencies = [{{ name = \"django\" }}]\n{groups}\n{}\n[[package]]\nname = \"stubs\"\n\
+         source = {{ git = \"https://h/stubs#0123456789012345678901234567890123456789\" }}\n",
+        packages.concat()
+    )
+}
+
+#[test]
+fn what_only_developers_install_is_not_counted() {
+    let lock = uv_lock(
+        "[package.dev-dependencies]\ndev = [{ name = \"daphne\" }, { name = \"psycopg2\" }, { name = \"stubs\" }]",
+    );
+    let pyproject = "[dependency-groups]\ndev = ['daphne']\n";
+    let project = Project::new(&[("manage.py", MANAGE), ("pyproject.toml", pyproject), ("uv.lock", &lock)]);
+    let text = project.text();
+    assert!(text.contains("config = { add = [\"gunicorn\"] }"), "{text}");
+    assert!(!text.contains("libpq") && !text.contains("groups = ") && !text.contains("\"git\""), "{text}");
+}
+
+#[test]
+fn the_group_or_extra_that_has_the_server_is_taken() {
+    let text = |lock: &str, pyproject: &str| {
+        Project::new(&[("manage.py", MANAGE), ("pyproject.toml", pyproject), ("uv.lock", lock)]).text()
+    };
+    let lock = uv_lock("[package.dev-dependencies]\ndocker = [{ name = \"gunicorn\" }]");
+    let group = text(&lock, "[dependency-groups]\ndev = []\ndocker = ['gunicorn']\n");
+    assert!(group.contains("config = { groups = [\"docker\"] }") && !group.contains("add ="), "{group}");
+    let lock = uv_lock(
+        "[package.optional-dependencies]\nweb = [{ name = \"gunicorn\" }]\n[package.metadata]\n\
+         requires-dist = [{ name = \"django\" }, { name = \"gunicorn\", marker = \"extra == 'web'\" }]",
+    );
+    let pyproject = "[project]\nname = 'polls'\ndependencies = ['django']\n[project.optional-dependencies]\nall = []\nweb = ['gunicorn']\n";
+    let extra = text(&lock, pyproject);
+    assert!(extra.contains("config = { extras = [\"web\"] }") && !extra.contains("add ="), "{extra}");
+}
+
+#[test]
+fn an_application_of_asgi_alone_needs_a_server_that_can_run_it() {
+    let text = |application| {
+        Project::new(&[("manage.py", MANAGE), (application, ""), ("requirements.txt", "gunicorn")]).text()
+    };
+    assert!(text("polls/asgi.py").contains("add = [\"uvicorn\"]"));
+    assert!(!text("polls/wsgi.py").contains("add ="));
+}
+
 #[test]
 fn the_commented_parts_are_right_too() {
     let project = Project::new(&[("manage.py", MANAGE), ("requirements.txt", "psycopg2"), ("package-lock.json", "{}")]);
@@ -210,6 +265,8 @@ fn the_commented_parts_are_right_too() {
 fn what_is_no_django_project_or_several_is_refused() {
     let error = |files| default_for(Project::new(files).0.path()).expect_err("no pipeline").to_string();
     assert!(error(&[("manage.py", "print('somebody else')")]).starts_with("no `manage.py` of Django in `"));
+    let configurations = "os.environ['DJANGO_SETTINGS_MODULE'] = 'polls.settings'\nimport configurations.management\n";
+    assert!(Project::new(&[("manage.py", configurations)]).text().contains("django-static"));
     let several = error(&[("b/manage.py", MANAGE), ("a/manage.py", MANAGE)]);
     assert!(several.ends_with(": `a/manage.py` and `b/manage.py`"), "{several}");
 }
