@@ -117,7 +117,7 @@ fn serve(home: &Path) -> Result<(), AgentError> {
     }
     let agent = Arc::new(Agent {
         home: home.to_owned(),
-        store: Store::open(home)?,
+        store: Store::open_for_releases(home)?,
         history: Arc::new(History::open(home)?),
         run,
         targets: Mutex::default(),
@@ -162,8 +162,11 @@ impl Agent {
 
     /// Makes a slug ready to run for a target; `arrives` checks all of its bytes.
     async fn root(&self, target: &Target, slug: &SlugRef, account: Account, arrives: bool) -> Result<Root, Failure> {
-        let (store, home, slug) = (self.store.clone(), self.home.clone(), *slug);
+        let (home, slug) = (self.home.clone(), *slug);
         let prepared = tokio::task::spawn_blocking(move || {
+            // A handle of now: the store may have been mended since this process began.
+            let store = Store::open_for_releases(&home)
+                .map_err(|error| Failure { hint: error.hint(), ..Failure::of(&error) })?;
             let arrived = Arrived::open(&store, &slug, arrives)
                 .map_err(|error| Failure { hint: error.hint(), ..Failure::of(&error) })?;
             let runtime = Runtime::find(&arrived.manifest.runtime, &store, &home).map_err(|error| {

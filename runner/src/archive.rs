@@ -94,10 +94,16 @@ pub fn unpack(store: &Store, archive: &Digest, format: Format, strip: u32) -> Re
         .field("format", format.name().as_bytes())
         .field("strip", &strip.to_le_bytes())
         .finish();
-    if let Some(record) = store.action(&key)?
-        && let Ok(bytes) = <[u8; 32]>::try_from(record.as_slice())
-    {
-        return Ok(Digest::from_bytes(bytes));
+    let known = || -> Result<Option<Digest>, StoreError> {
+        let record = store.action(&key)?;
+        Ok(record.and_then(|record| <[u8; 32]>::try_from(record.as_slice()).ok()).map(Digest::from_bytes))
+    };
+    if let Some(tree) = known()? {
+        return Ok(tree);
+    }
+    let _claim = store.claim(&key, &|| false)?;
+    if let Some(tree) = known()? {
+        return Ok(tree);
     }
     let mut unpacker = Unpacker { builder: TreeBuilder::new(store, None)?, store, strip, bytes: 0, entries: 0 };
     let reader = BufReader::with_capacity(1 << 20, store.open_blob(archive)?);
@@ -160,8 +166,11 @@ impl Unpacker<'_> {
         let Some(path) = self.place(raw)? else { return Ok(()) };
         let mut writer = self.store.writer()?;
         let left = MAX_BYTES - self.bytes;
-        let written = io::copy(&mut content.take(left + 1), &mut writer)
-            .map_err(|source| ArchiveError::Unreadable { format: format.name(), source })?;
+        let written =
+            io::copy(&mut content.take(left + 1), &mut writer).map_err(|error| match StoreError::inside(error) {
+                Ok(error) => ArchiveError::Store(error),
+                Err(source) => ArchiveError::Unreadable { format: format.name(), source },
+            })?;
         if written > left {
             return Err(ArchiveError::TooLarge { limit: format!("{} GiB unpacked", MAX_BYTES >> 30) });
         }

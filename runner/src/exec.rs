@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
@@ -161,9 +161,16 @@ impl Executor {
     /// Runs a program, unless what it gives is known.
     pub fn run(&self, command: &Command, services: &Services) -> Result<Outcome, Failure> {
         let key = command.key(&self.base);
-        if let Some(record) = self.store.action(&key)?
-            && let Ok(outcome) = serde_json::from_slice(&record)
-        {
+        let known = || -> Result<Option<Outcome>, StoreError> {
+            Ok(self.store.action(&key)?.and_then(|record| serde_json::from_slice(&record).ok()))
+        };
+        if let Some(outcome) = known()? {
+            return Ok(outcome);
+        }
+        let Some(_claim) = self.store.claim(&key, &|| services.cancel.load(Ordering::Relaxed))? else {
+            return Err(Failure::new(Code::Cancelled, "the run was stopped"));
+        };
+        if let Some(outcome) = known()? {
             return Ok(outcome);
         }
         let _permit = self.permits.take();
@@ -247,12 +254,12 @@ impl Executor {
         spec.env.extend(command.env.clone());
         spec.cwd.clone_from(&command.cwd);
         spec.mounts.clone_from(&self.base.mounts);
-        let tmp = self.store.root().join("tmp");
+        let tmp = self.store.tmp();
         for (at, tree) in &command.mounts {
             let lower = vec![self.store.lay_out(tree)?];
-            let layer = Scratch::new_in(&tmp).map_err(|source| StoreError::Io {
+            let layer = Scratch::new_in(tmp).map_err(|source| StoreError::Io {
                 action: "create a directory in",
-                path: tmp.clone(),
+                path: tmp.to_owned(),
                 source,
             })?;
             spec.mounts.push(Mount::Overlay { lower, at: at.clone(), scratch: layer.path().to_owned() });
@@ -264,7 +271,7 @@ impl Executor {
     /// A program reads standard input from a file that nobody else sees.
     fn stdin(&self, digest: &Digest) -> Result<std::fs::File, Failure> {
         let unavailable = |error: io::Error| Failure::of(Code::Unavailable, &error);
-        let mut file = tempfile::tempfile_in(self.store.root().join("tmp")).map_err(unavailable)?;
+        let mut file = tempfile::tempfile_in(self.store.tmp()).map_err(unavailable)?;
         io::copy(&mut self.store.open_blob(digest)?, &mut file).map_err(unavailable)?;
         io::Seek::rewind(&mut file).map_err(unavailable)?;
         Ok(file)
@@ -278,7 +285,10 @@ impl Executor {
                 sandbox::Found::Directory(directory) => Found::Tree(self.store.import(directory.path())?),
                 sandbox::Found::File { mut file, .. } => {
                     let mut writer = self.store.writer()?;
-                    io::copy(&mut file, &mut writer).map_err(|error| Failure::of(Code::Unavailable, &error))?;
+                    io::copy(&mut file, &mut writer).map_err(|error| match StoreError::inside(error) {
+                        Ok(error) => error.into(),
+                        Err(error) => Failure::of(Code::Unavailable, &error),
+                    })?;
                     Found::File(writer.finish()?)
                 }
             };

@@ -228,6 +228,14 @@ fn perform(execution: &Execution, step: &PlannedStep, inputs: Vec<Binding>) -> R
     let result = prepared.look_up(&execution.store).map_err(Failure::from).and_then(|found| match found {
         Lookup::Hit(record) => Ok(Finished { record: *record, cached: true }),
         Lookup::Miss(why) => {
+            let cancelled = || services.cancel.load(Ordering::Relaxed);
+            // Of all runs one does it; what that gives is there once the claim is to be had.
+            let Some(_claim) = prepared.claim(&execution.store, &cancelled)? else {
+                return Err(Failure::new(Code::Cancelled, "the run was stopped"));
+            };
+            if let Some(record) = prepared.known(&execution.store)? {
+                return Ok(Finished { record, cached: true });
+            }
             services.events.send(Event::StepStarted { step: step.name.clone(), why });
             let record = prepared.run(&execution.store, &execution.plugins, &services)?;
             Ok(Finished { record, cached: false })

@@ -12,6 +12,8 @@ fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|command| command == sandbox::INIT_COMMAND) {
         sandbox::init_main();
     }
+    // A file that may not grow is an error of the one who writes it, and no end of the process.
+    runner::store::ignore_file_size_signal();
     if let Some(code) = agent::main(std::env::args_os()) {
         return code;
     }

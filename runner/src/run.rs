@@ -101,6 +101,8 @@ impl Project {
             .map_err(RunError::Threads)?;
         let executed = tokio.block_on(execute::execute(&self.graph, &execution));
         tokio.shutdown_background();
+        // What the steps gave is kept, also where one of them failed.
+        self.store.flush()?;
         if let Some((step, failure)) = executed.failure() {
             let step = self.graph[petgraph::graph::NodeIndex::new(step)].name.clone();
             return Err(RunError::Step { step, failure: failure.clone() });

@@ -12,7 +12,7 @@ use crate::digest::Digest;
 use crate::key::{Explanation, KeyBuilder};
 use crate::plan::PlannedStep;
 use crate::plugin::{Binding, Call, Code, DETERMINISM, Failure, Observation, Pinned, Plugins, Services, Value, World};
-use crate::store::{Store, StoreError};
+use crate::store::{Claim, Store, StoreError};
 
 /// The contract that plugins are hosted by.
 const TRACK: &[u8] = b"pipe:step@0.1";
@@ -105,9 +105,7 @@ impl<'a> Prepared<'a> {
 
     /// Looks for an earlier run that gave what this one would.
     pub fn look_up(&self, store: &Store) -> Result<Lookup, StoreError> {
-        if let Some(record) = store.action(&self.key.finish())?.as_deref().and_then(read)
-            && self.first_change(store, &record, Observation::is_outside)?.is_none()
-        {
+        if let Some(record) = self.known(store)? {
             return Ok(Lookup::Hit(Box::new(record)));
         }
         for record in store.family(&self.family, CANDIDATES)?.iter().filter_map(|record| read(record)) {
@@ -117,6 +115,17 @@ impl<'a> Prepared<'a> {
             }
         }
         Ok(Lookup::Miss(self.why(store)?))
+    }
+
+    /// What an earlier run with all the same gave.
+    pub fn known(&self, store: &Store) -> Result<Option<StepRecord>, StoreError> {
+        let Some(record) = store.action(&self.key.finish())?.as_deref().and_then(read) else { return Ok(None) };
+        Ok(self.first_change(store, &record, Observation::is_outside)?.is_none().then_some(record))
+    }
+
+    /// The right to run the step, which one of all runs has at a time; none once `cancelled`.
+    pub fn claim(&self, store: &Store, cancelled: &dyn Fn() -> bool) -> Result<Option<Claim>, StoreError> {
+        store.claim(&self.key.finish(), cancelled)
     }
 
     /// Runs the step and keeps what it gives.

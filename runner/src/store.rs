@@ -1,36 +1,60 @@
 //! Everything that is kept: blobs, trees and actions, each by its blake3 digest.
 //!
-//! Small blobs lie in append-only segments, large ones in files of their own; an index in `SQLite` says where. A row of the index
-//! is a promise: it is written only after the bytes are on the disk, and an action's row after those of all that it names, so
-//! that power may fail at any moment. Any number of processes share one store: each appends to a segment of its own.
+//! Small blobs and what actions gave lie in append-only segments, large blobs in files of their own; an index in `SQLite` says
+//! where, and can be made anew from them. A row of the index is a promise, and it holds to the deepest blob: a row is written
+//! only after its bytes are on the disk, and after the rows of all that it names. So power may fail at any moment, and a look at
+//! one row tells whether all of a tree, or all that an action gave, is there. Bytes are checked whenever they are read; where
+//! they are not what was promised, the store is marked, and whoever opens it next reads all of it and takes back every promise
+//! that no longer holds. Any number of processes share one store.
 //! Knows nothing of what an action is.
 
+mod actions;
 mod blobs;
 mod builder;
+mod check;
+mod claim;
+mod error;
+mod files;
+mod garbage;
 mod import;
 mod index;
+mod lease;
+mod limit;
+mod log;
 mod outside;
 mod pool;
+mod rebuild;
+mod record;
 mod segment;
+mod suspect;
 mod walk;
 
 use std::collections::HashMap;
-use std::io;
+use std::fs::{self, DirBuilder, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, RwLock};
 
 use crate::digest::Digest;
-use crate::tree::{Tree, TreeError};
+use crate::tree::Tree;
 
 pub use blobs::{BlobReader, BlobWriter};
 pub use builder::{Conflict, TreeBuilder};
+pub use check::{Checked, Stats};
+pub use claim::Claim;
+pub use error::StoreError;
+pub use garbage::{Collected, Policy, Roots};
+pub use limit::ignore_file_size_signal;
 pub use outside::{Lent, Outside};
 pub(crate) use walk::join;
 pub use walk::{Found, Globs};
 
-use index::Index;
-use segment::SegmentWriter;
+use claim::Claims;
+use files::Files;
+use index::{Counter, Index, Opened};
+use lease::{Gate, Lease, Live, Standing};
+use log::Log;
+use rebuild::{Survey, TakenBack};
 
 /// A handle on a store; cheap to clone.
 #[derive(Clone)]
@@ -38,133 +62,54 @@ pub struct Store(Arc<Inner>);
 
 struct Inner {
     root: PathBuf,
-    index: Index,
-    segment: Mutex<SegmentWriter>,
-    pending: Mutex<Pending>,
+    // Dropped in this order: what was put is committed, then the lease ends.
+    log: Log,
+    index: Arc<Index>,
+    files: Arc<Files>,
+    claims: Arc<Claims>,
     trees: RwLock<HashMap<Digest, Arc<Tree>>>,
     outside: RwLock<Vec<Arc<dyn Outside>>>,
-}
-
-/// What was written and is not yet promised.
-#[derive(Default)]
-struct Pending {
-    locations: HashMap<Digest, index::Location>,
-    loose: Vec<PathBuf>,
-}
-
-/// What can go wrong with a store. Where it is the machine's fault, [`StoreError::hint`] says what to do.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// The file system refused.
-    #[error("store: cannot {action} `{path}`")]
-    Io {
-        /// What was tried.
-        action: &'static str,
-        /// On which file.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
-    /// The index refused.
-    #[error("store: the index `{path}` fails")]
-    Index {
-        /// The index's file.
-        path: PathBuf,
-        /// Why.
-        source: rusqlite::Error,
-    },
-    /// Something that was promised is not there.
-    #[error("store: {0} is missing")]
-    Missing(Digest),
-    /// Bytes that no longer are what their name says.
-    #[error("store: {0} is damaged")]
-    Damaged(Digest),
-    /// A file that was lent to the store and no longer has the bytes that it had.
-    #[error("`{0}` was changed while the run used it")]
-    Changed(PathBuf),
-    /// Bytes that were taken for a tree.
-    #[error("store: {digest} is not a tree")]
-    NotATree {
-        /// What was read.
-        digest: Digest,
-        /// What is wrong with it.
-        source: TreeError,
-    },
-    /// A path that cannot be in a tree.
-    #[error("`{path}` cannot be in a tree: {why}")]
-    Path {
-        /// The path, as it was found.
-        path: String,
-        /// What is wrong with it.
-        why: String,
-    },
-    /// Two trees hold different things at one path.
-    #[error("both sides hold a different `{0}`")]
-    Conflict(String),
-}
-
-impl StoreError {
-    fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        let path = path.to_owned();
-        move |source| Self::Io { action, path, source }
-    }
-
-    /// What a user can do about it.
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::Io { source, path, .. } => Some(match source.kind() {
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                    "free some space, or set PIPE_HOME to a directory on a larger disk".to_owned()
-                }
-                io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
-                    format!("make `{}` writable, or set PIPE_HOME to a directory that is", path.display())
-                }
-                _ => return None,
-            }),
-            Self::Index { path, source } => match source.sqlite_error_code() {
-                Some(rusqlite::ErrorCode::DiskFull) => {
-                    Some("free some space, or set PIPE_HOME to a directory on a larger disk".to_owned())
-                }
-                Some(rusqlite::ErrorCode::ReadOnly | rusqlite::ErrorCode::CannotOpen) => {
-                    Some(format!("make `{}` writable, or set PIPE_HOME to a directory that is", path.display()))
-                }
-                Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase) => {
-                    Some(format!("remove `{}`: it only says where cached results are", path.display()))
-                }
-                _ => None,
-            },
-            Self::Missing(_) | Self::Damaged(_) | Self::NotATree { .. } => {
-                Some("run again: what is damaged was set aside and is built anew".to_owned())
-            }
-            Self::Changed(_) => Some("run again: a run builds what was there when it began".to_owned()),
-            Self::Path { .. } | Self::Conflict(_) => None,
-        }
-    }
+    lease: Lease,
 }
 
 impl Store {
-    /// Opens the store of a home directory, and makes it where there is none.
+    /// Opens the store of a home directory, and makes it where there is none. Nothing that is promised from now on is collected
+    /// as garbage before the handle is dropped.
     pub fn open(home: &Path) -> Result<Self, StoreError> {
-        let root = home.join("store");
-        let private = |dir: &Path| {
-            std::fs::DirBuilder::new().recursive(true).create(dir)?;
-            std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700))
-        };
-        private(&root).map_err(StoreError::io("create", &root))?;
-        for dir in ["blobs", "segments", "pool/files", "pool/trees", "tmp", "damaged"] {
-            let dir = root.join(dir);
-            std::fs::create_dir_all(&dir).map_err(StoreError::io("create", &dir))?;
-        }
-        let index = Index::open(&root.join("index.db"))?;
-        let segment = Mutex::new(SegmentWriter::new(&root.join("segments")));
+        Self::open_as(home, Standing::Since)
+    }
+
+    /// Opens the store for a process that lives long: it stands on what releases name, and on nothing else.
+    pub fn open_for_releases(home: &Path) -> Result<Self, StoreError> {
+        Self::open_as(home, |_| Standing::Releases)
+    }
+
+    fn open_as(home: &Path, standing: impl FnOnce(u64) -> Standing) -> Result<Self, StoreError> {
+        let root = prepare(home)?;
+        let tmp = root.join("tmp");
+        let _gate = Gate::enter(&root)?;
+        let live = lease::sweep(&tmp)?;
+        let index = Arc::new(sound_index(&root, &live)?);
+        let lease = Lease::take(&tmp, standing(index.counter(Counter::Epoch)?))?;
+        let files = Arc::new(Files::of(&root));
+        let log = Log::new(&root, Arc::clone(&index), Arc::clone(&files))?;
+        let claims = Arc::new(Claims::open(&root)?);
         Ok(Self(Arc::new(Inner {
             root,
+            log,
             index,
-            segment,
-            pending: Mutex::default(),
+            files,
+            claims,
             trees: RwLock::default(),
             outside: RwLock::default(),
+            lease,
         })))
+    }
+
+    /// Whether something in the store of a home directory was found damaged since it was last opened. What needs it can be made
+    /// anew once the store is opened again.
+    pub fn is_damaged(home: &Path) -> bool {
+        suspect::is_marked(&home.join("store"))
     }
 
     /// Keeps a tree, whose children must be kept or lent already.
@@ -187,49 +132,18 @@ impl Store {
         Ok(tree)
     }
 
-    /// The record of an action, if everything that it names is there.
-    pub fn action(&self, key: &Digest) -> Result<Option<Vec<u8>>, StoreError> {
-        let Some((record, refs)) = self.0.index.action(key)? else { return Ok(None) };
-        Ok(refs.iter().all(|digest| self.contains(digest)).then_some(record))
-    }
-
-    /// Records an action, after everything that it names is on the disk.
-    pub fn put_action(&self, key: &Digest, record: &[u8], refs: &[Digest]) -> Result<(), StoreError> {
-        self.put_action_of(None, key, record, refs)
-    }
-
-    /// Records an action of a family: those that differ in what they were given only.
-    pub fn put_action_of(
-        &self,
-        family: Option<&Digest>,
-        key: &Digest,
-        record: &[u8],
-        refs: &[Digest],
-    ) -> Result<(), StoreError> {
-        for digest in refs {
-            self.take_in(digest)?;
-        }
-        self.flush()?;
-        self.0.index.put_action(family, key, record, refs)
-    }
-
-    /// The records of a family's latest actions, newest first, of which everything that they name is there.
-    pub fn family(&self, family: &Digest, limit: usize) -> Result<Vec<Vec<u8>>, StoreError> {
-        let rows = self.0.index.family(family, limit)?;
-        Ok(rows
-            .into_iter()
-            .filter(|(_, refs)| refs.iter().all(|digest| self.contains(digest)))
-            .map(|(record, _)| record)
-            .collect())
-    }
-
     /// An empty directory on the store's file system, removed when dropped.
     pub fn scratch(&self) -> Result<tempfile::TempDir, StoreError> {
-        let dir = self.0.root.join("tmp");
+        let dir = self.tmp();
         tempfile::Builder::new()
             .prefix("scratch-")
-            .tempdir_in(&dir)
-            .map_err(StoreError::io("create a directory in", &dir))
+            .tempdir_in(dir)
+            .map_err(StoreError::io("create a directory in", dir))
+    }
+
+    /// Where this process may keep what it needs for a while; what it leaves there is removed after its end.
+    pub fn tmp(&self) -> &Path {
+        self.0.lease.dir()
     }
 
     /// Where the store is.
@@ -243,6 +157,72 @@ impl std::fmt::Debug for Store {
         f.debug_tuple("Store").field(&self.0.root).finish()
     }
 }
+
+/// The directories of a home's store, made where they are missing.
+fn prepare(home: &Path) -> Result<PathBuf, StoreError> {
+    let root = home.join("store");
+    let private = |dir: &Path| {
+        DirBuilder::new().recursive(true).create(dir)?;
+        fs::set_permissions(dir, Permissions::from_mode(0o700))
+    };
+    private(&root).map_err(StoreError::io("create", &root))?;
+    for dir in ["blobs", "segments", "pool/files", "pool/trees", "tmp", "damaged"] {
+        let dir = root.join(dir);
+        fs::create_dir_all(&dir).map_err(StoreError::io("create", &dir))?;
+    }
+    Ok(root)
+}
+
+/// The index, made anew where it is missing, damaged, or was caught promising what is not there; the gate is held.
+fn sound_index(root: &Path, live: &[Live]) -> Result<Index, StoreError> {
+    match open_index(root)? {
+        Opened::Known(index) if !suspect::is_marked(root) => Ok(index),
+        Opened::Known(_) | Opened::Empty(_) => Ok(mend(root, live)?.0),
+    }
+}
+
+/// Reads everything, and makes the index say what is there and nothing else; the gate is held.
+fn mend(root: &Path, live: &[Live]) -> Result<(Index, Survey, TakenBack), StoreError> {
+    let survey = Survey::of(root)?;
+    let (Opened::Known(mut index) | Opened::Empty(mut index)) = open_index(root)?;
+    let taken_back = match survey.write(&index, live) {
+        Err(error) if error.is_damage() => {
+            drop(index);
+            let (Opened::Known(fresh) | Opened::Empty(fresh)) = anew(root)?;
+            index = fresh;
+            survey.write(&index, live)?
+        }
+        taken_back => taken_back?,
+    };
+    survey.set_aside(root)?;
+    suspect::clear(root);
+    Ok((index, survey, taken_back))
+}
+
+fn open_index(root: &Path) -> Result<Opened, StoreError> {
+    match Index::open(&root.join(INDEX)) {
+        Err(error) if error.is_damage() => anew(root),
+        opened => opened,
+    }
+}
+
+/// Sets the index aside for an empty one.
+fn anew(root: &Path) -> Result<Opened, StoreError> {
+    for end in ["", "-wal", "-shm"] {
+        let name = format!("{INDEX}{end}");
+        let from = root.join(&name);
+        match fs::rename(&from, root.join("damaged").join(name)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(StoreError::io("move", &from)(error));
+            }
+            _ => {}
+        }
+    }
+    Index::open(&root.join(INDEX))
+}
+
+/// The name of the index.
+const INDEX: &str = "index.db";
 
 /// Why a lock of this module can be taken for granted.
 const POISONED: &str = "no thread panics while it holds a lock of the store";

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use crate::digest::Digest;
 
 /// The first bytes of every encoded tree: what it is, and of which version.
-const MAGIC: &[u8] = b"pipe.tree.1\n";
+pub(crate) const MAGIC: &[u8] = b"pipe.tree.1\n";
 
 /// What a name in a directory stands for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -58,6 +58,14 @@ impl Tree {
     /// What `name` stands for.
     pub fn get(&self, name: &str) -> Option<&Entry> {
         self.entries.get(name)
+    }
+
+    /// All that the directory names: its files and directories.
+    pub fn digests(&self) -> impl Iterator<Item = &Digest> {
+        self.entries.values().filter_map(|entry| match entry {
+            Entry::File { digest, .. } | Entry::Tree { digest } => Some(digest),
+            Entry::Symlink { .. } => None,
+        })
     }
 
     /// Sets what `name` stands for; the name is checked here and nowhere else.

@@ -46,6 +46,8 @@ pub enum Code {
     Cancelled,
     /// The work itself failed.
     Failed,
+    /// The store cannot be written, or holds something damaged.
+    Storage,
     /// The plugin or the runner is at fault.
     Internal,
     /// Whatever else a plugin says.
@@ -95,10 +97,11 @@ impl Failure {
 
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
-        let code = match error {
-            StoreError::Io { .. } | StoreError::Index { .. } | StoreError::Changed(_) => Code::Unavailable,
-            StoreError::Missing(_) | StoreError::Damaged(_) | StoreError::NotATree { .. } => Code::Internal,
+        let code = match &error {
+            _ if error.is_storage() => Code::Storage,
+            StoreError::Changed(_) => Code::Unavailable,
             StoreError::Path { .. } | StoreError::Conflict(_) => Code::Failed,
+            _ => Code::Internal,
         };
         Self { hint: error.hint(), retryable: false, ..Self::of(code, &error) }
     }
@@ -121,7 +124,7 @@ impl From<Failure> for types::Failure {
             Code::TimedOut => types::ErrorCode::TimedOut,
             Code::Cancelled => types::ErrorCode::Cancelled,
             Code::Failed => types::ErrorCode::Failed,
-            Code::Internal => types::ErrorCode::Internal,
+            Code::Storage | Code::Internal => types::ErrorCode::Internal,
             Code::Other(name) => types::ErrorCode::Other(name),
         };
         Self { code, message: failure.message, hint: failure.hint, retryable: failure.retryable }
@@ -288,7 +291,9 @@ impl types::Host for Host {
     fn convert_failure(&mut self, failure: Failure) -> wasmtime::Result<types::Failure> {
         // What is no property of the inputs is not shown to a step: it could make an output of it, which would be kept.
         match failure.code {
-            Code::Cancelled | Code::TimedOut | Code::LimitExceeded | Code::Internal => Err(failure.into()),
+            Code::Cancelled | Code::TimedOut | Code::LimitExceeded | Code::Storage | Code::Internal => {
+                Err(failure.into())
+            }
             Code::Unavailable => {
                 self.lasting = false;
                 Ok(failure.into())

@@ -119,7 +119,7 @@ impl RunError {
                 | Code::LimitExceeded
                 | Code::Failed
                 | Code::Other(_) => Fault::Step,
-                Code::Unavailable => Fault::Environment,
+                Code::Unavailable | Code::Storage => Fault::Environment,
                 Code::TimedOut => Fault::TimedOut,
                 Code::Cancelled => Fault::Cancelled,
                 Code::Internal => Fault::Plugin,

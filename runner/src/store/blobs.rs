@@ -3,17 +3,15 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use super::index::Location;
-use super::{Lent, POISONED, Pending, Store, StoreError};
+use super::{Lent, POISONED, Store, StoreError, files, suspect};
 use crate::digest::Digest;
 
 /// The size from which a blob gets a file of its own, in bytes.
 const LOOSE: u64 = 128 << 10;
-/// Loose files from which flushing the whole file system is cheaper than one by one.
-const MANY: usize = 32;
 
 impl Store {
     /// Keeps bytes.
@@ -24,12 +22,12 @@ impl Store {
         }
         if bytes.len() as u64 >= LOOSE {
             let mut writer = self.writer()?;
-            writer.write_all(bytes).map_err(StoreError::io("write", &self.0.root.join("tmp")))?;
+            writer
+                .write_all(bytes)
+                .map_err(|error| StoreError::inside(error).unwrap_or_else(StoreError::io("write", self.tmp())))?;
             return writer.finish();
         }
-        let mut segment = self.0.segment.lock().expect(POISONED);
-        let location = segment.append(&digest, bytes)?;
-        self.0.pending.lock().expect(POISONED).locations.insert(digest, location);
+        self.0.log.put_blob(&digest, bytes)?;
         Ok(digest)
     }
 
@@ -37,7 +35,8 @@ impl Store {
     pub fn put_file(&self, path: &Path) -> Result<Digest, StoreError> {
         let mut file = File::open(path).map_err(StoreError::io("open", path))?;
         let mut writer = self.writer()?;
-        io::copy(&mut file, &mut writer).map_err(StoreError::io("copy", path))?;
+        io::copy(&mut file, &mut writer)
+            .map_err(|error| StoreError::inside(error).unwrap_or_else(StoreError::io("copy", path)))?;
         writer.finish()
     }
 
@@ -46,9 +45,10 @@ impl Store {
         Ok(BlobWriter { store: self.clone(), hasher: blake3::Hasher::new(), buffer: Vec::new(), file: None, size: 0 })
     }
 
-    /// Whether the store promises a blob.
+    /// Whether the store promises a blob, and for a tree all that is in it.
     pub fn contains(&self, digest: &Digest) -> bool {
-        self.location(digest).is_ok_and(|found| found.is_some())
+        self.0.log.location(digest).is_some()
+            || self.0.index.location(digest).is_ok_and(|found| found.is_some_and(|(_, promised)| promised))
     }
 
     /// How many bytes a blob has.
@@ -58,27 +58,31 @@ impl Store {
             Some(Lent::File { size, .. }) => Some(size),
             None => None,
         };
-        self.location(digest)?.map(|at| at.size).or(lent).ok_or(StoreError::Missing(*digest))
+        self.location(digest)?.map(|at| at.size).or(lent).ok_or_else(|| self.missing(digest))
     }
 
     /// A whole blob, checked.
     pub fn get(&self, digest: &Digest) -> Result<Vec<u8>, StoreError> {
-        let mut reader = self.open_unchecked(digest)?;
-        if let Body::Memory(bytes) = &reader.body {
-            return Ok(bytes.to_vec());
-        }
-        reader.whole().ok().filter(|bytes| Digest::of(bytes) == *digest).ok_or_else(|| self.refuse(digest))
+        let reader = self.open_unchecked(digest)?;
+        let bytes = match reader.bytes {
+            Bytes::Lent(bytes) => return Ok(bytes.to_vec()),
+            Bytes::Gathered(bytes) => Some(bytes),
+            Bytes::InFile { file, start } => files::read_exact(&file, start, reader.size).ok(),
+        };
+        bytes.filter(|bytes| Digest::of(bytes) == *digest).ok_or_else(|| self.refuse(digest))
     }
 
     /// A blob to read from, checked before its first byte is given. A small one is read once, here.
     pub fn open_blob(&self, digest: &Digest) -> Result<BlobReader, StoreError> {
         let mut reader = self.open_unchecked(digest)?;
-        if matches!(reader.body, Body::Memory(_)) {
-            return Ok(reader);
-        }
         if reader.size < LOOSE {
-            let bytes = reader.whole().ok().filter(|bytes| Digest::of(bytes) == *digest);
-            return Ok(BlobReader::of(bytes.ok_or_else(|| self.refuse(digest))?.into()));
+            let bytes = match reader.bytes {
+                Bytes::Lent(_) => return Ok(reader),
+                Bytes::Gathered(bytes) => Some(bytes),
+                Bytes::InFile { file, start } => files::read_exact(&file, start, reader.size).ok(),
+            };
+            let bytes = bytes.filter(|bytes| Digest::of(bytes) == *digest).ok_or_else(|| self.refuse(digest))?;
+            return Ok(BlobReader { size: bytes.len() as u64, bytes: Bytes::Gathered(bytes), position: 0 });
         }
         let mut hasher = blake3::Hasher::new();
         if io::copy(&mut reader, &mut hasher).is_err() || Digest::from(hasher.finalize()) != *digest {
@@ -90,30 +94,36 @@ impl Store {
 
     fn open_unchecked(&self, digest: &Digest) -> Result<BlobReader, StoreError> {
         let lent = match self.lent(digest) {
-            Some(Lent::Bytes(bytes)) => return Ok(BlobReader::of(bytes)),
+            Some(Lent::Bytes(bytes)) => {
+                return Ok(BlobReader { size: bytes.len() as u64, bytes: Bytes::Lent(bytes), position: 0 });
+            }
             Some(Lent::File { path, size }) => Some((path, size)),
             None => None,
         };
-        let Some(at) = self.location(digest)? else {
-            let (path, size) = lent.ok_or(StoreError::Missing(*digest))?;
-            // Whatever was put in the file's place meanwhile is not waited for, nor followed.
-            let file = plain(&path).map_err(|_| StoreError::Changed(path))?;
-            return Ok(BlobReader { body: Body::File { file, start: 0 }, size, position: 0 });
-        };
-        let path = match &at.segment {
-            Some(name) => self.0.root.join("segments").join(name),
-            None => self.loose_path(digest),
-        };
-        if self.0.pending.lock().expect(POISONED).locations.contains_key(digest) {
-            self.0.segment.lock().expect(POISONED).write_out()?;
+        if let Some(location) = self.0.log.location(digest)
+            && let Some(at) = location.at
+            && let Some(bytes) = self.0.log.gathered(at, location.size)
+        {
+            return Ok(BlobReader { bytes: Bytes::Gathered(bytes), size: location.size, position: 0 });
         }
-        match File::open(&path) {
-            Ok(file) => Ok(BlobReader { body: Body::File { file, start: at.offset }, size: at.size, position: 0 }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.0.index.forget(digest)?;
-                Err(StoreError::Missing(*digest))
+        let mut before = None;
+        loop {
+            let found = self.location(digest)?.filter(|found| before != Some(*found));
+            let Some(location) = found else {
+                let Some((path, size)) = lent.filter(|_| before.is_none()) else { return Err(self.missing(digest)) };
+                // Whatever was put in the file's place meanwhile is not waited for, nor followed.
+                let file = Arc::new(plain(&path).map_err(|_| StoreError::Changed(path))?);
+                return Ok(BlobReader { bytes: Bytes::InFile { file, start: 0 }, size, position: 0 });
+            };
+            match self.0.files.open(digest, &location) {
+                Ok(file) => {
+                    let start = location.at.map_or(0, |at| at.offset);
+                    return Ok(BlobReader { bytes: Bytes::InFile { file, start }, size: location.size, position: 0 });
+                }
+                // It may have been moved meanwhile: then another look finds it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => before = Some(location),
+                Err(error) => return Err(StoreError::io("open a file of", &self.0.root)(error)),
             }
-            Err(error) => Err(StoreError::io("open", &path)(error)),
         }
     }
 
@@ -123,7 +133,7 @@ impl Store {
             Ok(Some(_)) => self.set_aside(digest),
             Ok(None) => match self.lent(digest) {
                 Some(Lent::File { path, .. }) => StoreError::Changed(path),
-                _ => StoreError::Missing(*digest),
+                _ => self.missing(digest),
             },
             Err(error) => error,
         }
@@ -131,66 +141,29 @@ impl Store {
 
     /// Takes the promise of damaged bytes back, and keeps them for whoever wants to look.
     fn set_aside(&self, digest: &Digest) -> StoreError {
-        // Without the row nobody is served these bytes again; that they are kept is a courtesy.
-        if let Err(error) = self.0.index.forget(digest) {
-            return error;
-        }
-        self.0.pending.lock().expect(POISONED).locations.remove(digest);
-        let _ = fs::rename(self.loose_path(digest), self.0.root.join("damaged").join(digest.hex()));
+        let _ = fs::rename(self.0.files.loose(digest), self.0.root.join("damaged").join(digest.hex()));
+        self.missing(digest);
         StoreError::Damaged(*digest)
     }
 
-    fn location(&self, digest: &Digest) -> Result<Option<Location>, StoreError> {
-        if let Some(at) = self.0.pending.lock().expect(POISONED).locations.get(digest) {
-            return Ok(Some(at.clone()));
+    /// Takes the promise of a blob back that is not there. All that stands on it is taken back by whoever opens the store next.
+    pub(super) fn missing(&self, digest: &Digest) -> StoreError {
+        suspect::mark(&self.0.root);
+        self.0.log.forget(digest);
+        self.0.trees.write().expect(POISONED).remove(digest);
+        match self.0.index.write(|rows| rows.remove_blob(digest)) {
+            Ok(()) => StoreError::Missing(*digest),
+            Err(error) => error,
         }
-        self.0.index.location(digest)
     }
 
-    fn loose_path(&self, digest: &Digest) -> PathBuf {
-        let hex = digest.hex();
-        self.0.root.join("blobs").join(&hex[..2]).join(&hex[2..])
-    }
-
-    /// Brings all that was put onto the disk, then promises it.
-    pub fn flush(&self) -> Result<(), StoreError> {
-        let Pending { locations, loose } = {
-            let mut pending = self.0.pending.lock().expect(POISONED);
-            // Locations stay readable for other threads until the index has them.
-            Pending { locations: pending.locations.clone(), loose: std::mem::take(&mut pending.loose) }
-        };
-        if locations.is_empty() {
-            return Ok(());
+    /// Where a blob is; what is condemned is still there for those who know of it.
+    pub(super) fn location(&self, digest: &Digest) -> Result<Option<Location>, StoreError> {
+        if let Some(at) = self.0.log.location(digest) {
+            return Ok(Some(at));
         }
-        self.0.segment.lock().expect(POISONED).sync()?;
-        if let Err(error) = sync_loose(&self.0.root, &loose) {
-            self.0.pending.lock().expect(POISONED).loose.extend(loose);
-            return Err(error);
-        }
-        self.0.index.put_locations(locations.iter())?;
-        let mut pending = self.0.pending.lock().expect(POISONED);
-        for digest in locations.keys() {
-            pending.locations.remove(digest);
-        }
-        Ok(())
+        Ok(self.0.index.location(digest)?.map(|(location, _)| location))
     }
-}
-
-fn sync_loose(root: &Path, loose: &[PathBuf]) -> Result<(), StoreError> {
-    if loose.len() >= MANY {
-        let dir = File::open(root).map_err(StoreError::io("open", root))?;
-        return nix::unistd::syncfs(dir).map_err(|errno| StoreError::io("flush", root)(errno.into()));
-    }
-    for path in loose {
-        for path in [path.as_path(), path.parent().unwrap_or(root)] {
-            File::open(path).and_then(|file| file.sync_all()).map_err(StoreError::io("flush", path))?;
-        }
-    }
-    Ok(())
-}
-
-fn plain(path: &Path) -> io::Result<File> {
-    File::options().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)
 }
 
 /// Takes a blob's bytes piece by piece; what is not finished leaves nothing behind.
@@ -210,7 +183,7 @@ impl BlobWriter {
         if self.store.contains(&digest) {
             return Ok(digest);
         }
-        let path = self.store.loose_path(&digest);
+        let path = self.store.0.files.loose(&digest);
         if let Some(dir) = path.parent() {
             fs::create_dir_all(dir).map_err(StoreError::io("create", dir))?;
         }
@@ -222,22 +195,23 @@ impl BlobWriter {
             Ok(())
         };
         keep().map_err(StoreError::io("write", &path))?;
-        let mut pending = self.store.0.pending.lock().expect(POISONED);
-        pending.locations.insert(digest, Location { segment: None, offset: 0, size: self.size });
-        pending.loose.push(path);
+        self.store.0.log.put_loose(&digest, self.size, path)?;
         Ok(digest)
     }
 }
 
 impl Write for BlobWriter {
+    /// What goes wrong is a [`StoreError`] inside.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let tmp = self.store.tmp();
+        let failed = |error: io::Error| io::Error::new(error.kind(), StoreError::io("write", tmp)(error));
         if self.file.is_none() && (self.buffer.len() + bytes.len()) as u64 >= LOOSE {
-            let mut file = tempfile::NamedTempFile::new_in(self.store.0.root.join("tmp"))?;
-            file.write_all(&self.buffer)?;
+            let mut file = tempfile::NamedTempFile::new_in(tmp).map_err(failed)?;
+            file.write_all(&self.buffer).map_err(failed)?;
             self.file = Some(file);
         }
         match &mut self.file {
-            Some(file) => file.write_all(bytes)?,
+            Some(file) => file.write_all(bytes).map_err(failed)?,
             None => self.buffer.extend_from_slice(bytes),
         }
         self.hasher.update(bytes);
@@ -253,46 +227,49 @@ impl Write for BlobWriter {
 /// A blob to read from.
 #[derive(Debug)]
 pub struct BlobReader {
-    body: Body,
+    bytes: Bytes,
     size: u64,
     position: u64,
 }
 
 #[derive(Debug)]
-enum Body {
-    Memory(Arc<[u8]>),
-    File { file: File, start: u64 },
+enum Bytes {
+    /// Whoever lent them has hashed them.
+    Lent(Arc<[u8]>),
+    /// They were in no file yet, or are not to be read twice.
+    Gathered(Vec<u8>),
+    InFile {
+        file: Arc<File>,
+        start: u64,
+    },
 }
 
 impl BlobReader {
-    fn of(bytes: Arc<[u8]>) -> Self {
-        Self { size: bytes.len() as u64, body: Body::Memory(bytes), position: 0 }
-    }
-
     /// How many bytes it has.
     pub fn size(&self) -> u64 {
         self.size
     }
+}
 
-    fn whole(&mut self) -> io::Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        bytes.reserve_exact(usize::try_from(self.size).unwrap_or(0));
-        self.read_to_end(&mut bytes)?;
-        Ok(bytes)
-    }
+fn copy(bytes: &[u8], from: u64, out: &mut [u8]) -> usize {
+    let rest = usize::try_from(from).ok().and_then(|from| bytes.get(from..)).unwrap_or_default();
+    let len = out.len().min(rest.len());
+    out[..len].copy_from_slice(&rest[..len]);
+    len
+}
+
+fn plain(path: &Path) -> io::Result<File> {
+    File::options().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)
 }
 
 impl Read for BlobReader {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         let left = usize::try_from(self.size.saturating_sub(self.position)).unwrap_or(usize::MAX);
         let len = out.len().min(left);
-        let read = match &self.body {
-            Body::File { file, start } => file.read_at(&mut out[..len], start + self.position)?,
-            Body::Memory(bytes) => {
-                let start = usize::try_from(self.position).unwrap_or(usize::MAX).min(bytes.len());
-                out[..len].copy_from_slice(&bytes[start..start + len]);
-                len
-            }
+        let read = match &self.bytes {
+            Bytes::Lent(bytes) => copy(bytes, self.position, &mut out[..len]),
+            Bytes::Gathered(bytes) => copy(bytes, self.position, &mut out[..len]),
+            Bytes::InFile { file, start } => file.read_at(&mut out[..len], start.saturating_add(self.position))?,
         };
         if read == 0 && len > 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());

@@ -7,7 +7,7 @@ use wasmtime::component::Resource;
 use super::{Blob, Builder, Code, Failure, Host, Observation, Origin, Place, Tree, Writer};
 use crate::plugin::bindings::pipe::step::store as wit;
 use crate::plugin::observe::{kind_name, listing, names_digest};
-use crate::store::{Conflict, Globs, TreeBuilder};
+use crate::store::{Conflict, Globs, StoreError, TreeBuilder};
 use crate::tree::Entry;
 
 /// The most that one read gives, in bytes.
@@ -194,7 +194,10 @@ impl wit::HostBlobWriter for Host {
         self.count()?;
         self.spend(bytes.len(), "output", "wrote more", |left| &mut left.output)?;
         let writer = self.table.get_mut(&writer)?;
-        writer.0.write_all(&bytes).map_err(|error| Failure::of(Code::Unavailable, &error))
+        writer.0.write_all(&bytes).map_err(|error| match StoreError::inside(error) {
+            Ok(error) => error.into(),
+            Err(error) => Failure::of(Code::Unavailable, &error),
+        })
     }
 
     fn finish(&mut self, writer: Resource<Writer>) -> Result<Resource<Blob>, Failure> {

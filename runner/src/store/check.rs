@@ -1,0 +1,160 @@
+//! A look through all of a store: every byte of it, and what it takes.
+
+use std::collections::HashSet;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::lease::{self, Gate};
+use super::{Store, StoreError, mend, prepare};
+use crate::digest::Digest;
+use crate::sandbox;
+
+/// What a check found.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Checked {
+    /// Blobs and trees that are whole.
+    pub blobs: usize,
+    /// Actions that are.
+    pub actions: usize,
+    /// Bytes of both.
+    pub bytes: u64,
+    /// Blobs that were promised and are damaged or gone, and trees that stand on them.
+    pub taken_back: Vec<Digest>,
+    /// Actions that stood on them, or were damaged themselves.
+    pub actions_taken_back: usize,
+    /// Laid-out files and trees that were damaged.
+    pub layouts: usize,
+}
+
+impl Checked {
+    /// Whether all was as it should be.
+    pub fn is_sound(&self) -> bool {
+        self.taken_back.is_empty() && self.actions_taken_back == 0 && self.layouts == 0
+    }
+}
+
+/// What a store holds.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Stats {
+    /// Where it is.
+    pub path: PathBuf,
+    /// How many blobs and trees.
+    pub blobs: usize,
+    /// Their bytes.
+    pub blob_bytes: u64,
+    /// How many actions.
+    pub actions: usize,
+    /// The bytes of their records.
+    pub action_bytes: u64,
+    /// How many trees are laid out.
+    pub layouts: usize,
+    /// What they take on the disk.
+    pub layout_bytes: u64,
+    /// What all of it takes on the disk.
+    pub disk_bytes: u64,
+}
+
+impl Store {
+    /// Reads all of the store of a home directory, and sets aside what is damaged.
+    pub fn check(home: &Path) -> Result<Checked, StoreError> {
+        let root = prepare(home)?;
+        let _gate = Gate::enter(&root)?;
+        let live = lease::sweep(&root.join("tmp"))?;
+        let (_, survey, taken_back) = mend(&root, &live)?;
+        let mut used = HashSet::new();
+        for live in &live {
+            used.extend(live.uses()?);
+        }
+        let layouts = check_layouts(&root.join("pool"), &used)?;
+        let (blobs, actions, bytes) = survey.size();
+        Ok(Checked {
+            blobs,
+            actions,
+            bytes,
+            taken_back: taken_back.blobs,
+            actions_taken_back: taken_back.actions,
+            layouts,
+        })
+    }
+
+    /// What the store holds.
+    pub fn stats(&self) -> Result<Stats, StoreError> {
+        let (mut blobs, mut actions) = ((0, 0), (0, 0));
+        self.0.index.write(|rows| {
+            blobs = rows.blobs()?.iter().fold((0, 0), |(count, sum), (_, at, _)| (count + 1, sum + at.size));
+            actions = rows.actions()?.iter().fold((0, 0), |(count, sum), (found, _)| (count + 1, sum + found.size));
+            Ok(())
+        })?;
+        let pool = self.root().join("pool");
+        let layouts = fs::read_dir(pool.join("trees")).map_err(StoreError::io("list", &pool))?.count();
+        Ok(Stats {
+            path: self.root().to_owned(),
+            blobs: blobs.0,
+            blob_bytes: blobs.1,
+            actions: actions.0,
+            action_bytes: actions.1,
+            layouts,
+            layout_bytes: disk_bytes(&pool)?,
+            disk_bytes: disk_bytes(self.root())?,
+        })
+    }
+}
+
+/// What a directory takes on the disk; a file of several names counts once.
+fn disk_bytes(dir: &Path) -> Result<u64, StoreError> {
+    let mut seen = HashSet::new();
+    let mut bytes = 0;
+    for found in walk(dir)? {
+        // What has gone meanwhile takes nothing.
+        let Ok(metadata) = found.symlink_metadata() else { continue };
+        if metadata.is_dir() || metadata.nlink() == 1 || seen.insert(metadata.ino()) {
+            bytes += metadata.blocks() * 512;
+        }
+    }
+    Ok(bytes)
+}
+
+/// Everything in a directory, and it.
+fn walk(dir: &Path) -> Result<Vec<PathBuf>, StoreError> {
+    let mut found = vec![dir.to_owned()];
+    let mut at = 0;
+    while let Some(path) = found.get(at).cloned() {
+        at += 1;
+        if path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) {
+            match fs::read_dir(&path) {
+                Ok(entries) => found.extend(entries.flatten().map(|entry| entry.path())),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(StoreError::io("list", &path)(error)),
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Removes pooled files that are not what their names say, and laid-out trees if there was any and nobody uses them.
+fn check_layouts(pool: &Path, used: &HashSet<Digest>) -> Result<usize, StoreError> {
+    let mut damaged = 0;
+    for path in walk(&pool.join("files"))? {
+        if !path.is_file() {
+            continue;
+        }
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let bytes = fs::read(&path).map_err(StoreError::io("read", &path))?;
+        if Digest::of(&bytes).hex() != name.trim_end_matches(".x") {
+            damaged += 1;
+            fs::remove_file(&path).map_err(StoreError::io("remove", &path))?;
+        }
+    }
+    if damaged > 0 {
+        // Which of them hold the file is not known, and they are made anew where they are needed.
+        for entry in fs::read_dir(pool.join("trees")).map_err(StoreError::io("list", pool))?.flatten() {
+            let hex = entry.file_name().to_string_lossy().into_owned();
+            if format!("blake3:{hex}").parse().is_ok_and(|tree: Digest| used.contains(&tree)) {
+                continue;
+            }
+            sandbox::remove_all(&entry.path()).map_err(StoreError::io("remove", &entry.path()))?;
+        }
+    }
+    Ok(damaged)
+}

@@ -1,0 +1,149 @@
+//! What can go wrong with a store, and what to do about it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rusqlite::ErrorCode;
+
+use crate::digest::Digest;
+use crate::tree::TreeError;
+
+/// What to do where something is damaged.
+const AGAIN: &str = "run again: what is damaged was set aside and is built anew";
+
+/// What can go wrong with a store. Where it is the machine's fault, [`StoreError::hint`] says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The file system refused.
+    #[error("store: cannot {action} `{path}`")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The index refused.
+    #[error("store: the index `{path}` fails")]
+    Index {
+        /// The index's file.
+        path: PathBuf,
+        /// Why.
+        source: rusqlite::Error,
+    },
+    /// What was put since an earlier failure is not kept.
+    #[error(transparent)]
+    Earlier(Arc<Self>),
+    /// Something that was promised is not there.
+    #[error("store: {0} is missing")]
+    Missing(Digest),
+    /// Bytes that no longer are what their name says.
+    #[error("store: {0} is damaged")]
+    Damaged(Digest),
+    /// A file that was lent to the store and no longer has the bytes that it had.
+    #[error("`{0}` was changed while the run used it")]
+    Changed(PathBuf),
+    /// Bytes that were taken for a tree.
+    #[error("store: {digest} is not a tree")]
+    NotATree {
+        /// What was read.
+        digest: Digest,
+        /// What is wrong with it.
+        source: TreeError,
+    },
+    /// A path that cannot be in a tree.
+    #[error("`{path}` cannot be in a tree: {why}")]
+    Path {
+        /// The path, as it was found.
+        path: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Two trees hold different things at one path.
+    #[error("both sides hold a different `{0}`")]
+    Conflict(String),
+}
+
+impl StoreError {
+    pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { action, path, source }
+    }
+
+    /// The store's own error, where an error of reading or writing comes of one.
+    pub(crate) fn inside(error: io::Error) -> Result<Self, io::Error> {
+        error.downcast::<Self>()
+    }
+
+    /// Whether something in the store is not what it was when it was written.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Missing(_) | Self::Damaged(_) => true,
+            Self::Index { source, .. } => match source {
+                // Of the tables and of what is in them nothing else could be to blame.
+                rusqlite::Error::SqliteFailure(error, _) => matches!(
+                    error.code,
+                    ErrorCode::DatabaseCorrupt
+                        | ErrorCode::NotADatabase
+                        | ErrorCode::ConstraintViolation
+                        | ErrorCode::TypeMismatch
+                        | ErrorCode::Unknown
+                ),
+                rusqlite::Error::FromSqlConversionFailure(..)
+                | rusqlite::Error::InvalidColumnType(..)
+                | rusqlite::Error::IntegralValueOutOfRange(..)
+                | rusqlite::Error::QueryReturnedNoRows => true,
+                _ => false,
+            },
+            Self::Earlier(error) => error.is_damage(),
+            Self::Io { .. } | Self::Changed(_) | Self::NotATree { .. } | Self::Path { .. } | Self::Conflict(_) => false,
+        }
+    }
+
+    /// Whether it is the store itself that fails: its disk, or what it holds.
+    pub fn is_storage(&self) -> bool {
+        match self {
+            Self::Io { .. } | Self::Index { .. } | Self::Missing(_) | Self::Damaged(_) => true,
+            Self::Earlier(error) => error.is_storage(),
+            Self::Changed(_) | Self::NotATree { .. } | Self::Path { .. } | Self::Conflict(_) => false,
+        }
+    }
+
+    /// What a user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Io { source, path, .. } => Some(match source.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                    "free some space, or set PIPE_HOME to a directory on a larger disk".to_owned()
+                }
+                io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
+                    format!("make `{}` writable, or set PIPE_HOME to a directory that is", path.display())
+                }
+                io::ErrorKind::FileTooLarge => {
+                    "raise the limit on the size of files (`ulimit -f`), or set PIPE_HOME to a directory that has none"
+                        .to_owned()
+                }
+                _ => return None,
+            }),
+            Self::Index { path, source } => match source.sqlite_error_code() {
+                Some(ErrorCode::DiskFull) => {
+                    Some("free some space, or set PIPE_HOME to a directory on a larger disk".to_owned())
+                }
+                Some(
+                    ErrorCode::ReadOnly
+                    | ErrorCode::CannotOpen
+                    | ErrorCode::PermissionDenied
+                    | ErrorCode::SystemIoFailure,
+                ) => Some(format!("make `{}` writable, or set PIPE_HOME to a directory that is", path.display())),
+                _ if self.is_damage() => Some(AGAIN.to_owned()),
+                _ => None,
+            },
+            Self::Earlier(error) => error.hint(),
+            Self::Missing(_) | Self::Damaged(_) | Self::NotATree { .. } => Some(AGAIN.to_owned()),
+            Self::Changed(_) => Some("run again: a run builds what was there when it began".to_owned()),
+            Self::Path { .. } | Self::Conflict(_) => None,
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! Who uses a store: a directory below `tmp` that a process has locked, for all that it needs for a while only.
+//!
+//! It says at which epoch the process began, since what was condemned before then is nothing that the process could stand on;
+//! and it names the laid-out trees that the process uses. The kernel unlocks it when the process dies, and whoever opens the
+//! store next clears it away.
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use super::{POISONED, StoreError};
+use crate::digest::Digest;
+use crate::sandbox;
+
+/// What a process that holds a lease stands on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// On anything that was promised at this epoch or later.
+    Since(u64),
+    /// Only on what releases name, for as long as it likes.
+    Releases,
+}
+
+/// This process's lease.
+pub(super) struct Lease {
+    dir: PathBuf,
+    used: Mutex<HashSet<Digest>>,
+    _lock: File,
+}
+
+/// Somebody's lease.
+pub(super) struct Live {
+    dir: PathBuf,
+    pub(super) standing: Standing,
+}
+
+/// Opening the store, and taking promises back, are done one at a time.
+pub(super) struct Gate(#[expect(dead_code, reason = "the lock is held for as long as the file is open")] File);
+
+impl Gate {
+    /// Waits for the gate.
+    pub(super) fn enter(root: &Path) -> Result<Self, StoreError> {
+        let path = root.join("gate");
+        let failed = || StoreError::io("lock", &path);
+        let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(failed())?;
+        file.lock().map_err(failed())?;
+        Ok(Self(file))
+    }
+}
+
+impl Lease {
+    /// Takes one; the gate is held.
+    pub(super) fn take(tmp: &Path, standing: Standing) -> Result<Self, StoreError> {
+        let failed = || StoreError::io("create a directory in", tmp);
+        let dir = tempfile::Builder::new().prefix("").rand_bytes(12).tempdir_in(tmp).map_err(failed())?.keep();
+        let path = dir.join("lease");
+        let failed = || StoreError::io("write", &path);
+        let mut lock = File::create_new(&path).map_err(failed())?;
+        lock.try_lock().map_err(Into::into).map_err(failed())?;
+        let text = match standing {
+            Standing::Since(epoch) => epoch.to_string(),
+            Standing::Releases => "releases".to_owned(),
+        };
+        lock.write_all(text.as_bytes()).map_err(failed())?;
+        Ok(Self { dir, used: Mutex::default(), _lock: lock })
+    }
+
+    /// Where the process may write what it needs for a while.
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Whether the process has said that it uses a laid-out tree.
+    pub(super) fn uses(&self, tree: &Digest) -> bool {
+        self.used.lock().expect(POISONED).contains(tree)
+    }
+
+    /// Says that the process uses a laid-out tree; the gate is held.
+    pub(super) fn mark(&self, tree: &Digest) -> Result<(), StoreError> {
+        let path = self.dir.join(format!("{USES}{}", tree.hex()));
+        File::create(&path).map_err(StoreError::io("write", &path))?;
+        self.used.lock().expect(POISONED).insert(*tree);
+        Ok(())
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        // What cannot be removed now is removed by whoever opens the store next.
+        let _ = sandbox::remove_all(&self.dir);
+    }
+}
+
+const USES: &str = "uses-";
+
+impl Live {
+    /// Whether it is this one.
+    pub(super) fn is(&self, lease: &Lease) -> bool {
+        self.dir == lease.dir
+    }
+
+    /// The laid-out trees that the process uses.
+    pub(super) fn uses(&self) -> Result<Vec<Digest>, StoreError> {
+        let failed = || StoreError::io("list", &self.dir);
+        let mut uses = Vec::new();
+        let entries = match fs::read_dir(&self.dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(uses),
+            entries => entries.map_err(failed())?,
+        };
+        for entry in entries {
+            let name = entry.map_err(failed())?.file_name();
+            let hex = name.to_str().and_then(|name| name.strip_prefix(USES));
+            uses.extend(hex.and_then(|hex| format!("blake3:{hex}").parse::<Digest>().ok()));
+        }
+        Ok(uses)
+    }
+}
+
+/// Clears away what dead processes left, and gives the leases of the living; the gate is held.
+pub(super) fn sweep(tmp: &Path) -> Result<Vec<Live>, StoreError> {
+    let failed = || StoreError::io("list", tmp);
+    let mut live = Vec::new();
+    for entry in fs::read_dir(tmp).map_err(failed())? {
+        let dir = entry.map_err(failed())?.path();
+        match standing(&dir) {
+            Some(standing) => live.push(Live { dir, standing }),
+            None if dir.is_dir() => {
+                sandbox::remove_all(&dir).or_else(gone).map_err(StoreError::io("remove", &dir))?;
+            }
+            None => fs::remove_file(&dir).or_else(gone).map_err(StoreError::io("remove", &dir))?,
+        }
+    }
+    Ok(live)
+}
+
+/// None where the process is dead.
+fn standing(dir: &Path) -> Option<Standing> {
+    let mut lock = File::open(dir.join("lease")).ok()?;
+    if lock.try_lock().is_ok() {
+        return None;
+    }
+    let mut text = String::new();
+    lock.read_to_string(&mut text).ok()?;
+    // What cannot be read stands on everything.
+    Some(if text == "releases" { Standing::Releases } else { Standing::Since(text.parse().unwrap_or(0)) })
+}
+
+/// A process that ends removes its own.
+fn gone(error: io::Error) -> io::Result<()> {
+    if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
+}
