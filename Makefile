@@ -1,11 +1,12 @@
-# `make demo` sets everything up and deploys the example; `make test` proves that it works; `make bench` measures it.
+# `make demo` sets everything up and deploys the example; `make test` proves that it works, and `make torture` that nothing hurts
+# it; `make bench` measures it.
 
 PIPE := target/release/pipe
 CARGO := cargo
 # Where cargo writes; `target/release/pipe` is the binary, wherever that is.
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: demo test bench build plugins check clean
+.PHONY: demo test torture bench build plugins check clean
 
 demo: build
 	$(PIPE) run pipelines/release.pipeline
@@ -16,6 +17,11 @@ test: build
 # Pipe beside its peers, which are installed; ROWS are words of the names of rows: `make bench ROWS="cold curve"`.
 bench: build
 	python3 -B tests/bench $(ROWS)
+
+# Kills, power cuts, full and read-only disks, damage and many runs at once, each tried hundreds of times; as root, with loop
+# devices. Takes about an hour.
+torture: build
+	PIPE_TORTURE=1 $(CARGO) test --locked --release --workspace --test end_to_end -- faults --include-ignored --test-threads 1
 
 # The whole workspace, as the tests do: a selection of other packages has other features, and compiles wasmtime again.
 build: plugins

@@ -32,6 +32,7 @@ mod run;
 mod runs;
 mod slug;
 mod stop;
+mod store;
 mod target;
 mod verify;
 mod why;
@@ -68,6 +69,7 @@ enum Command {
     Ps(ps::PsArgs),
     Logs(logs::LogsArgs),
     Stop(stop::StopArgs),
+    Store(store::StoreArgs),
     Doctor(doctor::DoctorArgs),
     Completions(completions::CompletionsArgs),
 }
@@ -112,6 +114,7 @@ fn run(command: &Command, context: &Context) -> Result<(), Failure> {
         Command::Ps(args) => ps::ps(args, context),
         Command::Logs(args) => logs::logs(args, context),
         Command::Stop(args) => stop::stop(args, context),
+        Command::Store(args) => store::store(args, context),
         Command::Doctor(args) => doctor::doctor(args, context),
         Command::Completions(args) => completions::completions(args, context),
     }

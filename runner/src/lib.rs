@@ -31,6 +31,7 @@ pub mod runtime;
 pub mod sandbox;
 
 pub mod digest;
+pub mod garbage;
 pub mod lockfile;
 pub mod store;
 pub mod tree;

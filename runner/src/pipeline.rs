@@ -29,6 +29,7 @@ pub use config::Config;
 pub use init::{InitError, default_for};
 pub use schema::schema;
 pub use spanned::Spanned;
+pub use units::size as parse_size;
 
 /// The name of the pipeline file that commands look for when none is given.
 pub const FILE_NAME: &str = "release.pipeline";

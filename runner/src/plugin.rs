@@ -5,6 +5,7 @@
 mod bindings;
 mod builtin;
 mod compile;
+mod compiled;
 mod host;
 mod observe;
 mod run;
@@ -23,6 +24,7 @@ use crate::digest::Digest;
 use crate::store::{Store, StoreError};
 
 pub use builtin::{Builtin, builtins};
+pub use compiled::{check_compiled, collect_compiled};
 pub use host::{Code, Failure, Grants, Pin, RUNTIME_OF_PROGRAMS, Services};
 pub use observe::{Observation, Pinned, Place, World};
 pub use run::{Answer, Binding, Call, Limits, Value};

@@ -2,6 +2,7 @@
 //!
 //! Knows nothing of how a run works; all it learns is in the events.
 
+use std::collections::HashSet;
 use std::io::{self, IsTerminal as _};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread::{self, JoinHandle};
@@ -80,13 +81,20 @@ pub(crate) fn follow(form: Form, paint: Paint, events: Receiver<Event>, logs: Op
             Form::Json => Box::new(Json::new(out)),
         }];
         readers.extend(logs.map(|logs| Box::new(Record::new(logs)) as Box<dyn Reader>));
-        let mut known = 0;
+        let mut known = HashSet::new();
         loop {
             match events.recv_timeout(TICK) {
                 Ok(mut event) => {
-                    known += usize::from(matches!(&event, Event::StepFinished { outcome: StepOutcome::Cached, .. }));
+                    if let Event::StepFinished { step, outcome, .. } = &event {
+                        // A run that begins anew tells of its steps again.
+                        if *outcome == StepOutcome::Cached {
+                            known.insert(step.clone())
+                        } else {
+                            known.remove(step)
+                        };
+                    }
                     if let Event::RunFinished { cached, .. } = &mut event {
-                        *cached = known;
+                        *cached = known.len();
                     }
                     readers.retain_mut(|reader| reader.event(&event).is_ok());
                     if matches!(event, Event::RunFinished { .. }) {

@@ -192,6 +192,11 @@ impl Runtime {
         }
     }
 
+    /// The action that tells how a runtime is found again, which whoever keeps what runs on it has to keep.
+    pub fn key(digest: &Digest) -> Digest {
+        Record::key(digest)
+    }
+
     /// What identifies it: what a slug names, and runs on.
     pub fn digest(&self) -> Digest {
         self.digest

@@ -3,6 +3,7 @@
 mod caching;
 mod command_line;
 mod example;
+mod faults;
 mod front_end;
 mod pipelines_that_are_refused;
 mod steps;

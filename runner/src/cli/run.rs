@@ -1,11 +1,14 @@
 //! `pipe run`.
 
 use std::num::NonZeroUsize;
+use std::sync::atomic::Ordering;
 
 use runner::event::Events;
+use runner::garbage;
 use runner::pipeline::{Origin, Pipeline};
 use runner::release::{self, How, SlugRef, Target};
 use runner::run::Build;
+use runner::store::Store;
 
 use super::failure::Kind;
 use super::file::FileArg;
@@ -44,11 +47,37 @@ pub(super) fn run(args: &RunArgs, context: &Context) -> Result<(), Failure> {
     let interrupt = Interrupt::watch(reporting.clone())?;
     let mut progress = Progress::default();
     let result = deploy(args, context, &interrupt, &reporting.events, &mut progress);
+    if result.is_ok() {
+        collect_now_and_then(context, &reporting.events);
+    }
     reporting.finish(progress, outcome(&result));
     result
 }
 
+/// How often a run begins anew because something in the store was found damaged.
+const MENDED: usize = 3;
+
+/// Runs; where that fails since something in the store is damaged, what made it runs again.
 fn deploy(
+    args: &RunArgs,
+    context: &Context,
+    interrupt: &Interrupt,
+    events: &Events,
+    progress: &mut Progress,
+) -> Result<(), Failure> {
+    let mut mended = 0;
+    loop {
+        let result = attempt(args, context, interrupt, events, progress);
+        let is_over = result.is_ok() || mended == MENDED || interrupt.cancel.load(Ordering::Relaxed);
+        if is_over || !Store::is_damaged(&context.home()?) {
+            return result;
+        }
+        mended += 1;
+        events.warn("something in the store is damaged: it is set aside, and what made it runs again".to_owned(), None);
+    }
+}
+
+fn attempt(
     args: &RunArgs,
     context: &Context,
     interrupt: &Interrupt,
@@ -74,6 +103,14 @@ fn deploy(
         progress.url = Some(released.url);
     }
     Ok(())
+}
+
+/// Collects garbage where that was long ago. What goes wrong with it is no failure of the run.
+fn collect_now_and_then(context: &Context, events: &Events) {
+    let collected = context.home().map(|home| garbage::collect_if_due(&home));
+    if let Ok(Err(error)) = collected {
+        events.warn(format!("garbage was not collected: {error}"), None);
+    }
 }
 
 /// The targets that a run releases to, each with the step that gives its slug.

@@ -47,7 +47,7 @@ pub(super) fn duration(text: &str) -> Option<Duration> {
 }
 
 /// Reads `512MiB`, `2GiB`, `100 kB`; more than nothing.
-pub(super) fn size(text: &str) -> Option<u64> {
+pub fn size(text: &str) -> Option<u64> {
     let (number, unit) = number(text)?;
     let scale = match unit.strip_prefix(' ').unwrap_or(unit) {
         "B" => 1,

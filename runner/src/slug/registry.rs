@@ -77,6 +77,17 @@ impl Registry {
         Ok(records)
     }
 
+    /// Forgets a slug.
+    pub fn remove(&self, id: &Digest) -> Result<(), SlugError> {
+        let path = self.dir.join(format!("{}.json", id.hex()));
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(SlugError::File { action: "remove", path: path.display().to_string(), source: error })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The slug whose id begins with `wanted`, with or without `blake3:`.
     pub fn find(&self, wanted: &str) -> Result<Record, SlugError> {
         let prefix = wanted.strip_prefix("blake3:").unwrap_or(wanted).to_ascii_lowercase();

@@ -1,0 +1,148 @@
+//! `pipe store`.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use runner::garbage::{self, GarbageError};
+use runner::pipeline::parse_size;
+use runner::plugin;
+use runner::store::{Policy, Store};
+use serde_json::json;
+
+use super::failure::Kind;
+use super::{Context, Failure};
+
+/// Shows, checks and cleans what is kept of earlier runs.
+///
+/// Runs collect garbage by themselves, once a day: what was of no use for 30 days goes, and what was of no use for longest
+/// where 50 GiB are passed. What targets run, or could go back to, stays.
+#[derive(Debug, clap::Args)]
+pub(super) struct StoreArgs {
+    #[command(subcommand)]
+    command: StoreCommand,
+    /// Print the answer as JSON.
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum StoreCommand {
+    /// Says what is kept, and how much space it takes.
+    Stats,
+    /// Collects garbage now.
+    Gc {
+        /// Let go of what was of no use for so many days.
+        #[arg(long, value_name = "DAYS", default_value_t = 30)]
+        max_age: u64,
+        /// Let go of what was of no use for longest, so that the rest fits: `500MiB`, `20GiB`.
+        #[arg(long, value_name = "SIZE", default_value = "50GiB")]
+        max_size: String,
+    },
+    /// Reads all of it: every blob, tree and action, every laid-out file and compiled plugin. What is damaged is set aside, and
+    /// made anew by the next run that needs it. Ends with exit code 5 where something was.
+    Check,
+    /// Lets go of everything but what targets run, or could go back to.
+    Clear,
+}
+
+pub(super) fn store(args: &StoreArgs, context: &Context) -> Result<(), Failure> {
+    match &args.command {
+        StoreCommand::Stats => stats(args.json, context),
+        StoreCommand::Gc { max_age, max_size } => {
+            let max_bytes = parse_size(max_size).ok_or_else(|| {
+                Failure::new(Kind::Usage, format!("`{max_size}` is not a size")).hint("such as `20GiB`")
+            })?;
+            let unused_for = Duration::from_secs(max_age.saturating_mul(24 * 3600));
+            collect(&Policy { unused_for, max_bytes }, args.json, context)
+        }
+        StoreCommand::Check => check(args.json, context),
+        StoreCommand::Clear => collect(&Policy { unused_for: Duration::ZERO, max_bytes: 0 }, args.json, context),
+    }
+}
+
+fn stats(json: bool, context: &Context) -> Result<(), Failure> {
+    let stats = context.store()?.stats()?;
+    if json {
+        return context.print(format!("{}\n", json!(stats)));
+    }
+    let mut text = String::new();
+    let _ = writeln!(text, "{:>10}  blobs and trees ({})", size(stats.blob_bytes), stats.blobs);
+    let _ = writeln!(text, "{:>10}  actions ({})", size(stats.action_bytes), stats.actions);
+    let _ = writeln!(text, "{:>10}  laid-out trees ({})", size(stats.layout_bytes), stats.layouts);
+    let _ = writeln!(text, "{:>10}  on the disk in all, at {}", size(stats.disk_bytes), stats.path.display());
+    context.print(text)
+}
+
+fn collect(policy: &Policy, json: bool, context: &Context) -> Result<(), Failure> {
+    let collected = garbage::collect(&context.home()?, policy)?;
+    if json {
+        return context.print(format!("{}\n", json!(collected)));
+    }
+    let mut text = format!(
+        "freed {}: {} actions, {} blobs and trees, {} laid-out trees; {} kept\n",
+        size(collected.freed),
+        collected.actions,
+        collected.blobs,
+        collected.layouts,
+        size(collected.kept),
+    );
+    if collected.waiting > 0 {
+        let _ = writeln!(text, "{} more will go once the runs that go on have ended", size(collected.waiting));
+    }
+    context.print(text)
+}
+
+fn check(json: bool, context: &Context) -> Result<(), Failure> {
+    let home = context.home()?;
+    let checked = Store::check(&home)?;
+    let components = plugin::check_compiled(&home)
+        .map_err(|error| Failure::of(Kind::Environment, &error).about("cannot check the compiled plugins"))?;
+    let is_sound = checked.is_sound() && components == 0;
+    if json {
+        context.print(format!("{}\n", json!({ "sound": is_sound, "store": checked, "compiled": components })))?;
+    } else {
+        let mut text =
+            format!("read {}: {} blobs and trees, {} actions\n", size(checked.bytes), checked.blobs, checked.actions);
+        for digest in checked.taken_back.iter().take(SHOWN) {
+            let _ = writeln!(text, "{digest} is damaged, or stands on what is");
+        }
+        if let Some(more @ 1..) = checked.taken_back.len().checked_sub(SHOWN) {
+            let _ = writeln!(text, "and {more} more");
+        }
+        for (count, what) in [
+            (checked.actions_taken_back, "actions stood on it, or were damaged themselves"),
+            (checked.layouts, "laid-out trees and files were damaged"),
+            (components, "compiled plugins were damaged"),
+        ] {
+            if count > 0 {
+                let _ = writeln!(text, "{count} {what}");
+            }
+        }
+        context.print(text)?;
+    }
+    if is_sound {
+        return Ok(());
+    }
+    Err(Failure::new(Kind::Environment, "something in the store is damaged, and was set aside")
+        .hint("run again: what is needed of it is made anew"))
+}
+
+/// How many damaged blobs are named.
+const SHOWN: usize = 20;
+
+/// A size for people.
+fn size(bytes: u64) -> String {
+    let mut unit = 0;
+    let mut left = bytes;
+    while left >= 10 * 1024 && unit < 3 {
+        left /= 1024;
+        unit += 1;
+    }
+    format!("{left} {}", ["B", "KiB", "MiB", "GiB"][unit])
+}
+
+impl From<GarbageError> for Failure {
+    fn from(error: GarbageError) -> Self {
+        Self::of(Kind::Environment, &error).hints(error.hint())
+    }
+}

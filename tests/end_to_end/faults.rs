@@ -1,0 +1,260 @@
+//! What crashes, full disks, damage and other runs do to a run: nothing that the next one does not mend by itself.
+//!
+//! Short here; `make torture` tries each many times, and pulls the plug too.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use pipe_tests::Project;
+
+const CHAIN: usize = 6;
+
+/// A chain of steps, each of which sees all that was written; what the last gives is a file in the project's `out` at its end.
+fn chain() -> Project {
+    let mut text = "[app]\nname = \"chain\"\n\n[source]\nexclude = [\"release.pipeline\"]\n".to_owned();
+    for number in 0..CHAIN {
+        let from = number.checked_sub(1).map_or("source".to_owned(), |before| format!("s{before}"));
+        write!(
+            text,
+            "\n[steps.s{number}]\nplugin = \"command\"\ninputs = {{ project = \"{from}\" }}\ngrants = {{ exec = [\"sh\"] }}\n\
+             config = {{ run = \"mkdir out && cat data/* last > out/sum && cp -r data out/ && echo {number} > out/last\", collect = \"out\" }}\n"
+        )
+        .expect("written");
+    }
+    let project = Project::new().pipeline(&text).file("last", "none");
+    for number in 0..20 {
+        project.write(&format!("data/{number}"), &format!("file {number}\n").repeat(500));
+    }
+    project
+}
+
+const BUILD: [&str; 3] = ["run", "--no-release", "--json"];
+
+/// How many times something is tried.
+fn times(short: usize, long: usize) -> usize {
+    if std::env::var_os("PIPE_TORTURE").is_some() { long } else { short }
+}
+
+/// Places and times that differ, and are the same each time.
+struct Random(u64);
+
+impl Random {
+    fn index(&mut self, len: usize) -> usize {
+        usize::try_from(self.below(len as u64)).expect("below a usize")
+    }
+
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % limit
+    }
+}
+
+/// The next run is right, needs no repair, and leaves nothing lying about.
+fn holds(project: &Project, about: &str) {
+    let said = project.run(BUILD).success();
+    assert_eq!(said.end()["outcome"], "succeeded", "{about}");
+    assert_eq!(project.run(BUILD).success().steps("ran"), [""; 0], "{about}");
+    project.run(["store", "check"]).success();
+    let left = fs::read_dir(project.home().join("store/tmp")).expect("listed").count();
+    assert_eq!(left, 0, "{about}: debris");
+}
+
+#[test]
+fn a_run_that_is_killed_at_any_moment_costs_its_unfinished_steps_only() {
+    let project = chain();
+    project.run(BUILD).success();
+    let mut random = Random(1);
+    for round in 0..times(6, 200) {
+        project.write("data/0", &format!("round {round}"));
+        let mut run =
+            project.command().args(BUILD).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("started");
+        std::thread::sleep(Duration::from_millis(random.below(700)));
+        // It may have ended already.
+        let _ = run.kill();
+        run.wait().expect("ended");
+        if round % 3 == 0 {
+            holds(&project, &format!("round {round}"));
+        }
+    }
+    holds(&project, "at the end");
+}
+
+#[test]
+fn a_file_that_may_not_grow_is_an_error_of_the_environment_and_the_next_run_is_right() {
+    let project = chain();
+    let limits = [0, 1, 4, 16, 64, 100, 200, 400, 1_000, 4_000, 16_000];
+    for (round, limit) in limits.into_iter().enumerate().take(times(7, limits.len())) {
+        project.write("data/0", &format!("round {round}"));
+        let pipe = project.command();
+        let mut command = Command::new("sh");
+        command.args(["-c", "ulimit -f $0 && exec \"$@\"", &limit.to_string()]).arg(pipe.get_program()).args(BUILD);
+        command
+            .current_dir(project.path())
+            .env_clear()
+            .envs(pipe.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let output = command.output().expect("ran");
+        let text = String::from_utf8_lossy(&output.stderr) + String::from_utf8_lossy(&output.stdout);
+        match output.status.code() {
+            Some(0) => {}
+            // A program that writes too much itself is a step that fails.
+            Some(5 | 1) => assert!(text.contains("hint"), "{limit} blocks: {text}"),
+            code => panic!("{limit} blocks: {code:?}: {text}"),
+        }
+        holds(&project, &format!("{limit} blocks"));
+    }
+}
+
+/// The files of a home that a run reads.
+fn kept(home: &Path) -> Vec<PathBuf> {
+    let (mut files, mut todo) = (Vec::new(), vec![home.join("store"), home.join("components")]);
+    while let Some(dir) = todo.pop() {
+        for entry in fs::read_dir(dir).expect("listed") {
+            let path = entry.expect("listed").path();
+            if path.is_dir() && !path.ends_with("damaged") && !path.ends_with("tmp") {
+                todo.push(path);
+            } else if path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() > 0) {
+                files.push(path);
+            }
+        }
+    }
+    files.sort();
+    files
+}
+
+#[test]
+fn a_flipped_bit_in_any_file_is_noticed_and_what_it_hurt_is_built_anew_in_the_same_run() {
+    let project = chain();
+    project.run(BUILD).success();
+    let mut random = Random(2);
+    for round in 0..times(8, 300) {
+        let files = kept(&project.home());
+        let path = &files[random.index(files.len())];
+        let mut bytes = fs::read(path).expect("read");
+        let at = random.index(bytes.len());
+        bytes[at] ^= 1 << random.below(8);
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("made writable");
+        fs::write(path, bytes).expect("written");
+        // So that steps run and read what others gave.
+        project.write("data/1", &format!("round {round}"));
+        let said = project.run(BUILD).success();
+        assert_eq!(said.end()["outcome"], "succeeded", "byte {at} of {}", path.display());
+    }
+    // What was not read meanwhile is found now.
+    let _ = project.command().args(["store", "check"]).output().expect("ran");
+    holds(&project, "at the end");
+}
+
+#[test]
+fn many_runs_at_once_with_garbage_collection_beside_them_do_each_step_once() {
+    let project = chain();
+    project.run(BUILD).success();
+    project.write("data/0", "for all of them");
+    let run = |args: &[&str]| {
+        let mut command = project.command();
+        command.args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("started")
+    };
+    let runs: Vec<_> = (0..times(8, 50)).map(|_| run(&BUILD)).collect();
+    for _ in 0..times(3, 20) {
+        let output = run(&["store", "gc", "--max-age", "0"]).wait_with_output().expect("ran");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let mut ran = 0;
+    for run in runs {
+        let output = run.wait_with_output().expect("ran");
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+        ran += text.lines().filter(|line| line.contains("\"outcome\":\"ran\"")).count();
+    }
+    assert_eq!(ran, CHAIN);
+    holds(&project, "at the end");
+}
+
+#[test]
+fn what_is_kept_can_be_counted_and_let_go() {
+    let project = chain();
+    project.run(BUILD).success();
+    let stats = |project: &Project| -> serde_json::Value {
+        serde_json::from_str(&project.run(["store", "stats", "--json"]).success().stdout).expect("JSON")
+    };
+    let before = stats(&project);
+    assert!(before["actions"].as_u64() >= Some(CHAIN as u64) && before["blob_bytes"].as_u64() > Some(0), "{before}");
+    let cleared = project.run(["store", "clear", "--json"]).success().stdout;
+    let cleared: serde_json::Value = serde_json::from_str(&cleared).expect("JSON");
+    assert!(cleared["freed"].as_u64() > Some(0), "{cleared}");
+    let after = stats(&project);
+    assert_eq!((after["actions"].as_u64(), after["blobs"].as_u64()), (Some(0), Some(0)), "{after}");
+    assert_eq!(project.run(BUILD).success().steps("ran").len(), CHAIN);
+    project.run(["store", "gc", "--max-size", "much"]).code(2);
+}
+
+/// Runs a script as root, with mounts of its own.
+fn script(text: &str) -> bool {
+    Command::new("unshare").args(["--mount", "sh", "-euc", text]).status().is_ok_and(|status| status.success())
+}
+
+/// A disk image is copied while a run writes to it: what the copy holds is what had reached the disk.
+#[test]
+#[ignore = "needs root and a loop device, and takes minutes: `make torture`"]
+fn a_power_cut_at_any_moment_costs_unfinished_steps_only() {
+    let project = chain();
+    let scratch = tempfile::tempdir().expect("a directory");
+    let mut random = Random(3);
+    for round in 0..200 {
+        let pause = random.below(900);
+        project.write("data/0", &format!("round {round}"));
+        let text = format!(
+            "cd {scratch}; if [ ! -e disk ]; then truncate -s 256M disk; mkfs.ext4 -q disk; mkdir -p at; fi
+             mount -o loop disk at
+             cd {project}; export PIPE_HOME={scratch}/at/home
+             {pipe} run --no-release --json > {scratch}/log 2>&1 & run=$!
+             sleep {pause}; kill -STOP $run 2>/dev/null || true
+             cp --sparse=always {scratch}/disk {scratch}/cut
+             kill -KILL $run 2>/dev/null || true; wait $run 2>/dev/null || true
+             sleep 0.2; umount -l {scratch}/at; sync; mv {scratch}/cut {scratch}/disk
+             cd {scratch}; mount -o loop disk at; cd {project}
+             {pipe} run --no-release --json > {scratch}/log 2>&1 || {{ cat {scratch}/log; exit 1; }}
+             {pipe} store check || exit 1
+             [ -z \"$(ls {scratch}/at/home/store/tmp)\" ]
+             cd /; umount {scratch}/at",
+            scratch = scratch.path().display(),
+            project = project.path().display(),
+            pipe = project.command().get_program().display(),
+            pause = format_args!("{}.{:03}", pause / 1000, pause % 1000),
+        );
+        assert!(script(&text), "round {round}, after {pause} ms");
+    }
+}
+
+/// The disk is full at any write, or cannot be written at all.
+#[test]
+#[ignore = "needs root, and takes minutes: `make torture`"]
+fn a_full_or_read_only_disk_is_an_error_with_a_remedy_and_the_next_run_is_right() {
+    let project = chain();
+    let scratch = tempfile::tempdir().expect("a directory");
+    project.run(BUILD).success();
+    for free in (0..12_000).step_by(100) {
+        let text = format!(
+            "mkdir -p {scratch}/at; mount -t tmpfs -o size=64M none {scratch}/at
+             cp -a {home}/components {scratch}/at/; export PIPE_HOME={scratch}/at; cd {project}
+             avail=$(df -k --output=avail {scratch}/at | tail -1)
+             head -c $(( (avail - {free}) * 1024 )) /dev/zero > {scratch}/at/ballast
+             code=0; {pipe} run --no-release > {scratch}/log 2>&1 || code=$?
+             case $code in 0) ;; 5|1) grep -q hint {scratch}/log ;; *) cat {scratch}/log; exit 1 ;; esac
+             rm {scratch}/at/ballast
+             {pipe} run --no-release > {scratch}/log 2>&1 || {{ cat {scratch}/log; exit 1; }}
+             {pipe} store check
+             mount -o remount,ro {scratch}/at
+             code=0; {pipe} run --no-release > {scratch}/log 2>&1 || code=$?
+             [ $code = 5 ] && grep -q hint {scratch}/log",
+            scratch = scratch.path().display(),
+            home = project.home().display(),
+            project = project.path().display(),
+            pipe = project.command().get_program().display(),
+        );
+        assert!(script(&text), "{free} KiB free");
+    }
+}
