@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The blake3 hash of some bytes, written `blake3:<64 lower-case hex digits>`.
@@ -75,7 +76,7 @@ impl FromStr for Digest {
 /// A text where people may read it, 32 bytes elsewhere.
 impl Serialize for Digest {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if serializer.is_human_readable() { serializer.collect_str(self) } else { self.0.serialize(serializer) }
+        if serializer.is_human_readable() { serializer.collect_str(self) } else { serializer.serialize_bytes(&self.0) }
     }
 }
 
@@ -84,8 +85,23 @@ impl<'de> Deserialize<'de> for Digest {
         if deserializer.is_human_readable() {
             String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
         } else {
-            <[u8; 32]>::deserialize(deserializer).map(Self)
+            deserializer.deserialize_bytes(Raw)
         }
+    }
+}
+
+/// Takes the 32 bytes at once.
+struct Raw;
+
+impl Visitor<'_> for Raw {
+    type Value = Digest;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the 32 bytes of a digest")
+    }
+
+    fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<Digest, E> {
+        bytes.try_into().map(Digest).map_err(|_| E::invalid_length(bytes.len(), &self))
     }
 }
 
@@ -97,6 +113,14 @@ mod tests {
     fn a_digest_survives_its_text() {
         let digest = Digest::of(b"pipe");
         assert_eq!(digest.to_string().parse::<Digest>().expect("a digest"), digest);
+    }
+
+    #[test]
+    fn a_digest_survives_its_bytes() {
+        let digest = Digest::of(b"pipe");
+        let bytes = postcard::to_stdvec(&digest).expect("bytes");
+        assert_eq!(postcard::from_bytes::<Digest>(&bytes), Ok(digest));
+        assert!(postcard::from_bytes::<Digest>(&bytes[..32]).is_err());
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::digest::Digest;
 use crate::tree::{Entry, Tree};
 
 /// Raised when the shape of what is kept changes; what another version wrote is unknown.
-const VERSION: &[u8] = b"pipe.source.2\n";
+const VERSION: &[u8] = b"pipe.source.3\n";
 
 const SECOND: i128 = 1_000_000_000;
 /// The coarsest clock of a file system that keeps fractions of a second, with room to spare, in nanoseconds.
