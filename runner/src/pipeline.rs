@@ -188,7 +188,7 @@ pub struct Step {
 }
 
 /// Which plugin a step uses.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum PluginRef {
     /// One that is built in, by name.
     BuiltIn(String),

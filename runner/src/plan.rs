@@ -50,9 +50,15 @@ pub enum PlanError {
 pub fn plan(pipeline: &Pipeline, plugins: &Plugins) -> Result<Graph, PlanError> {
     let mut errors = Vec::new();
     let mut loaded = HashMap::new();
+    let mut known: HashMap<&PluginRef, Arc<Plugin>> = HashMap::new();
     for step in &pipeline.steps {
-        match load(pipeline, step, plugins)? {
+        let plugin = match known.get(&*step.plugin) {
+            Some(plugin) => Ok(Arc::clone(plugin)),
+            None => load(pipeline, step, plugins)?,
+        };
+        match plugin {
             Ok(plugin) => {
+                known.entry(&step.plugin).or_insert_with(|| Arc::clone(&plugin));
                 loaded.insert(step.name.as_str(), plugin);
             }
             Err(error) => errors.push(*error),

@@ -5,9 +5,13 @@
 
 mod config;
 
+use std::collections::HashMap;
+
 use super::{Input, Origin, Pipeline, Reference, Spanned, Step, references};
 use crate::description::{PluginDescription, Port, PortKind};
 use crate::diagnostic::Diagnostic;
+
+use config::Schemas;
 
 /// How the steps of a pipeline that fits its plugins hang together. Steps are meant by their index in the pipeline.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,7 +52,8 @@ pub fn check<'p>(
     describe: impl Fn(&Step) -> Option<&'p PluginDescription>,
 ) -> Result<Wiring, Vec<Diagnostic>> {
     let plugins = pipeline.steps.iter().map(describe).collect();
-    let mut check = Check { pipeline, plugins, errors: Vec::new() };
+    let positions = pipeline.steps.iter().enumerate().map(|(index, step)| (step.name.as_str(), index)).collect();
+    let mut check = Check { pipeline, plugins, positions, schemas: Schemas::default(), errors: Vec::new() };
     let order = references::steps(pipeline).unwrap_or_else(|errors| {
         check.errors.extend(errors);
         Vec::new()
@@ -70,6 +75,8 @@ pub fn unknown_plugin<'a>(pipeline: &Pipeline, step: &Step, built_in: impl IntoI
 struct Check<'a> {
     pipeline: &'a Pipeline,
     plugins: Vec<Option<&'a PluginDescription>>,
+    positions: HashMap<&'a str, usize>,
+    schemas: Schemas<'a>,
     errors: Vec<Diagnostic>,
 }
 
@@ -84,7 +91,8 @@ impl<'a> Check<'a> {
             }
         }
         self.grants(step, plugin);
-        self.errors.extend(config::check(pipeline, step, plugin));
+        let errors = self.schemas.check(pipeline, step, plugin);
+        self.errors.extend(errors);
         step.inputs.iter().flat_map(|input| self.input(input, plugin)).collect()
     }
 
@@ -198,7 +206,7 @@ impl<'a> Check<'a> {
     }
 
     fn position(&self, step: &str) -> Option<usize> {
-        self.pipeline.steps.iter().position(|other| *other.name == step)
+        self.positions.get(step).copied()
     }
 }
 

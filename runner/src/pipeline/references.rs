@@ -2,6 +2,7 @@
 //!
 //! Knows nothing of plugins and their ports.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use super::{Origin, Pipeline, Reference, Spanned};
@@ -32,13 +33,14 @@ pub(super) fn targets(pipeline: &Pipeline) -> Vec<Diagnostic> {
 /// The steps in an order in which each comes after what it takes in, or the steps that are unknown and the cycle.
 pub(super) fn steps(pipeline: &Pipeline) -> Result<Vec<usize>, Vec<Diagnostic>> {
     let names: Vec<&str> = pipeline.steps.iter().map(|step| step.name.as_str()).collect();
+    let positions: HashMap<&str, usize> = names.iter().copied().enumerate().map(|(at, name)| (name, at)).collect();
     let mut errors = Vec::new();
     let mut edges: Vec<Vec<(usize, Range<usize>)>> = vec![Vec::new(); names.len()];
     for (from, step) in pipeline.steps.iter().enumerate() {
         for reference in step.inputs.iter().flat_map(|input| &input.from) {
             let Reference::Step { step, .. } = &**reference else { continue };
-            match names.iter().position(|name| name == step) {
-                Some(to) => edges[from].push((to, reference.span())),
+            match positions.get(step.as_str()) {
+                Some(to) => edges[from].push((*to, reference.span())),
                 None => errors.push(unknown_step(pipeline, reference, step)),
             }
         }

@@ -1,7 +1,7 @@
 //! A step's config against its plugin's JSON schema: each mismatch at the place where it is written.
 
 use jsonschema::error::{TypeKind, ValidationErrorKind};
-use jsonschema::{JsonType, ValidationError};
+use jsonschema::{JsonType, ValidationError, Validator};
 use serde_json::Value;
 
 use crate::description::PluginDescription;
@@ -9,17 +9,36 @@ use crate::diagnostic::Diagnostic;
 use crate::pipeline::config::escaped;
 use crate::pipeline::{Pipeline, Step};
 
-/// What is wrong with the config of a step.
-pub(super) fn check(pipeline: &Pipeline, step: &Step, plugin: &PluginDescription) -> Vec<Diagnostic> {
-    let validator = match jsonschema::validator_for(&plugin.config_schema) {
-        Ok(validator) => validator,
-        Err(error) => {
-            let message = format!("the config schema of `{}` is itself wrong: {error}", plugin.name);
-            return vec![pipeline.error(step.plugin.span(), message)];
+/// The schemas of plugins, each read once, however many steps have it.
+#[derive(Default)]
+pub(super) struct Schemas<'p>(Vec<(&'p PluginDescription, Result<Validator, String>)>);
+
+impl<'p> Schemas<'p> {
+    /// What is wrong with the config of a step.
+    pub(super) fn check(&mut self, pipeline: &Pipeline, step: &Step, plugin: &'p PluginDescription) -> Vec<Diagnostic> {
+        match self.validator(plugin) {
+            Ok(validator) => {
+                let place = Place { pipeline, step, plugin };
+                validator.iter_errors(step.config.value()).flat_map(|error| place.explain(&error)).collect()
+            }
+            Err(error) => {
+                let message = format!("the config schema of `{}` is itself wrong: {error}", plugin.name);
+                vec![pipeline.error(step.plugin.span(), message)]
+            }
         }
-    };
-    let place = Place { pipeline, step, plugin };
-    validator.iter_errors(step.config.value()).flat_map(|error| place.explain(&error)).collect()
+    }
+
+    fn validator(&mut self, plugin: &'p PluginDescription) -> &Result<Validator, String> {
+        let at = match self.0.iter().position(|(known, _)| std::ptr::eq(*known, plugin)) {
+            Some(at) => at,
+            None => {
+                let read = jsonschema::validator_for(&plugin.config_schema).map_err(|error| error.to_string());
+                self.0.push((plugin, read));
+                self.0.len() - 1
+            }
+        };
+        &self.0[at].1
+    }
 }
 
 struct Place<'a> {
