@@ -3,6 +3,8 @@
 //! One enum says where a step is and one function changes it. Knows nothing of how a step is cached or run ([`crate::step`]), nor
 //! of who watches: it speaks in events.
 
+mod whole;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -19,6 +21,8 @@ use crate::plan::{Graph, PlannedStep};
 use crate::plugin::{Binding, Code, Failure, Pinned, Plugins, Services, Value};
 use crate::step::{self, Lookup, Prepared, StepRecord};
 use crate::store::Store;
+
+pub use whole::Whole;
 
 /// What a graph is run with.
 #[derive(Clone)]
@@ -117,6 +121,19 @@ pub async fn execute(graph: &Graph, execution: &Execution) -> Executed {
         State::Waiting | State::Ready | State::Running | State::Skipped => Err(None),
     });
     Executed { steps: steps.collect() }
+}
+
+/// Says of all steps that what they give is known.
+pub fn tell_cached(graph: &Graph, execution: &Execution) {
+    for step in graph.node_weights() {
+        execution.services.events.send(Event::StepFinished {
+            step: step.name.clone(),
+            outcome: StepOutcome::Cached,
+            elapsed_ms: 0,
+            message: None,
+            hint: None,
+        });
+    }
 }
 
 /// For each step how long it and all that waits for it took before, in milliseconds.

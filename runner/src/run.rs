@@ -14,7 +14,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::event::{Event, Events};
 use crate::exec::{Base, Executor};
-use crate::execute::{self, Executed, Execution};
+use crate::execute::{self, Executed, Execution, Whole};
 use crate::fetch::{Credentials, FetchConfig, Fetcher};
 use crate::lock;
 use crate::lockfile::LockFile;
@@ -93,16 +93,7 @@ impl Project {
         let mode = if self.locked { lock::Mode::Locked } else { lock::Mode::Keep };
         lock::ensure(&self.pipeline, &self.lock_resolver(&runtime), &mode, events)?;
         let execution = self.execution(&runtime, build, events, cancel)?;
-        let tokio = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .max_blocking_threads(build.jobs.max(1) + 1)
-            .enable_all()
-            .build()
-            .map_err(RunError::Threads)?;
-        let executed = tokio.block_on(execute::execute(&self.graph, &execution));
-        tokio.shutdown_background();
-        // What the steps gave is kept, also where one of them failed.
-        self.store.flush()?;
+        let executed = self.execute(&execution)?;
         if let Some((step, failure)) = executed.failure() {
             let step = self.graph[petgraph::graph::NodeIndex::new(step)].name.clone();
             return Err(RunError::Step { step, failure: failure.clone() });
@@ -112,6 +103,31 @@ impl Project {
         }
         let slugs = self.register(&execution, &executed, started)?;
         Ok(Built { executed, slugs })
+    }
+
+    /// What all steps give: by one look-up where nothing has changed, else step by step.
+    fn execute(&self, execution: &Execution) -> Result<Executed, RunError> {
+        let whole = Whole::of(&self.graph, execution);
+        if let Some(whole) = &whole
+            && let Some(executed) = whole.look_up(&self.graph, execution)?
+        {
+            execute::tell_cached(&self.graph, execution);
+            return Ok(executed);
+        }
+        let tokio = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .max_blocking_threads(execution.jobs + 1)
+            .enable_all()
+            .build()
+            .map_err(RunError::Threads)?;
+        let executed = tokio.block_on(execute::execute(&self.graph, execution));
+        tokio.shutdown_background();
+        if let Some(whole) = whole {
+            whole.keep(&executed, execution)?;
+        }
+        // What the steps gave is kept, also where one of them failed.
+        self.store.flush()?;
+        Ok(executed)
     }
 
     /// Resolves what the pipeline's locks leave open, as far as `mode` says; gives the paths of the files that it wrote.

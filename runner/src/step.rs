@@ -22,7 +22,7 @@ const CANDIDATES: usize = 16;
 const TRIES: u32 = 3;
 
 /// What is kept of a step's run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepRecord {
     /// What it gave.
     pub outputs: Vec<Binding>,
@@ -34,6 +34,8 @@ pub struct StepRecord {
     pub ports: Vec<String>,
     /// How long it took.
     pub elapsed_ms: u64,
+    /// Whether the same inputs would give the same again; only then it is kept.
+    pub lasting: bool,
 }
 
 impl StepRecord {
@@ -83,14 +85,7 @@ impl<'a> Prepared<'a> {
         context: &'a BTreeMap<String, String>,
         pinned: &'a Pinned,
     ) -> Self {
-        let mut key = KeyBuilder::new("step")
-            .field("track", TRACK)
-            .field("determinism", &DETERMINISM.to_le_bytes())
-            .field("plugin", step.plugin.digest.as_bytes())
-            .field("config", step.config.as_bytes())
-            .field("memory", &step.limits.memory.to_le_bytes());
-        key.add_list("grants exec", step.grants.exec.iter().map(String::as_str));
-        key.add_list("grants fetch", step.grants.fetch.iter().map(String::as_str));
+        let mut key = own_fields(step);
         let ports: Vec<_> = inputs.iter().map(|input| format!("{} {}", input.port, input.value.kind())).collect();
         key.add_list("ports", ports.iter().map(String::as_str));
         let family = key.finish();
@@ -110,7 +105,6 @@ impl<'a> Prepared<'a> {
         }
         for record in store.family(&self.family, CANDIDATES)?.iter().filter_map(|record| read(record)) {
             if self.first_change(store, &record, |_| true)?.is_none() {
-                self.keep(store, &record)?;
                 return Ok(Lookup::Hit(Box::new(record)));
             }
         }
@@ -158,8 +152,9 @@ impl<'a> Prepared<'a> {
             explanation: self.key.explain(),
             ports: self.inputs.iter().map(|input| input.port.clone()).collect(),
             elapsed_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            lasting: answer.lasting,
         };
-        if answer.lasting {
+        if record.lasting {
             self.keep(store, &record)?;
         } else {
             let message = format!(
@@ -174,7 +169,6 @@ impl<'a> Prepared<'a> {
 
     fn keep(&self, store: &Store, record: &StepRecord) -> Result<(), StoreError> {
         let refs: Vec<Digest> = record.outputs.iter().map(|output| *output.value.digest()).collect();
-        let record = StepRecord { explanation: self.key.explain(), ..record.clone() };
         let bytes = serde_json::to_vec(&record).expect("a record is plain data");
         store.put_action_of(Some(&self.family), &self.key.finish(), &bytes, &refs)?;
         store.put_action(&latest_key(self.app, &self.step.name), &bytes, &[])
@@ -223,6 +217,24 @@ impl<'a> Prepared<'a> {
             None => "its outputs are no longer in the store".to_owned(),
         })
     }
+}
+
+/// What a step is, apart from its inputs.
+fn own_fields(step: &PlannedStep) -> KeyBuilder {
+    let mut key = KeyBuilder::new("step")
+        .field("track", TRACK)
+        .field("determinism", &DETERMINISM.to_le_bytes())
+        .field("plugin", step.plugin.digest.as_bytes())
+        .field("config", step.config.as_bytes())
+        .field("memory", &step.limits.memory.to_le_bytes());
+    key.add_list("grants exec", step.grants.exec.iter().map(String::as_str));
+    key.add_list("grants fetch", step.grants.fetch.iter().map(String::as_str));
+    key
+}
+
+/// The digest of what a step is, apart from its inputs.
+pub(crate) fn own_key(step: &PlannedStep) -> Digest {
+    own_fields(step).finish()
 }
 
 fn read(bytes: &[u8]) -> Option<StepRecord> {

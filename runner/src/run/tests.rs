@@ -106,6 +106,31 @@ fn an_unchanged_pipeline_runs_no_step() {
 }
 
 #[test]
+fn a_run_whose_results_were_lost_runs_again_and_one_whose_order_changed_does_not() {
+    let project = Sandbox::new(TWO_STEPS);
+    project.file("docs/index.md", "# Notes\n");
+    project.outcomes();
+    fs::remove_dir_all(project.dir.path().join("home/store")).expect("lost");
+    assert!(project.outcomes().iter().all(|(_, outcome, _)| *outcome == StepOutcome::Ran));
+    let (head, steps) = TWO_STEPS.split_at(TWO_STEPS.find("[steps.docs]").expect("a step"));
+    let (docs, site) = steps.split_at(steps.find("[steps.site]").expect("a step"));
+    project.file("release.pipeline", &format!("{head}{site}\n{docs}"));
+    let cached = [ended("docs", StepOutcome::Cached, ""), ended("site", StepOutcome::Cached, "")];
+    assert_eq!(project.outcomes(), cached);
+    assert_eq!(project.outcomes(), cached);
+}
+
+#[test]
+fn a_step_that_takes_in_another_value_is_not_taken_for_what_it_was() {
+    let project = Sandbox::new(TWO_STEPS);
+    project.file("docs/index.md", "# Notes\n").file("code.py", "print()\n");
+    project.outcomes();
+    project.file("release.pipeline", &TWO_STEPS.replace("trees = \"docs\"", "trees = \"source\""));
+    let steps = project.outcomes();
+    assert_eq!((steps[0].1, steps[1].1), (StepOutcome::Cached, StepOutcome::Ran));
+}
+
+#[test]
 fn an_edit_that_a_step_could_not_see_runs_nothing() {
     let project = Sandbox::new(TWO_STEPS);
     project.file("docs/index.md", "# Notes\n").file("code.py", "print()\n");

@@ -1,0 +1,73 @@
+//! A whole graph as one action: where nothing has changed that any of its steps could see, one look-up gives what all of them
+//! gave, and no step is looked at by itself.
+//!
+//! The key is made of what each step is apart from its inputs, of where those come from, and of all that is not a step's: the
+//! source and what the pipeline says about the run. A graph with a step that may fetch has none, since what stands in
+//! `pipe.lock` has a say in it.
+
+use super::{Executed, Execution, Finished};
+use crate::digest::Digest;
+use crate::key::KeyBuilder;
+use crate::pipeline::check::BoundValue;
+use crate::plan::Graph;
+use crate::plugin::{Binding, Value};
+use crate::step::{self, StepRecord};
+use crate::store::StoreError;
+
+/// The name of all that a graph gives.
+pub struct Whole(Digest);
+
+impl Whole {
+    /// The name of a graph's run; none where more than its key decides what it gives.
+    pub fn of(graph: &Graph, execution: &Execution) -> Option<Self> {
+        let mut key = KeyBuilder::new("graph").field("source", execution.source.as_bytes());
+        for (name, value) in &*execution.services.context {
+            key.add(name, value.as_bytes());
+        }
+        for step in graph.node_weights() {
+            if !step.grants.fetch.is_empty() {
+                return None;
+            }
+            key.add("step", step::own_key(step).as_bytes());
+            for binding in &step.bindings {
+                key.add("port", binding.port.as_bytes());
+                match &binding.value {
+                    BoundValue::Source => key.add("from source", b""),
+                    BoundValue::Output { step, port } => {
+                        key.add("from step", &(*step as u64).to_le_bytes());
+                        key.add("from port", port.as_bytes());
+                    }
+                }
+            }
+        }
+        Some(Self(key.finish()))
+    }
+
+    /// What all steps gave, if the graph ran to its end before and all of that is still there.
+    pub fn look_up(&self, graph: &Graph, execution: &Execution) -> Result<Option<Executed>, StoreError> {
+        let Some(record) = execution.store.action(&self.0)? else { return Ok(None) };
+        let outputs: Vec<Vec<Binding>> = postcard::from_bytes(&record).unwrap_or_default();
+        if outputs.len() != graph.node_count() {
+            return Ok(None);
+        }
+        let steps = outputs.into_iter().map(|outputs| {
+            let record = StepRecord { outputs, ..StepRecord::default() };
+            Ok(Finished { record, cached: true })
+        });
+        Ok(Some(Executed { steps: steps.collect() }))
+    }
+
+    /// Keeps what all steps gave, if all of them did and would again.
+    pub fn keep(&self, executed: &Executed, execution: &Execution) -> Result<(), StoreError> {
+        let outputs = |step: &Result<Finished, _>| match step {
+            Ok(Finished { record, .. }) if record.lasting => Some(record.outputs.clone()),
+            _ => None,
+        };
+        let Some(outputs) = executed.steps.iter().map(outputs).collect::<Option<Vec<_>>>() else { return Ok(()) };
+        let mut refs: Vec<Digest> = outputs.iter().flatten().map(|binding| *Value::digest(&binding.value)).collect();
+        refs.sort_unstable();
+        refs.dedup();
+        let record = postcard::to_stdvec(&outputs).expect("a record is plain data");
+        execution.store.put_action(&self.0, &record, &refs)
+    }
+}
