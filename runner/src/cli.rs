@@ -79,7 +79,7 @@ pub(crate) fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            let code = if error.use_stderr() { Kind::Usage.exit_code() } else { ExitCode::SUCCESS };
+            let code = if error.use_stderr() { ExitCode::from(Kind::Usage.exit_code()) } else { ExitCode::SUCCESS };
             // Where not even that can be written, the exit code still tells.
             let _ = error.print();
             return code;
@@ -91,7 +91,7 @@ pub(crate) fn main() -> ExitCode {
         Err(failure) => {
             let text = failure.render(Paint::of(&io::stderr(), cli.color));
             let _ = io::stderr().write_all(text.as_bytes());
-            failure.kind().exit_code()
+            failure.exit_code()
         }
     }
 }

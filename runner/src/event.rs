@@ -1,33 +1,62 @@
-//! What happens in a run, as data: the only source of what the terminal, plain lines and `--json` show.
+//! What happens in a run, as data: the only source of what the terminal, plain lines, `--json`, traces and reports show.
 //!
-//! Knows nothing of who reads; a reader takes [`Event`]s off the other end of the channel.
+//! Knows nothing of who reads; a reader takes [`Stamped`] events off the other end of the channel. `runner/EVENTS.md` is the page
+//! on all of them, made from the documentation of the types here.
 
+pub mod junit;
 pub mod log;
+mod part;
+mod schema;
 
 use std::collections::BTreeMap;
 use std::sync::mpsc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::release::Stage;
 
-/// The version of the event log's shape; raised when a field changes its meaning or goes away.
-pub const EVENTS_VERSION: u32 = 1;
+pub use part::{Fault, Level, Location, Outcome, StepFailure, StepOutcome, TestCase, TestOutcome};
+pub use schema::schema;
+
+/// The version of the event log's shape; raised when a field changes its meaning or goes away. New events, new fields and new
+/// words for what a field says may come without that: a reader passes over what it does not know.
+pub const EVENTS_VERSION: u32 = 2;
+
+/// An event with its time.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Stamped {
+    /// When it happened, in milliseconds since 1970 in UTC.
+    pub at: u64,
+    /// What happened.
+    #[serde(flatten)]
+    pub event: Event,
+}
 
 /// One thing that happened.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event {
     /// A run begins; the first event of its log.
     RunStarted {
-        /// [`EVENTS_VERSION`].
+        /// The version of the log's shape: 2.
         version: u32,
+        /// The run's own name: 32 hex digits, never twice the same.
+        id: String,
         /// The pipeline file as it was named, or `built-in`.
         pipeline: String,
         /// The application's name.
         app: String,
+        /// The directory that is built, as seen from where the run was started.
+        source: String,
         /// How many steps the pipeline has.
         steps: usize,
+        /// How many of them run at one time.
+        jobs: usize,
+        /// The `TRACEPARENT` that the run was started with (W3C Trace Context).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        trace_parent: Option<String>,
         /// For each step that takes in what others give, those steps.
         needs: BTreeMap<String, Vec<String>>,
     },
@@ -43,12 +72,29 @@ pub enum Event {
         /// What to know.
         message: String,
     },
+    /// The command failed, and not because of a step; comes right before the end.
+    Error {
+        /// Whose fault it is.
+        fault: Fault,
+        /// What failed.
+        message: String,
+        /// What that came from, the nearest first.
+        causes: Vec<String>,
+        /// What to do about it.
+        hints: Vec<String>,
+        /// The place in the pipeline that is wrong, where one is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        place: Option<Location>,
+    },
     /// A step was not in the cache and starts to run.
     StepStarted {
         /// The step's name.
         step: String,
         /// Why it runs, in one line: what changed since the nearest earlier run.
         why: String,
+        /// The step whose end gave it its place, where it had to wait for one: all jobs, or its pool, were busy.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        after: Option<String>,
     },
     /// A step says how far it is.
     StepProgress {
@@ -77,6 +123,42 @@ pub enum Event {
         /// What was written, whole lines where possible.
         text: String,
     },
+    /// A native program of a step has ended. One whose outcome was known did not run, and is not told of.
+    ProgramFinished {
+        /// The step's name.
+        step: String,
+        /// The program and its arguments.
+        argv: Vec<String>,
+        /// What it ended with; none where it was ended by its limits or by the run's stop.
+        exit_code: Option<i32>,
+        /// How long it took, its sandbox included, in milliseconds.
+        elapsed_ms: u64,
+    },
+    /// A step that the environment failed is tried again.
+    StepRetried {
+        /// The step's name.
+        step: String,
+        /// What failed.
+        message: String,
+    },
+    /// The tests that a program of a step ran: a file in JUnit's XML was among what was collected.
+    StepTests {
+        /// The step's name.
+        step: String,
+        /// Each test, in the order of the report.
+        tests: Vec<TestCase>,
+    },
+    /// A step has passed that had failed with the same key: what it gives depends on more than what it sees.
+    StepFlaky {
+        /// The step's name.
+        step: String,
+        /// When it had failed, in milliseconds since 1970 in UTC.
+        failed_at: u64,
+        /// Why it had failed.
+        message: String,
+        /// Where the pipeline names it.
+        place: Location,
+    },
     /// A step has ended.
     StepFinished {
         /// The step's name.
@@ -85,12 +167,9 @@ pub enum Event {
         outcome: StepOutcome,
         /// How long it took, in milliseconds.
         elapsed_ms: u64,
-        /// Why it failed or was skipped.
+        /// Why it failed.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        message: Option<String>,
-        /// What to do about it.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        hint: Option<String>,
+        failure: Option<StepFailure>,
     },
     /// A target begins to take a release.
     ReleaseStarted {
@@ -145,57 +224,13 @@ pub enum Event {
     },
 }
 
-/// How important a message is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Level {
-    /// Every detail.
-    Trace,
-    /// What only someone who looks for a fault wants to see.
-    Debug,
-    /// What a user may want to know.
-    Info,
-    /// What a user should look at.
-    Warn,
-    /// What went wrong.
-    Error,
-}
-
-/// How a step ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum StepOutcome {
-    /// It ran, and gave its outputs.
-    Ran,
-    /// Its outputs were known.
-    Cached,
-    /// It ran, and gave none.
-    Failed,
-    /// A step before it failed.
-    Skipped,
-    /// The run was stopped.
-    Cancelled,
-}
-
-/// How a run or a release ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Outcome {
-    /// As wanted.
-    Succeeded,
-    /// Not as wanted; earlier events say why.
-    Failed,
-    /// It was stopped.
-    Cancelled,
-}
-
 /// Where events go in. Cheap to clone; events of a reader that has gone are dropped.
 #[derive(Debug, Clone)]
-pub struct Events(mpsc::Sender<Event>);
+pub struct Events(mpsc::Sender<Stamped>);
 
 impl Events {
     /// A pair of where events go in and where they come out.
-    pub fn channel() -> (Self, mpsc::Receiver<Event>) {
+    pub fn channel() -> (Self, mpsc::Receiver<Stamped>) {
         let (sender, receiver) = mpsc::channel();
         (Self(sender), receiver)
     }
@@ -203,11 +238,24 @@ impl Events {
     /// Says that something happened.
     pub fn send(&self, event: Event) {
         // Nobody listens any more: the run goes on all the same.
-        let _ = self.0.send(event);
+        let _ = self.0.send(Stamped::now(event));
     }
 
     /// Says that a user should look at something.
     pub fn warn(&self, message: impl Into<String>, hint: Option<String>) {
         self.send(Event::Warning { message: message.into(), hint });
     }
+}
+
+impl Stamped {
+    /// An event that happens now.
+    pub fn now(event: Event) -> Self {
+        Self { at: now_ms(), event }
+    }
+}
+
+/// Milliseconds since 1970 in UTC.
+pub(crate) fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -7,12 +7,12 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
-use crate::event::Event;
+use crate::event::{Event, junit};
 use crate::key::KeyBuilder;
 use crate::plugin::{Code, Failure, Services};
 use crate::sandbox::{self, Ended, Mount, Run, Scratch, Spec};
@@ -165,22 +165,38 @@ impl Executor {
             Ok(self.store.action(&key)?.and_then(|record| serde_json::from_slice(&record).ok()))
         };
         if let Some(outcome) = known()? {
+            self.tell_tests(&outcome, services);
             return Ok(outcome);
         }
         let Some(_claim) = self.store.claim(&key, &|| services.cancel.load(Ordering::Relaxed))? else {
             return Err(Failure::new(Code::Cancelled, "the run was stopped"));
         };
         if let Some(outcome) = known()? {
+            self.tell_tests(&outcome, services);
             return Ok(outcome);
         }
         let _permit = self.permits.take();
         let outcome = self.run_now(command, services)?;
+        self.tell_tests(&outcome, services);
         // A program that failed may pass the next time: only success is kept.
         if outcome.exit_code == 0 {
             let record = serde_json::to_vec(&outcome).expect("an outcome is plain data");
             self.store.put_action(&key, &record, &outcome.refs())?;
         }
         Ok(outcome)
+    }
+
+    /// Tells of tests, where a file that was collected is the report of a test runner; the program may have failed.
+    fn tell_tests(&self, outcome: &Outcome, services: &Services) {
+        for (path, found) in &outcome.collected {
+            let Found::File(digest) = found else { continue };
+            if path.ends_with(".xml")
+                && let Ok(bytes) = self.store.get(digest)
+                && let Ok(tests) = junit::read(&bytes)
+            {
+                services.events.send(Event::StepTests { step: services.step.clone(), tests });
+            }
+        }
     }
 
     fn run_now(&self, command: &Command, services: &Services) -> Result<Outcome, Failure> {
@@ -199,7 +215,19 @@ impl Executor {
             let text = String::from_utf8_lossy(bytes).into_owned();
             services.events.send(Event::StepOutput { step: services.step.clone(), text });
         };
+        let started = Instant::now();
         let outcome = sandbox::run(&spec, run, show, |root| self.collect(command, root));
+        let exit_code = match outcome.as_ref().map(|outcome| &outcome.ended) {
+            Ok(Ended::Exited(code)) => Some(*code),
+            Ok(Ended::Killed(signal)) => Some(128 + signal),
+            _ => None,
+        };
+        services.events.send(Event::ProgramFinished {
+            step: services.step.clone(),
+            argv: std::iter::once(&command.program).chain(&command.args).cloned().collect(),
+            exit_code,
+            elapsed_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+        });
         let outcome = outcome.map_err(|error| {
             let failure = Failure::of(Code::Unavailable, &error);
             Failure { hint: error.hint(), retryable: false, ..failure }
@@ -301,7 +329,7 @@ impl Executor {
 impl Services {
     /// How long the step may still take.
     fn time_left(&self) -> Duration {
-        self.deadline.saturating_duration_since(std::time::Instant::now())
+        self.deadline.saturating_duration_since(Instant::now())
     }
 }
 

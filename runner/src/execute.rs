@@ -1,28 +1,38 @@
 //! Runs a graph: each step as soon as what it takes in is there, the longest way to the end first.
 //!
-//! One enum says where a step is and one function changes it. Knows nothing of how a step is cached or run ([`crate::step`]), nor
-//! of who watches: it speaks in events.
+//! One enum says where a step is and one function changes it, and says so. Knows nothing of how a step is cached or run
+//! ([`crate::step`]), nor of who watches: it speaks in events.
 
+mod failures;
+mod ready;
 mod whole;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use petgraph::Direction;
 use petgraph::graph::NodeIndex;
 use petgraph::visit::Topo;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use crate::digest::Digest;
-use crate::event::{Event, StepOutcome};
+use crate::event::{Event, StepFailure, StepOutcome};
 use crate::pipeline::check::BoundValue;
 use crate::plan::{Graph, PlannedStep};
 use crate::plugin::{Binding, Code, Failure, Pinned, Plugins, Services, Value};
 use crate::step::{self, Lookup, Prepared, StepRecord};
 use crate::store::Store;
 
+pub use failures::Failures;
+use ready::{Next, Ready};
 pub use whole::Whole;
+
+/// How often it is looked whether the run was stopped.
+const LOOK_UP: Duration = Duration::from_millis(50);
+/// How long steps have to end by themselves once the run was stopped; what they wait for may never come.
+const GRACE: Duration = Duration::from_millis(400);
 
 /// What a graph is run with.
 #[derive(Clone)]
@@ -41,6 +51,10 @@ pub struct Execution {
     pub source: Digest,
     /// How many steps run at one time.
     pub jobs: usize,
+    /// For each of the pipeline's pools how many of its steps do.
+    pub pools: Vec<usize>,
+    /// What failed before.
+    pub failures: Arc<Failures>,
     /// Whether steps that do not need the failed one still run.
     pub keep_going: bool,
 }
@@ -52,8 +66,8 @@ enum State {
     Waiting,
     /// It can start.
     Ready,
-    /// It is looked up, or runs.
-    Running,
+    /// It is looked up, or runs, since then.
+    Running(Instant),
     /// It gave its outputs.
     Done(Finished),
     /// It gave none.
@@ -101,24 +115,26 @@ struct Dispatcher<'a> {
     graph: &'a Graph,
     execution: &'a Execution,
     states: Vec<State>,
-    priorities: Vec<u64>,
+    ready: Ready,
+    ways: Vec<u64>,
 }
 
 /// Runs a graph to its end, or until the services' `cancel` is set.
 pub async fn execute(graph: &Graph, execution: &Execution) -> Executed {
     let states = graph.node_indices().map(|_| State::Waiting).collect();
-    let priorities = priorities(graph, execution);
-    let mut dispatcher = Dispatcher { graph, execution, states, priorities };
+    let (ready, ways) = (Ready::new(&execution.pools), ways(graph, execution));
+    let mut dispatcher = Dispatcher { graph, execution, states, ready, ways };
     for node in graph.node_indices() {
         if graph.neighbors_directed(node, Direction::Incoming).next().is_none() {
             dispatcher.set(node, State::Ready);
         }
     }
     dispatcher.run().await;
+    dispatcher.leave();
     let steps = dispatcher.states.into_iter().map(|state| match state {
         State::Done(finished) => Ok(finished),
         State::Failed(failure) => Err(Some(failure)),
-        State::Waiting | State::Ready | State::Running | State::Skipped => Err(None),
+        State::Waiting | State::Ready | State::Running(_) | State::Skipped => Err(None),
     });
     Executed { steps: steps.collect() }
 }
@@ -130,15 +146,14 @@ pub fn tell_cached(graph: &Graph, execution: &Execution) {
             step: step.name.clone(),
             outcome: StepOutcome::Cached,
             elapsed_ms: 0,
-            message: None,
-            hint: None,
+            failure: None,
         });
     }
 }
 
 /// For each step how long it and all that waits for it took before, in milliseconds.
-fn priorities(graph: &Graph, execution: &Execution) -> Vec<u64> {
-    let mut priorities = vec![0; graph.node_count()];
+fn ways(graph: &Graph, execution: &Execution) -> Vec<u64> {
+    let mut ways = vec![0; graph.node_count()];
     let mut order = Vec::new();
     let mut topo = Topo::new(graph);
     while let Some(node) = topo.next(graph) {
@@ -147,10 +162,10 @@ fn priorities(graph: &Graph, execution: &Execution) -> Vec<u64> {
     for node in order.into_iter().rev() {
         let before = step::latest(&execution.store, &execution.app, &graph[node].name);
         let own = before.ok().flatten().map_or(1, |record| record.elapsed_ms.max(1));
-        let after = graph.neighbors(node).map(|after| priorities[after.index()]).max().unwrap_or(0);
-        priorities[node.index()] = own + after;
+        let after = graph.neighbors(node).map(|after| ways[after.index()]).max().unwrap_or(0);
+        ways[node.index()] = own + after;
     }
-    priorities
+    ways
 }
 
 type Ended = (NodeIndex, Result<Finished, Failure>);
@@ -158,66 +173,126 @@ type Ended = (NodeIndex, Result<Finished, Failure>);
 impl Dispatcher<'_> {
     async fn run(&mut self) {
         let mut running: JoinSet<Ended> = JoinSet::new();
+        let mut last = None;
         loop {
             while running.len() < self.execution.jobs
-                && let Some(node) = self.next_ready()
+                && let Some(Next { step, held_up }) = self.next_ready()
             {
-                let prepared = (self.graph[node].clone(), self.inputs(node));
-                let execution = self.execution.clone();
-                self.set(node, State::Running);
-                running.spawn_blocking(move || (node, perform(&execution, &prepared.0, prepared.1)));
+                let node = NodeIndex::new(step);
+                let (step, inputs) = (self.graph[node].clone(), self.inputs(node));
+                let (execution, after) = (self.execution.clone(), last.filter(|_| held_up).map(|last| self.name(last)));
+                self.set(node, State::Running(Instant::now()));
+                running.spawn_blocking(move || (node, perform(&execution, &step, inputs, after)));
             }
-            match running.join_next().await {
-                Some(Ok((node, Ok(finished)))) => self.set(node, State::Done(finished)),
-                Some(Ok((node, Err(failure)))) => self.set(node, State::Failed(failure)),
-                Some(Err(panic)) => std::panic::resume_unwind(panic.into_panic()),
-                None => return,
+            let Some((node, result)) = self.next_ended(&mut running).await else { return };
+            self.ready.ended(self.graph[node].pool);
+            self.set(node, result.map_or_else(State::Failed, State::Done));
+            last = Some(node);
+        }
+    }
+
+    /// The next step that ends; none where no step runs, or none ends though the run was stopped.
+    async fn next_ended(&self, running: &mut JoinSet<Ended>) -> Option<Ended> {
+        let mut stopped = None;
+        loop {
+            match timeout(LOOK_UP, running.join_next()).await {
+                Ok(ended) => match ended? {
+                    Ok(ended) => return Some(ended),
+                    Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+                },
+                Err(_) if self.cancelled() => {
+                    if stopped.get_or_insert_with(Instant::now).elapsed() >= GRACE {
+                        return None;
+                    }
+                }
+                Err(_) => {}
             }
         }
+    }
+
+    /// Gives up what has not come to an end, since the run was stopped.
+    fn leave(&mut self) {
+        for node in self.graph.node_indices() {
+            match self.states[node.index()] {
+                State::Running(_) => {
+                    self.set(node, State::Failed(Failure::new(Code::Cancelled, "the run was stopped")));
+                }
+                State::Waiting | State::Ready => self.set(node, State::Skipped),
+                State::Done(_) | State::Failed(_) | State::Skipped => {}
+            }
+        }
+    }
+
+    fn name(&self, node: NodeIndex) -> String {
+        self.graph[node].name.clone()
     }
 
     fn cancelled(&self) -> bool {
         self.execution.services.cancel.load(Ordering::Relaxed)
     }
 
-    fn next_ready(&self) -> Option<NodeIndex> {
-        if self.cancelled() {
-            return None;
-        }
-        let ready = self.graph.node_indices().filter(|node| matches!(self.states[node.index()], State::Ready));
-        ready.max_by_key(|node| (self.priorities[node.index()], std::cmp::Reverse(node.index())))
+    fn next_ready(&mut self) -> Option<Next> {
+        if self.cancelled() { None } else { self.ready.pop() }
     }
 
-    /// The only place where a step's state changes.
+    /// The only place where a step's state changes, and where its end is told.
     fn set(&mut self, node: NodeIndex, state: State) {
-        let failed = matches!(state, State::Failed(_) | State::Skipped);
-        let done = matches!(state, State::Done(_));
-        if matches!(state, State::Skipped) {
-            self.execution.services.events.send(Event::StepFinished {
-                step: self.graph[node].name.clone(),
-                outcome: StepOutcome::Skipped,
-                elapsed_ms: 0,
-                message: None,
-                hint: None,
-            });
-        }
-        self.states[node.index()] = state;
-        let after: Vec<_> = self.graph.neighbors(node).collect();
-        if done {
-            for next in after {
-                let mut before = self.graph.neighbors_directed(next, Direction::Incoming);
-                if before.all(|before| matches!(self.states[before.index()], State::Done(_))) {
-                    self.set(next, State::Ready);
+        let before = std::mem::replace(&mut self.states[node.index()], state);
+        let since = if let State::Running(since) = before { Some(since) } else { None };
+        self.tell(node, since);
+        let after = self.graph.neighbors(node);
+        match &self.states[node.index()] {
+            State::Ready => {
+                self.ready.push(node.index(), self.ways[node.index()], self.graph[node].pool);
+            }
+            State::Done(_) => {
+                for next in after {
+                    let mut before = self.graph.neighbors_directed(next, Direction::Incoming);
+                    if before.all(|before| matches!(self.states[before.index()], State::Done(_))) {
+                        self.set(next, State::Ready);
+                    }
                 }
             }
-        } else if failed {
-            let rest = if self.execution.keep_going { after } else { self.graph.node_indices().collect() };
-            for next in rest {
-                if matches!(self.states[next.index()], State::Waiting | State::Ready) {
-                    self.set(next, State::Skipped);
-                }
+            State::Failed(_) if !self.execution.keep_going => {
+                self.ready.clear();
+                self.skip(self.graph.node_indices());
+            }
+            State::Failed(_) | State::Skipped => self.skip(after),
+            State::Waiting | State::Running(_) => {}
+        }
+    }
+
+    /// Leaves out those of some steps that have not started.
+    fn skip(&mut self, steps: impl Iterator<Item = NodeIndex>) {
+        for step in steps {
+            if matches!(self.states[step.index()], State::Waiting | State::Ready) {
+                self.set(step, State::Skipped);
             }
         }
+    }
+
+    /// Says how a step ended, once it has.
+    fn tell(&self, node: NodeIndex, since: Option<Instant>) {
+        let (outcome, failure) = match &self.states[node.index()] {
+            State::Waiting | State::Ready | State::Running(_) => return,
+            State::Done(Finished { cached: true, .. }) => (StepOutcome::Cached, None),
+            State::Done(Finished { cached: false, .. }) => (StepOutcome::Ran, None),
+            State::Failed(failure) if failure.code == Code::Cancelled => (StepOutcome::Cancelled, None),
+            State::Failed(failure) => (StepOutcome::Failed, Some(failure)),
+            State::Skipped => (StepOutcome::Skipped, None),
+        };
+        let step = &self.graph[node];
+        self.execution.services.events.send(Event::StepFinished {
+            step: step.name.clone(),
+            outcome,
+            elapsed_ms: since.map_or(0, |since| u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)),
+            failure: failure.map(|failure| StepFailure {
+                fault: failure.code.fault(),
+                message: failure.message.clone(),
+                hint: failure.hint.clone(),
+                place: step.place.clone(),
+            }),
+        });
     }
 
     /// The values that a ready step takes in.
@@ -237,39 +312,42 @@ impl Dispatcher<'_> {
     }
 }
 
-/// Looks a step up, or runs it, and says what comes of it.
-fn perform(execution: &Execution, step: &PlannedStep, inputs: Vec<Binding>) -> Result<Finished, Failure> {
-    let started = Instant::now();
+/// Looks a step up, or runs it; `after` is the step that it had to wait for without needing it.
+fn perform(
+    execution: &Execution,
+    step: &PlannedStep,
+    inputs: Vec<Binding>,
+    after: Option<String>,
+) -> Result<Finished, Failure> {
     let services = Services { step: step.name.clone(), grants: step.grants.clone(), ..execution.services.clone() };
     let prepared = Prepared::new(&execution.app, step, inputs, &services.context, &*execution.pinned);
-    let result = prepared.look_up(&execution.store).map_err(Failure::from).and_then(|found| match found {
-        Lookup::Hit(record) => Ok(Finished { record: *record, cached: true }),
-        Lookup::Miss(why) => {
-            let cancelled = || services.cancel.load(Ordering::Relaxed);
-            // Of all runs one does it; what that gives is there once the claim is to be had.
-            let Some(_claim) = prepared.claim(&execution.store, &cancelled)? else {
-                return Err(Failure::new(Code::Cancelled, "the run was stopped"));
-            };
-            if let Some(record) = prepared.known(&execution.store)? {
-                return Ok(Finished { record, cached: true });
-            }
-            services.events.send(Event::StepStarted { step: step.name.clone(), why });
-            let record = prepared.run(&execution.store, &execution.plugins, &services)?;
-            Ok(Finished { record, cached: false })
-        }
-    });
-    let (outcome, failure) = match &result {
-        Ok(Finished { cached: true, .. }) => (StepOutcome::Cached, None),
-        Ok(Finished { cached: false, .. }) => (StepOutcome::Ran, None),
-        Err(failure) if failure.code == Code::Cancelled => (StepOutcome::Cancelled, Some(failure)),
-        Err(failure) => (StepOutcome::Failed, Some(failure)),
+    let why = match prepared.look_up(&execution.store)? {
+        Lookup::Hit(record) => return Ok(Finished { record: *record, cached: true }),
+        Lookup::Miss(why) => why,
     };
-    services.events.send(Event::StepFinished {
-        step: step.name.clone(),
-        outcome,
-        elapsed_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
-        message: failure.map(|failure| failure.message.clone()),
-        hint: failure.and_then(|failure| failure.hint.clone()),
-    });
-    result
+    // Of all runs one does it; what that gives is there once the claim is to be had.
+    let cancelled = || services.cancel.load(Ordering::Relaxed);
+    let Some(_claim) = prepared.claim(&execution.store, &cancelled)? else {
+        return Err(Failure::new(Code::Cancelled, "the run was stopped"));
+    };
+    if let Some(record) = prepared.known(&execution.store)? {
+        return Ok(Finished { record, cached: true });
+    }
+    services.events.send(Event::StepStarted { step: step.name.clone(), why, after });
+    let result = prepared.run(&execution.store, &execution.plugins, &services);
+    match &result {
+        Err(failure) => execution.failures.add(prepared.key(), failure),
+        Ok(record) if !execution.failures.is_empty() && !record.saw_outside() => {
+            if let Some(earlier) = execution.failures.get(&prepared.key()) {
+                services.events.send(Event::StepFlaky {
+                    step: step.name.clone(),
+                    failed_at: earlier.at,
+                    message: earlier.message,
+                    place: step.place.clone(),
+                });
+            }
+        }
+        Ok(_) => {}
+    }
+    Ok(Finished { record: result?, cached: false })
 }

@@ -79,6 +79,13 @@ pub struct Pipeline {
     /// Where npm packages come from.
     #[schemars(default)]
     pub npm: Npm,
+    /// For each pool how many of its steps run at one time: for what is scarce, such as a test database or a licence.
+    #[schemars(
+        default,
+        with = "BTreeMap<String, std::num::NonZeroUsize>",
+        extend("propertyNames" = { "pattern": units::NAME_PATTERN })
+    )]
+    pub pools: Vec<Pool>,
     /// The steps, in the file's order. They run in the order that their inputs ask for.
     #[schemars(with = "BTreeMap<String, Step>", extend("propertyNames" = { "pattern": units::NAME_PATTERN }))]
     pub steps: Vec<Step>,
@@ -163,6 +170,15 @@ pub struct Npm {
     pub registry: Option<Spanned<String>>,
 }
 
+/// Something scarce that steps share.
+#[derive(Debug, Clone)]
+pub struct Pool {
+    /// What steps call it.
+    pub name: Spanned<String>,
+    /// How many of its steps run at one time, beside the limit for all.
+    pub size: Spanned<usize>,
+}
+
 /// One use of a plugin.
 #[derive(Debug, Clone, JsonSchema)]
 #[schemars(rename_all = "kebab-case", deny_unknown_fields)]
@@ -185,6 +201,9 @@ pub struct Step {
     /// What it may use up.
     #[schemars(default)]
     pub limits: Limits,
+    /// The pool of `[pools]` that it runs in.
+    #[schemars(default)]
+    pub pool: Option<Spanned<String>>,
 }
 
 /// Which plugin a step uses.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use petgraph::graph::{DiGraph, NodeIndex};
 
 use crate::diagnostic::Diagnostic;
+use crate::event::Location;
 use crate::pipeline::check::{self, Binding, BoundValue};
 use crate::pipeline::{Pipeline, PluginRef, Step};
 use crate::plugin::{Grants, Limits, Plugin, PluginError, Plugins, builtins};
@@ -33,6 +34,10 @@ pub struct PlannedStep {
     pub grants: Grants,
     /// What it may use up.
     pub limits: Limits,
+    /// Its pool, by the place in the pipeline's list.
+    pub pool: Option<usize>,
+    /// Where the pipeline names it.
+    pub place: Location,
 }
 
 /// Why a pipeline cannot run.
@@ -76,7 +81,7 @@ pub fn plan(pipeline: &Pipeline, plugins: &Plugins) -> Result<Graph, PlanError> 
     let mut graph = Graph::new();
     for (step, bindings) in pipeline.steps.iter().zip(wiring.bindings) {
         let plugin = Arc::clone(&loaded[step.name.as_str()]);
-        graph.add_node(planned(step, plugin, bindings));
+        graph.add_node(planned(pipeline, step, plugin, bindings));
     }
     for node in graph.node_indices() {
         let mut before: Vec<_> = graph[node].bindings.iter().filter_map(|binding| binding.value.step()).collect();
@@ -138,7 +143,7 @@ fn load(
     }
 }
 
-fn planned(step: &Step, plugin: Arc<Plugin>, bindings: Vec<Binding>) -> PlannedStep {
+fn planned(pipeline: &Pipeline, step: &Step, plugin: Arc<Plugin>, bindings: Vec<Binding>) -> PlannedStep {
     let defaults = Limits::default();
     let name_of_plugin = match &*step.plugin {
         PluginRef::BuiltIn(name) | PluginRef::Oci(name) => name.clone(),
@@ -165,5 +170,7 @@ fn planned(step: &Step, plugin: Arc<Plugin>, bindings: Vec<Binding>) -> PlannedS
             calls: step.limits.calls.as_ref().map_or(defaults.calls, |calls| **calls),
             ..defaults
         },
+        pool: step.pool.as_ref().and_then(|pool| pipeline.pools.iter().position(|known| known.name == *pool)),
+        place: Location::of(&pipeline.document, step.name.span().start),
     }
 }

@@ -2,33 +2,39 @@
 //!
 //! Knows nothing of how a run works; all it learns is in the events.
 
-use std::collections::HashSet;
 use std::io::{self, IsTerminal as _};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use runner::event::log::{Logs, Stamped};
-use runner::event::{Event, StepOutcome};
+use runner::event::log::Logs;
+use runner::event::{Event, Stamped, StepOutcome};
 
+use ci::Ci;
 use json::Json;
 use lines::Plain;
 use record::Record;
 use terminal::Terminal;
 
+mod ci;
+mod code_quality;
+mod file;
 mod json;
+mod junit;
 mod lines;
+mod otlp;
 mod paint;
 mod path;
 mod record;
 mod terminal;
 mod trace;
 
+pub(crate) use file::ReportFile;
 pub(crate) use lines::duration;
+pub(crate) use otlp::{Endpoint, EndpointError, Otlp};
 pub(crate) use paint::Paint;
-pub(crate) use trace::trace;
 
-/// How often a live display moves.
+/// How often a display moves, and a log that goes on is written out.
 const TICK: Duration = Duration::from_millis(100);
 
 /// In which form a run is shown.
@@ -42,10 +48,11 @@ pub(crate) enum Form {
     Json,
 }
 
-/// What a form is made of: it takes events, and the passing of time.
-trait Reader {
-    fn event(&mut self, event: &Event) -> io::Result<()>;
+/// What takes events, and the passing of time. One that fails is asked no more, and the run goes on without it.
+pub(crate) trait Reader: Send {
+    fn event(&mut self, event: &Stamped) -> io::Result<()>;
 
+    /// Some time has passed.
     fn tick(&mut self) -> io::Result<()> {
         Ok(())
     }
@@ -68,56 +75,63 @@ impl Form {
     }
 }
 
-/// Shows events on standard output until the last of a run, on a thread of its own, and keeps them in a log, where there is one.
-/// How many steps were cached is counted here.
-///
-/// Where the output is closed early, or the log cannot be written, the run goes on unseen.
-pub(crate) fn follow(form: Form, paint: Paint, events: Receiver<Event>, logs: Option<Logs>) -> JoinHandle<()> {
+/// What shows events on standard output.
+pub(crate) fn shown(form: Form, paint: Paint) -> Box<dyn Reader> {
+    let out = io::stdout();
+    match form {
+        Form::Terminal => Box::new(Terminal::new(out, paint)),
+        Form::Plain => Box::new(Plain::new(out, paint, Ci::found())),
+        Form::Json => Box::new(Json::new(out)),
+    }
+}
+
+/// What keeps events for `pipe runs`.
+pub(crate) fn kept(logs: Logs) -> Box<dyn Reader> {
+    Box::new(Record::new(logs))
+}
+
+/// Gives events to readers until the last of a run, on a thread of its own. How many steps there are and were cached is counted
+/// here, since no one else sees all of them, however the run ends.
+pub(crate) fn follow(mut readers: Vec<Box<dyn Reader>>, events: Receiver<Stamped>) -> JoinHandle<()> {
     thread::spawn(move || {
-        let out = io::stdout();
-        let mut readers: Vec<Box<dyn Reader>> = vec![match form {
-            Form::Terminal => Box::new(Terminal::new(out, paint)),
-            Form::Plain => Box::new(Plain::new(out, paint)),
-            Form::Json => Box::new(Json::new(out)),
-        }];
-        readers.extend(logs.map(|logs| Box::new(Record::new(logs)) as Box<dyn Reader>));
-        let mut known = HashSet::new();
+        let (mut all, mut known) = (0, 0);
+        let mut due = Instant::now() + TICK;
         loop {
-            match events.recv_timeout(TICK) {
-                Ok(mut event) => {
-                    if let Event::StepFinished { step, outcome, .. } = &event {
+            match events.recv_timeout(due.saturating_duration_since(Instant::now())) {
+                Ok(mut stamped) => {
+                    match &mut stamped.event {
                         // A run that begins anew tells of its steps again.
-                        if *outcome == StepOutcome::Cached {
-                            known.insert(step.clone())
-                        } else {
-                            known.remove(step)
-                        };
+                        Event::RunStarted { steps, .. } => (all, known) = (*steps, 0),
+                        Event::StepFinished { outcome: StepOutcome::Cached, .. } => known += 1,
+                        Event::RunFinished { steps, cached, .. } => (*steps, *cached) = (all, known),
+                        _ => {}
                     }
-                    if let Event::RunFinished { cached, .. } = &mut event {
-                        *cached = known.len();
-                    }
-                    readers.retain_mut(|reader| reader.event(&event).is_ok());
-                    if matches!(event, Event::RunFinished { .. }) {
+                    readers.retain_mut(|reader| reader.event(&stamped).is_ok());
+                    if matches!(stamped.event, Event::RunFinished { .. }) {
                         break;
                     }
                 }
-                Err(RecvTimeoutError::Timeout) => readers.retain_mut(|reader| reader.tick().is_ok()),
-                Err(RecvTimeoutError::Disconnected) => {
-                    readers.retain_mut(|reader| reader.end().is_ok());
-                    break;
-                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            if due <= Instant::now() {
+                readers.retain_mut(|reader| reader.tick().is_ok());
+                due = Instant::now() + TICK;
             }
         }
+        readers.retain_mut(|reader| reader.end().is_ok());
     })
 }
 
 /// A past run as it was shown, in lines.
 pub(crate) fn retold(events: &[Stamped], paint: Paint) -> Vec<u8> {
     let mut out = Vec::new();
-    let mut plain = Plain::new(&mut out, paint);
+    let mut plain = Plain::retelling(&mut out, paint);
     for stamped in events {
         // Memory can always be written to.
-        let _ = plain.event(&stamped.event);
+        let _ = plain.event(stamped);
     }
+    let _ = plain.end();
+    drop(plain);
     out
 }

@@ -7,6 +7,7 @@ mod error;
 mod preview;
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -14,7 +15,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::event::{Event, Events};
 use crate::exec::{Base, Executor};
-use crate::execute::{self, Executed, Execution, Whole};
+use crate::execute::{self, Executed, Execution, Failures, Whole};
 use crate::fetch::{Credentials, FetchConfig, Fetcher};
 use crate::lock;
 use crate::lockfile::LockFile;
@@ -26,7 +27,8 @@ use crate::slug::{self, Manifest, Registry};
 use crate::source;
 use crate::store::Store;
 
-pub use error::{Fault, RunError};
+pub use crate::event::Fault;
+pub use error::RunError;
 pub use preview::Preview;
 
 /// The output port whose tree is a slug.
@@ -192,6 +194,8 @@ impl Project {
             app: self.pipeline.app.name.to_string(),
             source: source.digest,
             jobs: build.jobs.max(1),
+            failures: Arc::new(Failures::of(&self.home)),
+            pools: self.pipeline.pools.iter().map(|pool| *pool.size).collect(),
             keep_going: build.keep_going,
         })
     }
@@ -262,13 +266,17 @@ impl Project {
         needs
     }
 
-    /// Says that a run begins.
-    pub fn announce(&self, events: &Events) {
+    /// Says that a run begins; `trace_parent` is the `TRACEPARENT` that it belongs to.
+    pub fn announce(&self, build: Build, trace_parent: Option<String>, events: &Events) {
         events.send(Event::RunStarted {
             version: crate::event::EVENTS_VERSION,
+            id: run_id(),
             pipeline: self.pipeline.document.name.clone(),
             app: self.pipeline.app.name.to_string(),
+            source: self.pipeline.source_directory().display().to_string(),
             steps: self.graph.node_count(),
+            jobs: build.jobs.max(1),
+            trace_parent,
             needs: self.needs(),
         });
     }
@@ -298,6 +306,20 @@ fn fetch_config(pipeline: &Pipeline) -> FetchConfig {
         credentials: Credentials::from_environment(),
         ..defaults
     }
+}
+
+/// A name that no other run has: a digest of when, where and by which process it was begun.
+fn run_id() -> String {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&since.as_nanos().to_le_bytes()).update(&std::process::id().to_le_bytes());
+    hasher.update(nix::unistd::gethostname().unwrap_or_default().as_encoded_bytes());
+    // Machines made from one image may share all of the above.
+    let mut random = [0; 16];
+    if std::fs::File::open("/dev/urandom").and_then(|mut source| source.read_exact(&mut random)).is_ok() {
+        hasher.update(&random);
+    }
+    hasher.finalize().to_hex()[..32].to_owned()
 }
 
 /// Seconds since 1970.

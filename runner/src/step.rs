@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
+use crate::event::Event;
 use crate::key::{Explanation, KeyBuilder};
 use crate::plan::PlannedStep;
 use crate::plugin::{Binding, Call, Code, DETERMINISM, Failure, Observation, Pinned, Plugins, Services, Value, World};
@@ -42,6 +43,11 @@ impl StepRecord {
     /// The value at an output port.
     pub fn output(&self, port: &str) -> Option<Value> {
         self.outputs.iter().find(|output| output.port == port).map(|output| output.value)
+    }
+
+    /// Whether it saw what is not in its key.
+    pub fn saw_outside(&self) -> bool {
+        self.observations.iter().any(Observation::is_outside)
     }
 }
 
@@ -98,6 +104,11 @@ impl<'a> Prepared<'a> {
         Self { app, step, inputs, key, family, context, pinned }
     }
 
+    /// The full key.
+    pub fn key(&self) -> Digest {
+        self.key.finish()
+    }
+
     /// Looks for an earlier run that gave what this one would.
     pub fn look_up(&self, store: &Store) -> Result<Lookup, StoreError> {
         if let Some(record) = self.known(store)? {
@@ -140,7 +151,8 @@ impl<'a> Prepared<'a> {
             };
             match plugins.run(&self.step.plugin, call) {
                 Err(failure) if failure.retryable && failure.code == Code::Unavailable && tries < TRIES => {
-                    services.events.warn(format!("step `{}`: {failure}; trying again", self.step.name), None);
+                    let (step, message) = (self.step.name.clone(), failure.to_string());
+                    services.events.send(Event::StepRetried { step, message });
                     std::thread::sleep(Duration::from_secs(u64::from(tries)));
                 }
                 answer => break answer?,

@@ -5,5 +5,7 @@ mod command_line;
 mod example;
 mod faults;
 mod front_end;
+mod interrupts;
 mod pipelines_that_are_refused;
+mod seen;
 mod steps;

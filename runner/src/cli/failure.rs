@@ -5,12 +5,15 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use runner::diagnostic::{self, Diagnostic};
+use runner::event::{Event, Events, Location};
 use runner::plugin::PluginError;
-use runner::run::{Fault, RunError};
+use runner::run::RunError;
 use runner::slug::SlugError;
 use runner::store::StoreError;
 
 use crate::report::Paint;
+
+pub(crate) use runner::event::Fault as Kind;
 
 /// The exit codes as `--help` lists them.
 pub(super) const EXIT_CODES: &str = "\
@@ -25,46 +28,6 @@ Exit codes:
   7    a release did not come up
   70   a fault of pipe itself
   130  cancelled";
-
-/// Whose fault it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// A step, or a program that it ran, failed: the project is to be mended.
-    Step,
-    /// The command line asks for what cannot be.
-    Usage,
-    /// The pipeline is wrong, or what it names.
-    Pipeline,
-    /// A plugin trapped, or broke the contract.
-    Plugin,
-    /// The network, a registry, the disk or the sandbox failed; another try, or another machine, may pass.
-    Environment,
-    /// A step took longer than its limit.
-    TimedOut,
-    /// A release did not come up.
-    Release,
-    /// A fault of pipe itself.
-    Internal,
-    /// The user stopped it.
-    Cancelled,
-}
-
-impl Kind {
-    /// What the process ends with.
-    pub(crate) fn exit_code(self) -> ExitCode {
-        ExitCode::from(match self {
-            Self::Step => 1,
-            Self::Usage => 2,
-            Self::Pipeline => 3,
-            Self::Plugin => 4,
-            Self::Environment => 5,
-            Self::TimedOut => 6,
-            Self::Release => 7,
-            Self::Internal => 70,
-            Self::Cancelled => 130,
-        })
-    }
-}
 
 /// Why a command did not do what it was asked for.
 #[derive(Debug)]
@@ -137,6 +100,33 @@ impl Failure {
         self.kind
     }
 
+    /// What the process ends with.
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        ExitCode::from(self.kind.exit_code())
+    }
+
+    /// Says it as events, for readers other than the one of standard error; nothing where events have told of it.
+    pub(crate) fn tell(&self, events: &Events) {
+        for diagnostic in &self.diagnostics {
+            events.send(Event::Error {
+                fault: self.kind,
+                message: diagnostic.message.clone(),
+                causes: diagnostic.label.iter().cloned().collect(),
+                hints: diagnostic.hints.clone(),
+                place: Some(Location::of(&diagnostic.document, diagnostic.span.start)),
+            });
+        }
+        if let Some((message, causes)) = self.messages.split_first() {
+            events.send(Event::Error {
+                fault: self.kind,
+                message: message.clone(),
+                causes: causes.to_vec(),
+                hints: self.hints.clone(),
+                place: None,
+            });
+        }
+    }
+
     /// The text for standard error.
     pub(crate) fn render(&self, paint: Paint) -> String {
         let mut text = diagnostic::render(&self.diagnostics, paint.colour());
@@ -174,14 +164,7 @@ impl From<SlugError> for Failure {
 
 impl From<RunError> for Failure {
     fn from(error: RunError) -> Self {
-        let kind = match error.fault() {
-            Fault::Pipeline => Kind::Pipeline,
-            Fault::Step => Kind::Step,
-            Fault::Plugin => Kind::Plugin,
-            Fault::Environment => Kind::Environment,
-            Fault::TimedOut => Kind::TimedOut,
-            Fault::Cancelled => Kind::Cancelled,
-        };
+        let kind = error.fault();
         match error {
             RunError::Pipeline(diagnostics) => Self::diagnostics(diagnostics),
             // The step's last event has said why, and what to do about it.

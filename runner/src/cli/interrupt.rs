@@ -1,27 +1,38 @@
-//! Ctrl-C: once to stop in order, twice to stop at once.
+//! Ctrl-C, and being told to end by another process: once to stop in order, twice to stop at once.
 
+use std::fs;
 use std::process;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use tokio::signal::ctrl_c;
+use nix::sys::signal::kill;
+use nix::unistd::{Pid, getsid};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::failure::{Failure, Kind};
 
-/// What a shell says of a program that Ctrl-C ended.
-const ENDED_BY_CTRL_C: i32 = 130;
+/// After so long work that was to stop soon is given up; in order, it is explained what is waited for.
+const PATIENCE: Duration = Duration::from_millis(800);
 
-/// After so long a stop in order is explained.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// What becomes of a first Ctrl-C.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Manner {
+    /// The process ends: nobody looks at whether to go on.
+    AtOnce,
+    /// Whoever looks at `cancel` has until [`PATIENCE`] is over. Sandboxes end with this process.
+    Soon,
+    /// It is left to whoever looks at `cancel`, however long that takes.
+    InOrder,
+}
 
 /// Watches for Ctrl-C from now on.
 pub(super) struct Interrupt {
     /// Set by the first.
     pub(super) cancel: Arc<AtomicBool>,
-    /// Whether somebody looks at `cancel`, so that the first is to be left to them.
-    in_order: Arc<AtomicBool>,
+    manner: Arc<AtomicU8>,
 }
 
 /// What to tell a user who waits, and what to do last.
@@ -41,37 +52,80 @@ impl Last for Silently {
 }
 
 impl Interrupt {
-    /// Until [`Interrupt::stop_in_order`] the first Ctrl-C ends the process.
+    /// Until told otherwise, the first Ctrl-C ends the process.
     pub(super) fn watch(last: impl Last) -> Result<Self, Failure> {
-        let interrupt = Self { cancel: Arc::default(), in_order: Arc::default() };
-        let (cancel, in_order) = (Arc::clone(&interrupt.cancel), Arc::clone(&interrupt.in_order));
-        let tokio = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| Failure::of(Kind::Environment, &error).about("cannot watch for Ctrl-C"))?;
+        let interrupt = Self { cancel: Arc::default(), manner: Arc::new(AtomicU8::new(Manner::AtOnce as u8)) };
+        let (cancel, manner) = (Arc::clone(&interrupt.cancel), Arc::clone(&interrupt.manner));
+        let failed = |error: std::io::Error| Failure::of(Kind::Environment, &error).about("cannot watch for Ctrl-C");
+        let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+        let mut signals = tokio.block_on(async { Signals::new() }).map_err(failed)?;
         thread::spawn(move || {
             tokio.block_on(async {
-                if ctrl_c().await.is_err() {
-                    return;
-                }
+                signals.next().await;
                 cancel.store(true, Ordering::SeqCst);
-                if in_order.load(Ordering::SeqCst) {
-                    let again = ctrl_c();
-                    tokio::pin!(again);
-                    if tokio::time::timeout(PATIENCE, &mut again).await.is_err() {
-                        last.waiting();
-                        let _ = again.await;
-                    }
+                let is = |wanted: Manner| manner.load(Ordering::SeqCst) == wanted as u8;
+                if !is(Manner::AtOnce)
+                    && tokio::time::timeout(PATIENCE, signals.next()).await.is_err()
+                    && is(Manner::InOrder)
+                {
+                    last.waiting();
+                    signals.next().await;
                 }
                 last.now();
-                process::exit(ENDED_BY_CTRL_C);
+                end_children();
+                process::exit(Kind::Cancelled.exit_code().into());
             });
         });
         Ok(interrupt)
     }
 
+    /// From now on the work looks at `cancel`, and what it waits for does not matter.
+    pub(super) fn stop_soon(&self) {
+        self.manner.store(Manner::Soon as u8, Ordering::SeqCst);
+    }
+
     /// From now on the first Ctrl-C is left to whoever looks at `cancel`.
     pub(super) fn stop_in_order(&self) {
-        self.in_order.store(true, Ordering::SeqCst);
+        self.manner.store(Manner::InOrder as u8, Ordering::SeqCst);
+    }
+}
+
+/// Ends the tools that this process has started, which are in its session: uv, git. Sandboxes end by themselves when it does,
+/// and the agent is to go on.
+fn end_children() {
+    let threads = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    let lists = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
+    let own = getsid(None);
+    for child in lists.collect::<Vec<_>>().iter().flat_map(|list| list.split_whitespace()) {
+        let Ok(child) = child.parse().map(Pid::from_raw) else { continue };
+        if getsid(Some(child)) == own {
+            // It may have ended by itself.
+            let _ = kill(child, nix::sys::signal::SIGTERM);
+        }
+    }
+}
+
+/// All that asks a process to end.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.hang_up.recv() => {}
+        }
     }
 }

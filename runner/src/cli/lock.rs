@@ -32,7 +32,7 @@ impl LockArgs {
 
 pub(super) fn lock(args: &LockArgs, context: &Context) -> Result<(), Failure> {
     let (events, receiver) = Events::channel();
-    let watcher = report::follow(Form::of_stdout(false), context.paint, receiver, None);
+    let watcher = report::follow(vec![report::shown(Form::of_stdout(false), context.paint)], receiver);
     let project = args.file.open(context, false)?;
     let written = project.lock(&args.mode(), &events)?;
     if written.is_empty() {

@@ -11,7 +11,7 @@ use runner::release::{ReleaseError, Released};
 use super::failure::Kind;
 use super::interrupt::{Interrupt, Last};
 use super::{Context, Failure};
-use crate::report::{self, Form, Paint};
+use crate::report::{self, Form, Paint, Reader};
 
 /// How long the last line may take where the process ends at once: whoever reads it may have stopped reading.
 const LAST_LINE: Duration = Duration::from_millis(300);
@@ -28,25 +28,29 @@ pub(super) struct Reporting {
 /// What a command has come to so far.
 #[derive(Default)]
 pub(super) struct Progress {
-    pub(super) steps: usize,
     pub(super) slug: Option<String>,
     pub(super) url: Option<String>,
 }
 
 impl Reporting {
-    /// Shows all further events on standard output.
-    pub(super) fn begin(json: bool, context: &Context) -> Self {
+    /// Shows all further events on standard output, and gives them to `more`.
+    pub(super) fn begin(json: bool, context: &Context, more: Vec<Box<dyn Reader>>) -> Self {
         let (events, receiver) = Events::channel();
+        let mut readers = vec![report::shown(Form::of_stdout(json), context.paint)];
         // Without a home there is no run either: opening the project says so.
-        let logs = context.home().ok().map(|home| Logs::of(&home));
-        let watcher = report::follow(Form::of_stdout(json), context.paint, receiver, logs);
+        readers.extend(context.home().ok().map(|home| report::kept(Logs::of(&home))));
+        readers.extend(more);
+        let watcher = report::follow(readers, receiver);
         let watcher = Arc::new(Mutex::new(Some(watcher)));
         Self { events, watcher, started: Instant::now(), paint: context.paint }
     }
 
     /// Shows how it ended, as the last event.
-    pub(super) fn finish(&self, progress: Progress, outcome: Outcome) {
-        self.last(progress, outcome);
+    pub(super) fn finish<T>(&self, progress: Progress, result: &Result<T, Failure>) {
+        if let Err(failure) = result {
+            failure.tell(&self.events);
+        }
+        self.last(progress, outcome(result));
         if let Some(watcher) = self.watcher.lock().unwrap_or_else(PoisonError::into_inner).take() {
             // A watcher that panicked has shown why on standard error.
             let _ = watcher.join();
@@ -56,8 +60,8 @@ impl Reporting {
     fn last(&self, progress: Progress, outcome: Outcome) {
         self.events.send(Event::RunFinished {
             outcome,
-            steps: progress.steps,
-            // Counted by the watcher, which sees each step end.
+            // Counted by the watcher, which sees all steps.
+            steps: 0,
             cached: 0,
             slug: progress.slug,
             elapsed_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
@@ -87,7 +91,7 @@ impl Last for Reporting {
 }
 
 /// How a result is told as the last event.
-pub(super) fn outcome<T>(result: &Result<T, Failure>) -> Outcome {
+fn outcome<T>(result: &Result<T, Failure>) -> Outcome {
     match result {
         Ok(_) => Outcome::Succeeded,
         Err(failure) if failure.kind() == Kind::Cancelled => Outcome::Cancelled,
@@ -101,11 +105,11 @@ pub(super) fn reporting(
     context: &Context,
     work: impl FnOnce(&Events, &Interrupt) -> Result<Released, ReleaseError>,
 ) -> Result<(), Failure> {
-    let reporting = Reporting::begin(json, context);
+    let reporting = Reporting::begin(json, context, Vec::new());
     let interrupt = Interrupt::watch(reporting.clone())?;
     interrupt.stop_in_order();
     let result = work(&reporting.events, &interrupt).map_err(Failure::from);
     let url = result.as_ref().ok().map(|released| released.url.clone());
-    reporting.finish(Progress { url, ..Progress::default() }, outcome(&result));
+    reporting.finish(Progress { url, ..Progress::default() }, &result);
     result.map(|_| ())
 }

@@ -1,6 +1,7 @@
 //! `pipe run`.
 
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 use runner::event::Events;
@@ -13,8 +14,9 @@ use runner::store::Store;
 use super::failure::Kind;
 use super::file::FileArg;
 use super::interrupt::Interrupt;
-use super::reporting::{Progress, Reporting, outcome};
+use super::reporting::{Progress, Reporting};
 use super::{Context, Failure};
+use crate::report::{Endpoint, EndpointError, Otlp, Reader, ReportFile};
 
 /// Builds the pipeline's slug and releases it.
 ///
@@ -40,17 +42,88 @@ pub(super) struct RunArgs {
     /// After a failure, go on with the steps that do not need the failed one.
     #[arg(long, short)]
     keep_going: bool,
+    #[command(flatten)]
+    reports: Reports,
+}
+
+/// Other forms in which a run is told.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Reports")]
+pub(super) struct Reports {
+    /// Write steps and tests as JUnit's XML.
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
+    /// Write what is wrong where as GitLab's code quality report.
+    #[arg(long, value_name = "FILE")]
+    code_quality: Option<PathBuf>,
+    /// Write a Chrome trace, for Perfetto and others.
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
+    /// Send an OpenTelemetry trace to this server, by OTLP over HTTP; OTEL_EXPORTER_OTLP_ENDPOINT does so too.
+    #[arg(long, value_name = "URL")]
+    otlp: Option<String>,
+}
+
+impl Reports {
+    /// Whether any was asked for.
+    pub(super) const fn any(&self) -> bool {
+        self.junit.is_some() || self.code_quality.is_some() || self.trace.is_some() || self.otlp.is_some()
+    }
+
+    /// The files that were asked for, made and empty.
+    pub(super) fn files(&self) -> Result<Vec<ReportFile>, Failure> {
+        type Create = fn(&std::path::Path) -> std::io::Result<ReportFile>;
+        let wanted: [(&Option<PathBuf>, Create); 3] = [
+            (&self.junit, ReportFile::junit),
+            (&self.code_quality, ReportFile::code_quality),
+            (&self.trace, ReportFile::trace),
+        ];
+        let files = wanted.into_iter().filter_map(|(path, create)| Some((path.as_ref()?, create)));
+        files
+            .map(|(path, create)| {
+                create(path).map_err(|error| {
+                    Failure::of(Kind::Environment, &error).about(format!("cannot write `{}`", path.display()))
+                })
+            })
+            .collect()
+    }
+
+    /// The server that was asked for.
+    pub(super) fn otlp(&self) -> Result<Option<Otlp>, Failure> {
+        let endpoint = self.otlp.as_deref().map(Endpoint::at).transpose();
+        Ok(endpoint.map_err(|error| Failure::of(Kind::Usage, &error))?.map(Otlp::new))
+    }
+
+    /// What is to read the events of a run: what was asked for here, or by the environment.
+    fn readers(&self) -> Result<Vec<Box<dyn Reader>>, Failure> {
+        let mut readers: Vec<Box<dyn Reader>> = Vec::new();
+        for file in self.files()? {
+            readers.push(Box::new(file));
+        }
+        let of_environment = || {
+            Endpoint::of_environment().unwrap_or_else(|error: EndpointError| {
+                // The environment is often not the user's own: it does not keep them from a run.
+                eprintln!("warning: {error}");
+                None
+            })
+        };
+        let otlp = self.otlp()?.or_else(|| of_environment().map(Otlp::new));
+        if let Some(otlp) = otlp {
+            readers.push(Box::new(otlp));
+        }
+        Ok(readers)
+    }
 }
 
 pub(super) fn run(args: &RunArgs, context: &Context) -> Result<(), Failure> {
-    let reporting = Reporting::begin(args.json, context);
+    let reporting = Reporting::begin(args.json, context, args.reports.readers()?);
     let interrupt = Interrupt::watch(reporting.clone())?;
     let mut progress = Progress::default();
     let result = deploy(args, context, &interrupt, &reporting.events, &mut progress);
     if result.is_ok() {
         collect_now_and_then(context, &reporting.events);
     }
-    reporting.finish(progress, outcome(&result));
+    reporting.finish(progress, &result);
     result
 }
 
@@ -87,12 +160,14 @@ fn attempt(
     let project = args.file.open(context, args.locked)?;
     // Before anything is built: settings that cannot be used would be noticed too late.
     let targets = if args.no_release { Vec::new() } else { released(&project.pipeline)? };
-    progress.steps = project.graph.node_count();
-    project.announce(events);
-    interrupt.stop_in_order();
     let build = Build { jobs: args.jobs.map_or(Build::default().jobs, NonZeroUsize::get), keep_going: args.keep_going };
+    let trace_parent = std::env::var("TRACEPARENT").ok().filter(|value| !value.is_empty());
+    project.announce(build, trace_parent, events);
+    interrupt.stop_soon();
     let built = project.build(build, events, &interrupt.cancel)?;
     progress.slug = built.slugs.values().next().map(|slug| slug.id.to_string());
+    // From here on something runs that must be taken back.
+    interrupt.stop_in_order();
     for (step, target) in targets {
         let Some(slug) = built.slugs.get(&step) else {
             return Err(Failure::new(Kind::Pipeline, format!("step `{step}` gives no slug"))

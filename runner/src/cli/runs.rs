@@ -1,15 +1,15 @@
 //! `pipe runs`.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
 use std::time::{Duration, UNIX_EPOCH};
 
 use runner::agent::log::stamp;
 use runner::diagnostic;
-use runner::event::log::{LogError, Logs, Stamped};
-use runner::event::{Event, Outcome};
+use runner::event::log::{LogError, Logs};
+use runner::event::{Event, Outcome, Stamped};
 
 use super::failure::Kind;
+use super::run::Reports;
 use super::{Context, Failure};
 use crate::report;
 
@@ -33,9 +33,8 @@ enum RunsCommand {
         /// Print its events, one a line, as JSON, each with its time.
         #[arg(long)]
         json: bool,
-        /// Write a Chrome trace of it, for Perfetto and others.
-        #[arg(long, value_name = "FILE", conflicts_with = "json")]
-        trace: Option<PathBuf>,
+        #[command(flatten)]
+        reports: Reports,
     },
 }
 
@@ -43,20 +42,25 @@ pub(super) fn runs(args: &RunsArgs, context: &Context) -> Result<(), Failure> {
     let logs = Logs::of(&context.home()?);
     match &args.command {
         None => list(&logs, args.limit, context),
-        Some(RunsCommand::Show { number, json, trace }) => {
+        Some(RunsCommand::Show { number, json, reports }) => {
             let number = number
                 .or_else(|| logs.numbers().first().copied())
                 .ok_or_else(|| Failure::new(Kind::Usage, "nothing was run yet").hint("`pipe run` runs the pipeline"))?;
             let events = logs.read(number).map_err(|error| unreadable(&error, &logs))?;
-            match trace {
-                Some(path) => {
-                    let failed = |error: std::io::Error| {
-                        Failure::of(Kind::Environment, &error).about(format!("cannot write `{}`", path.display()))
-                    };
-                    std::fs::write(path, report::trace(&events).to_string()).map_err(failed)
-                }
-                None if *json => context.print(lines(&events)),
-                None => context.print(report::retold(&events, context.paint)),
+            for file in reports.files()? {
+                let failed =
+                    |error: std::io::Error| Failure::of(Kind::Environment, &error).about("cannot write a report");
+                file.write(&events).map_err(failed)?;
+            }
+            if let Some(otlp) = reports.otlp()? {
+                otlp.send(&events).map_err(|error| Failure::of(Kind::Environment, &error))?;
+            }
+            if *json {
+                context.print(lines(&events))
+            } else if reports.any() {
+                Ok(())
+            } else {
+                context.print(report::retold(&events, context.paint))
             }
         }
     }
@@ -72,6 +76,7 @@ fn unreadable(error: &LogError, logs: &Logs) -> Failure {
             }
             failure.hint(format!("the latest are {}", diagnostic::quoted(known.iter().map(String::as_str))))
         }
+        LogError::Newer { .. } => Failure::of(Kind::Usage, error).hint("the `pipe` that ran it can show it"),
         LogError::Io { .. } => Failure::of(Kind::Environment, error),
     }
 }

@@ -25,7 +25,7 @@ pub(super) struct VerifyArgs {
 
 pub(super) fn verify(args: &VerifyArgs, context: &Context) -> Result<(), Failure> {
     let interrupt = Interrupt::watch(Silently)?;
-    interrupt.stop_in_order();
+    interrupt.stop_soon();
     let project = args.file.open(context, true)?;
     let file = Path::new(&project.pipeline.document.name);
     let build = |file: &Path, home: &Path| build(file, home, context.paint, &interrupt.cancel);
@@ -55,17 +55,17 @@ pub(super) fn verify(args: &VerifyArgs, context: &Context) -> Result<(), Failure
 fn build(file: &Path, home: &Path, paint: Paint, cancel: &Arc<AtomicBool>) -> Result<Record, RunError> {
     let started = Instant::now();
     let (events, receiver) = Events::channel();
-    let watcher = report::follow(Form::of_stdout(false), paint, receiver, None);
-    let mut steps = 0;
+    let watcher = report::follow(vec![report::shown(Form::of_stdout(false), paint)], receiver);
     let result = Project::open(home, Some(file), true).and_then(|project| {
-        steps = project.graph.node_count();
-        project.announce(&events);
-        let built = project.build(Build::default(), &events, cancel)?;
+        let build = Build::default();
+        project.announce(build, None, &events);
+        let built = project.build(build, &events, cancel)?;
         built.slugs.into_values().next().ok_or(RunError::NoSlug)
     });
     events.send(Event::RunFinished {
         outcome: if result.is_ok() { Outcome::Succeeded } else { Outcome::Failed },
-        steps,
+        // Counted by the watcher, which sees all steps.
+        steps: 0,
         cached: 0,
         slug: result.as_ref().ok().map(|record| record.id.to_string()),
         elapsed_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),

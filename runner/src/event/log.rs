@@ -6,24 +6,13 @@
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
-use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use super::Event;
+use super::{EVENTS_VERSION, Stamped};
 
 /// How many runs are remembered.
 const KEPT: usize = 200;
-
-/// An event with its time.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Stamped {
-    /// When it happened, in milliseconds since 1970 in UTC.
-    pub at: u64,
-    /// What happened.
-    #[serde(flatten)]
-    pub event: Event,
-}
 
 /// The logs of all runs of a home.
 #[derive(Debug, Clone)]
@@ -45,6 +34,16 @@ pub enum LogError {
     /// There is none of this number.
     #[error("there is no run {0}")]
     Unknown(u64),
+    /// A later `pipe` wrote it.
+    #[error(
+        "run {number} is told in version {version} of the event log, and {EVENTS_VERSION} is the latest known here"
+    )]
+    Newer {
+        /// The run.
+        number: u64,
+        /// The version of its log.
+        version: u64,
+    },
     /// The file system refused.
     #[error("cannot read `{path}`")]
     Io {
@@ -88,7 +87,8 @@ impl Logs {
         numbers
     }
 
-    /// The events of a run in their order. A line that was cut off, as by a power failure, ends them.
+    /// The events of a run in their order, without those that are not known here. A line that was cut off, as by a power failure,
+    /// ends them.
     pub fn read(&self, number: u64) -> Result<Vec<Stamped>, LogError> {
         let path = self.path(number);
         let failed = |source: io::Error| match source.kind() {
@@ -97,10 +97,12 @@ impl Logs {
         };
         let mut events = Vec::new();
         for line in BufReader::new(File::open(&path).map_err(failed)?).lines() {
-            match serde_json::from_str(&line.map_err(failed)?) {
-                Ok(event) => events.push(event),
-                Err(_) => break,
+            let line = line.map_err(failed)?;
+            let Ok(event) = serde_json::from_str::<Value>(&line) else { break };
+            if let Some(version) = event["version"].as_u64().filter(|version| *version > u64::from(EVENTS_VERSION)) {
+                return Err(LogError::Newer { number, version });
             }
+            events.extend(serde_json::from_value(event));
         }
         Ok(events)
     }
@@ -111,11 +113,9 @@ impl Logs {
 }
 
 impl LogWriter {
-    /// Adds an event that happens now.
-    pub fn write(&mut self, event: &Event) -> io::Result<()> {
-        let at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
-        let stamped = Stamped { at: u64::try_from(at).unwrap_or(u64::MAX), event: event.clone() };
-        serde_json::to_writer(&mut self.file, &stamped)?;
+    /// Adds an event.
+    pub fn write(&mut self, event: &Stamped) -> io::Result<()> {
+        serde_json::to_writer(&mut self.file, event)?;
         self.file.write_all(b"\n")
     }
 
@@ -128,9 +128,10 @@ impl LogWriter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::Event;
 
-    fn note(text: &str) -> Event {
-        Event::Note { message: text.to_owned() }
+    fn note(text: &str) -> Stamped {
+        Stamped { at: 1, event: Event::Note { message: text.to_owned() } }
     }
 
     #[test]

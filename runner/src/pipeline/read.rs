@@ -10,7 +10,7 @@ use std::sync::Arc;
 use toml::de::{DeTable, DeValue};
 
 use super::fields::{Fields, Item, Reader};
-use super::{App, Index, Npm, PLATFORMS, Pipeline, Runtime, Source, Spanned, VERSION, references, units};
+use super::{App, Index, Npm, PLATFORMS, Pipeline, Pool, Runtime, Source, Spanned, VERSION, references, units};
 use crate::diagnostic::{Diagnostic, Document};
 
 /// Reads a pipeline file.
@@ -24,6 +24,7 @@ pub(super) fn pipeline(path: &Path, text: &str) -> Result<Pipeline, Vec<Diagnost
     let pipeline = sections(&reader, path, table.get_ref());
     let mut errors = reader.finish();
     errors.extend(references::targets(&pipeline));
+    errors.extend(references::pools(&pipeline));
     if errors.is_empty() { Ok(pipeline) } else { Err(errors) }
 }
 
@@ -54,6 +55,7 @@ fn sections(reader: &Reader, path: &Path, table: &DeTable<'_>) -> Pipeline {
     let tools = fields.get("tools").map(|item| tools(reader, &item)).unwrap_or_default();
     let index = section(&mut fields, "index", index).unwrap_or_default();
     let npm = section(&mut fields, "npm", npm).unwrap_or_default();
+    let pools = fields.get("pools").map(|item| pools(reader, &item)).unwrap_or_default();
     let steps = fields.get("steps").map(|item| step::steps(reader, &item)).unwrap_or_default();
     let targets = fields.get("targets").map(|item| target::targets(reader, &item)).unwrap_or_default();
     fields.finish();
@@ -69,6 +71,7 @@ fn sections(reader: &Reader, path: &Path, table: &DeTable<'_>) -> Pipeline {
         tools,
         index,
         npm,
+        pools,
         steps,
         targets,
     }
@@ -189,6 +192,28 @@ fn tools(reader: &Reader, item: &Item<'_>) -> BTreeMap<String, Spanned<PathBuf>>
         Some((name.into_inner(), reader.string(&item)?.map(PathBuf::from)))
     });
     entries.collect()
+}
+
+fn pools(reader: &Reader, item: &Item<'_>) -> Vec<Pool> {
+    let entries = reader.entries(item).into_iter();
+    let entries = entries.filter_map(|(name, item)| {
+        let size = count(reader, &item);
+        let name = name_of(reader, name, "a pool")?;
+        Some(Pool { name, size: size?.map(|size| usize::try_from(size).unwrap_or(usize::MAX)) })
+    });
+    entries.collect()
+}
+
+/// A whole number above zero.
+fn count(reader: &Reader, item: &Item<'_>) -> Option<Spanned<u64>> {
+    let DeValue::Integer(written) = item.value else { return reader.mistyped(item, "an integer") };
+    match u64::from_str_radix(written.as_str(), written.radix()) {
+        Ok(count) if count > 0 => Some(Spanned::new(item.span.clone(), count)),
+        _ => {
+            reader.report(reader.error(item.span.clone(), format!("`{}` must be more than nothing", item.path)));
+            None
+        }
+    }
 }
 
 fn index(mut fields: Fields<'_, '_>) -> Index {

@@ -30,6 +30,21 @@ pub(super) fn targets(pipeline: &Pipeline) -> Vec<Diagnostic> {
     errors
 }
 
+/// The pools that steps name and nobody made.
+pub(super) fn pools(pipeline: &Pipeline) -> Vec<Diagnostic> {
+    let names: Vec<&str> = pipeline.pools.iter().map(|pool| pool.name.as_str()).collect();
+    let named = pipeline.steps.iter().filter_map(|step| step.pool.as_ref());
+    let unknown = named.filter(|pool| !names.contains(&pool.as_str())).map(|pool| {
+        let error = pipeline.error(pool.span(), format!("unknown pool `{pool}`"));
+        if names.is_empty() {
+            error.hint(format!("say how many of its steps run at one time\n[pools]\n{} = 1", pool.as_str()))
+        } else {
+            error.suggest(pool, names.iter().copied())
+        }
+    });
+    unknown.collect()
+}
+
 /// The steps in an order in which each comes after what it takes in, or the steps that are unknown and the cycle.
 pub(super) fn steps(pipeline: &Pipeline) -> Result<Vec<usize>, Vec<Diagnostic>> {
     let names: Vec<&str> = pipeline.steps.iter().map(|step| step.name.as_str()).collect();

@@ -46,6 +46,9 @@ url = "https://pypi.org/simple"
 extra = ["https://packages.example.org/simple"]
 find-links = ["wheels/"]
 
+[pools]
+network = 2
+
 [steps.lock]
 plugin = "python-lock"
 inputs = { project = "source" }
@@ -56,6 +59,7 @@ inputs = { lock = "lock.lock", more = ["source", "lock"] }
 config = { add = ["gunicorn"], nested = { number = 1, ratio = 0.5, on = true } }
 grants = { fetch = ["index"], exec = ["python"] }
 limits = { time = "10m", memory = "2GiB" }
+pool = "network"
 
 [targets.staging]
 driver = "local"
@@ -573,6 +577,37 @@ fn targets_are_checked_as_far_as_they_go() {
             23 | promote = "a"
                | ^^^^^^^
                = hint: keep one of the two
+        "#]],
+    );
+}
+
+#[test]
+fn a_pool_that_nobody_made_is_refused() {
+    refused(
+        "[pools]\ndatabase = 1\nnone = 0\n[steps.a]\nplugin = \"files\"\npool = \"databse\"\n",
+        &expect![[r#"
+            p:5:8: `pools.none` must be more than nothing
+              |
+            5 | none = 0
+              |        ^
+
+            p:8:8: unknown pool `databse`
+              |
+            8 | pool = "databse"
+              |        ^^^^^^^^^
+              = hint: did you mean `database`?
+        "#]],
+    );
+    refused(
+        "[steps.a]\nplugin = \"files\"\npool = \"db\"\n",
+        &expect![[r#"
+            p:5:8: unknown pool `db`
+              |
+            5 | pool = "db"
+              |        ^^^^
+              = hint: say how many of its steps run at one time
+                      [pools]
+                      db = 1
         "#]],
     );
 }

@@ -20,7 +20,7 @@ use super::bindings::pipe::step::types;
 use super::observe::{Observation, Place};
 use super::run::Value;
 use crate::digest::Digest;
-use crate::event::Events;
+use crate::event::{Events, Fault};
 use crate::exec::Executor;
 use crate::fetch::Fetcher;
 use crate::store::{Store, StoreError};
@@ -52,6 +52,24 @@ pub enum Code {
     Internal,
     /// Whatever else a plugin says.
     Other(String),
+}
+
+impl Code {
+    /// Whose fault it is.
+    pub const fn fault(&self) -> Fault {
+        match self {
+            Self::InvalidConfig
+            | Self::MissingInput
+            | Self::Denied
+            | Self::LimitExceeded
+            | Self::Failed
+            | Self::Other(_) => Fault::Step,
+            Self::Unavailable | Self::Storage => Fault::Environment,
+            Self::TimedOut => Fault::TimedOut,
+            Self::Cancelled => Fault::Cancelled,
+            Self::Internal => Fault::Plugin,
+        }
+    }
 }
 
 /// Why a step, or a call that it made, gave nothing.

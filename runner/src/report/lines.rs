@@ -1,16 +1,20 @@
 //! What happens, a line at a time, for logs and for people.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write as _;
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 
-use runner::event::{Event, Level, Outcome, StepOutcome};
+use runner::event::{Event, Level, Location, Outcome, Stamped, StepFailure, StepOutcome, TestCase, TestOutcome};
 
-use super::path::CriticalPath;
+use super::ci::{self, Ci};
+use super::path::{CriticalPath, Link};
 use super::{Paint, Reader};
 
 /// Steps on the critical path that took less are not named, in milliseconds.
 const WORTH_A_WORD_MS: u64 = 100;
+
+/// How many steps of the critical path are named, the longest ones.
+const NAMED_LINKS: usize = 8;
 
 /// How much of a program's output is kept, to be shown if its step fails.
 const TAIL_LINES: usize = 60;
@@ -18,26 +22,56 @@ const TAIL_LINES: usize = 60;
 /// The width of the column with names of steps and targets; longer names push the rest of their line.
 const NAME_WIDTH: usize = 12;
 
+/// In a pipeline with more steps, those that were cached are only counted.
+const FEW: usize = 40;
+
+/// How many tests that did not pass are named; the report has all.
+const NAMED_TESTS: usize = 20;
+
 /// The events that are worth a line, as lines.
-pub(super) struct Plain<W> {
-    out: W,
+pub(super) struct Plain<W: Write> {
+    out: BufWriter<W>,
     lines: Lines,
+    ci: Option<ci::Log>,
+    /// Whether errors are part of the text; while a run goes on, they go to standard error.
+    retells: bool,
 }
 
 impl<W: Write> Plain<W> {
-    pub(super) fn new(out: W, paint: Paint) -> Self {
-        Self { out, lines: Lines::new(paint) }
+    pub(super) fn new(out: W, paint: Paint, ci: Option<Ci>) -> Self {
+        Self { out: BufWriter::new(out), lines: Lines::new(paint), ci: ci.map(ci::Log::new), retells: false }
+    }
+
+    /// For a run that is over.
+    pub(super) fn retelling(out: W, paint: Paint) -> Self {
+        Self { retells: true, ..Self::new(out, paint, None) }
     }
 }
 
-impl<W: Write> Reader for Plain<W> {
-    fn event(&mut self, event: &Event) -> io::Result<()> {
-        if let Event::StepStarted { step, why } = event {
+impl<W: Write + Send> Reader for Plain<W> {
+    fn event(&mut self, stamped: &Stamped) -> io::Result<()> {
+        if let Event::StepStarted { step, why, .. } = &stamped.event {
             writeln!(self.out, "{}", self.lines.about(step, &format!("runs: {why}")))?;
         }
-        if let Some(text) = self.lines.of(event) {
+        if let Some(text) = self.lines.of(&stamped.event) {
             writeln!(self.out, "{text}")?;
         }
+        if let Event::Error { message, causes, hints, place, .. } = &stamped.event
+            && self.retells
+        {
+            writeln!(self.out, "{}", self.lines.error(message, causes, hints, place.as_ref()))?;
+        }
+        if let Some(ci) = &mut self.ci {
+            ci.event(stamped, &mut self.out)?;
+        }
+        Ok(())
+    }
+
+    fn tick(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+
+    fn end(&mut self) -> io::Result<()> {
         self.out.flush()
     }
 }
@@ -48,11 +82,29 @@ pub(super) struct Lines {
     /// The last lines of the programs of each running step.
     output: HashMap<String, Vec<String>>,
     path: CriticalPath,
+    /// How many steps there are.
+    steps: usize,
+    failed: usize,
+    skipped: usize,
+    flaky: BTreeSet<String>,
 }
 
 impl Lines {
     pub(super) fn new(paint: Paint) -> Self {
-        Self { paint, output: HashMap::new(), path: CriticalPath::default() }
+        Self {
+            paint,
+            output: HashMap::new(),
+            path: CriticalPath::default(),
+            steps: 0,
+            failed: 0,
+            skipped: 0,
+            flaky: BTreeSet::new(),
+        }
+    }
+
+    /// Whether there are so many steps that only some get a line.
+    pub(super) fn many(&self) -> bool {
+        self.steps > FEW
     }
 
     /// What is left to read of an event; none for those that only matter while they last.
@@ -61,6 +113,7 @@ impl Lines {
         self.path.event(event);
         match event {
             Event::RunStarted { pipeline, app, steps, .. } => {
+                (self.steps, self.failed, self.skipped) = (*steps, 0, 0);
                 Some(format!("{} {}", paint.bold(app), paint.dim(&format!("{pipeline}, {}", counted(*steps, "step")))))
             }
             Event::Warning { message, hint } => {
@@ -81,10 +134,23 @@ impl Lines {
                 tail.drain(..tail.len().saturating_sub(TAIL_LINES));
                 None
             }
-            Event::StepFinished { step, outcome, elapsed_ms, message, hint } => {
-                let ended = self.ended(step, *outcome, *elapsed_ms, message.as_deref(), hint.as_deref());
+            Event::StepRetried { step, message } => {
+                Some(self.about(step, &format!("{} {message}; trying again", paint.yellow("warning:"))))
+            }
+            Event::StepTests { step, tests } => Some(self.about(step, &self.tests(tests))),
+            Event::StepFlaky { step, message, .. } => {
+                self.flaky.insert(step.clone());
+                let first = message.lines().next().unwrap_or_default();
+                let word = paint.yellow("flaky:");
+                Some(self.about(step, &format!("{word} with the same key it failed before, {first}, and passes now")))
+            }
+            Event::StepFinished { step, outcome, elapsed_ms, failure } => {
+                let ended = self.ended(step, *outcome, *elapsed_ms, failure.as_ref());
                 self.output.remove(step);
-                Some(ended)
+                self.failed += usize::from(*outcome == StepOutcome::Failed);
+                self.skipped += usize::from(*outcome == StepOutcome::Skipped);
+                let only_counted = matches!(outcome, StepOutcome::Cached | StepOutcome::Skipped);
+                (!self.many() || !only_counted).then_some(ended)
             }
             Event::ReleaseStarted { target, release, slug } => {
                 Some(self.about(target, &format!("release {release} of {slug}")))
@@ -105,7 +171,9 @@ impl Lines {
             }
             // A run that ends with no steps never began: what is printed as the error says all.
             Event::RunFinished { steps: 0, .. }
+            | Event::Error { .. }
             | Event::StepStarted { .. }
+            | Event::ProgramFinished { .. }
             | Event::ReleaseStage { .. }
             | Event::StepProgress { .. }
             | Event::StepLog { .. } => None,
@@ -121,25 +189,18 @@ impl Lines {
         format!("  {} {indented}", self.paint.bold(&format!("{name:<NAME_WIDTH$}")))
     }
 
-    fn ended(
-        &self,
-        step: &str,
-        outcome: StepOutcome,
-        elapsed_ms: u64,
-        message: Option<&str>,
-        hint: Option<&str>,
-    ) -> String {
+    fn ended(&self, step: &str, outcome: StepOutcome, elapsed_ms: u64, failure: Option<&StepFailure>) -> String {
         let paint = self.paint;
         let after = duration(elapsed_ms);
-        let message = message.map(|message| format!(": {message}")).unwrap_or_default();
+        let message = failure.map(|failure| format!(": {}", failure.message)).unwrap_or_default();
         let text = match outcome {
             StepOutcome::Ran => paint.green(&format!("ran in {after}")),
             StepOutcome::Cached => paint.dim("cached"),
             StepOutcome::Failed => format!("{}{message}", paint.red(&format!("failed after {after}"))),
-            StepOutcome::Skipped => format!("{}{message}", paint.yellow("skipped")),
+            StepOutcome::Skipped => paint.yellow("skipped"),
             StepOutcome::Cancelled => paint.yellow(&format!("cancelled after {after}")),
         };
-        let hint = self.hint("", hint);
+        let hint = self.hint("", failure.and_then(|failure| failure.hint.as_deref()));
         let output = self.output.get(step).filter(|_| outcome == StepOutcome::Failed);
         // A step that failed because of a program often quotes what it said: once is enough.
         let new = output.filter(|lines| {
@@ -148,6 +209,41 @@ impl Lines {
         let tail: Vec<String> =
             new.into_iter().flatten().map(|line| format!("\n{}", paint.dim(&format!("| {line}")))).collect();
         self.about(step, &format!("{text}{}{hint}", tail.concat()))
+    }
+
+    /// How the tests of a step went, and which did not pass.
+    fn tests(&self, tests: &[TestCase]) -> String {
+        let paint = self.paint;
+        let count = |outcome| tests.iter().filter(|test| test.outcome == outcome).count();
+        let bad = count(TestOutcome::Failed) + count(TestOutcome::Error);
+        let mut text = format!("{}, {bad} failed", counted(tests.len(), "test"));
+        if count(TestOutcome::Skipped) > 0 {
+            let _ = write!(text, ", {} skipped", count(TestOutcome::Skipped));
+        }
+        text = if bad == 0 { paint.dim(&text) } else { paint.red(&text) };
+        let not_passed = |test: &&TestCase| matches!(test.outcome, TestOutcome::Failed | TestOutcome::Error);
+        for test in tests.iter().filter(not_passed).take(NAMED_TESTS) {
+            let message = test.message.as_deref().and_then(|message| message.lines().next()).unwrap_or_default();
+            let _ = write!(text, "\n{} {message}", paint.bold(&test.full_name()));
+        }
+        if bad > NAMED_TESTS {
+            let _ = write!(text, "\nand {} more", bad - NAMED_TESTS);
+        }
+        text
+    }
+
+    /// What is printed of an error, as standard error had it.
+    fn error(&self, message: &str, causes: &[String], hints: &[String], place: Option<&Location>) -> String {
+        let paint = self.paint;
+        let place = place.map(|place| format!("{}:{}:{}: ", place.file, place.line, place.column)).unwrap_or_default();
+        let mut text = format!("{} {place}{message}", paint.red("error:"));
+        for cause in causes {
+            let _ = write!(text, "\n  {} {cause}", paint.dim("because:"));
+        }
+        for hint in hints {
+            let _ = write!(text, "\n  {} {}", paint.cyan("hint:"), hint.replace('\n', "\n        "));
+        }
+        text
     }
 
     fn finished(
@@ -167,11 +263,23 @@ impl Lines {
                 format!("{} in {after}: no step ran, {all} cached", paint.green("done"))
             }
             Outcome::Succeeded => format!("{} in {after}: {all}, {cached} cached", paint.green("done")),
+            Outcome::Failed if self.failed > 0 => {
+                let skipped = if self.skipped > 0 { format!(", {} skipped", self.skipped) } else { String::new() };
+                format!(
+                    "{} after {after}: {all}, {cached} cached, {} failed{skipped}",
+                    paint.red("failed"),
+                    self.failed
+                )
+            }
             Outcome::Failed => format!("{} after {after}", paint.red("failed")),
             Outcome::Cancelled => format!("{} after {after}", paint.yellow("cancelled")),
         };
         if let Some(path) = self.critical_path() {
             let _ = write!(text, "\n{}", paint.dim(&path));
+        }
+        if !self.flaky.is_empty() {
+            let names: Vec<&str> = self.flaky.iter().map(String::as_str).collect();
+            let _ = write!(text, "\n{} {}", paint.yellow("flaky"), names.join(", "));
         }
         if let Some(slug) = slug {
             let _ = write!(text, "\nslug {slug}");
@@ -184,20 +292,28 @@ impl Lines {
 
     /// Where the time went, if some did and not all to one step.
     fn critical_path(&self) -> Option<String> {
-        let links = self.path.links();
-        let total: u64 = links.iter().map(|link| link.elapsed_ms).sum();
-        let shown: Vec<String> = links
-            .iter()
-            .filter(|link| link.elapsed_ms >= WORTH_A_WORD_MS)
+        let path = self.path.longest();
+        let mut worth: Vec<&Link> = path.links.iter().filter(|link| link.elapsed_ms >= WORTH_A_WORD_MS).collect();
+        if worth.len() < 2 {
+            return None;
+        }
+        let few = worth.len().saturating_sub(NAMED_LINKS);
+        worth.sort_by_key(|link| std::cmp::Reverse(link.elapsed_ms));
+        worth.truncate(NAMED_LINKS);
+        worth.sort_by_key(|link| link.at);
+        let named: Vec<String> = worth
+            .into_iter()
             .map(|link| {
-                let saves = match link.saves_ms {
+                let saves = match self.path.saves_ms(link) {
                     less if less < link.elapsed_ms => format!(" (saves {})", duration(less)),
                     _ => String::new(),
                 };
                 format!("{} {}{saves}", link.step, duration(link.elapsed_ms))
             })
             .collect();
-        (shown.len() > 1).then(|| format!("critical path {}: {}", duration(total), shown.join(" → ")))
+        let named = named.join(&format!(" {} ", self.paint.arrow()));
+        let rest = if few > 0 { format!(", and {}", counted(few, "shorter step")) } else { String::new() };
+        Some(format!("critical path {}: {named}{rest}", duration(path.total_ms)))
     }
 
     fn hint(&self, indent: &str, hint: Option<&str>) -> String {
@@ -221,23 +337,44 @@ fn counted(count: usize, what: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use runner::event::Fault;
 
     fn shown(events: &[Event]) -> String {
         let mut out = Vec::new();
-        let mut plain = Plain::new(&mut out, Paint::PLAIN);
+        let mut plain = Plain::new(&mut out, Paint::PLAIN, None);
         for event in events {
-            plain.event(event).expect("memory can be written to");
+            plain.event(&Stamped::now(event.clone())).expect("memory can be written to");
         }
+        plain.end().expect("memory can be written to");
+        drop(plain);
         String::from_utf8(out).expect("lines are text")
     }
 
     fn ended(step: &str, outcome: StepOutcome, message: Option<&str>) -> Event {
-        Event::StepFinished {
-            step: step.into(),
-            outcome,
-            elapsed_ms: 1234,
-            message: message.map(str::to_owned),
-            hint: message.map(|_| "mend it".to_owned()),
+        let failure = message.map(|message| StepFailure {
+            fault: Fault::Step,
+            message: message.to_owned(),
+            hint: Some("mend it".to_owned()),
+            place: place(),
+        });
+        Event::StepFinished { step: step.into(), outcome, elapsed_ms: 1234, failure }
+    }
+
+    fn place() -> Location {
+        Location { file: "p".to_owned(), line: 1, column: 1 }
+    }
+
+    fn started(steps: usize) -> Event {
+        Event::RunStarted {
+            version: 2,
+            id: "0".repeat(32),
+            pipeline: "release.pipeline".into(),
+            app: "polls".into(),
+            source: ".".into(),
+            steps,
+            jobs: 2,
+            trace_parent: None,
+            needs: std::collections::BTreeMap::new(),
         }
     }
 
@@ -265,6 +402,45 @@ mod tests {
         assert_eq!(
             shown(&[ended("lock", StepOutcome::Cached, None), finished(1, 1, Outcome::Succeeded)]),
             "  lock         cached\ndone in 1m 05s: no step ran, 1 step cached\n"
+        );
+    }
+
+    #[test]
+    fn of_many_steps_the_cached_ones_are_only_counted() {
+        let cached = ended("lock", StepOutcome::Cached, None);
+        let many = shown(&[started(FEW + 1), cached.clone(), ended("a", StepOutcome::Ran, None)]);
+        assert_eq!(many, "polls release.pipeline, 41 steps\n  a            ran in 1.23s\n");
+        assert!(shown(&[started(FEW), cached]).contains("lock         cached"));
+    }
+
+    #[test]
+    fn a_failed_run_says_how_many_steps_failed_and_which_are_flaky() {
+        let flaky = Event::StepFlaky { step: "a".into(), failed_at: 1, message: "broken\npipe".into(), place: place() };
+        let events =
+            [started(3), flaky, ended("b", StepOutcome::Failed, Some("no")), ended("c", StepOutcome::Skipped, None)];
+        let text = shown(&[&events[..], &[finished(3, 0, Outcome::Failed)]].concat());
+        assert!(
+            text.contains("a            flaky: with the same key it failed before, broken, and passes now"),
+            "{text}"
+        );
+        assert!(text.ends_with("failed after 1m 05s: 3 steps, 0 cached, 1 failed, 1 skipped\nflaky a\n"), "{text}");
+    }
+
+    #[test]
+    fn tests_that_did_not_pass_are_named() {
+        let test = |name: &str, outcome| TestCase {
+            group: "polls.tests".into(),
+            name: name.into(),
+            outcome,
+            elapsed_ms: 1,
+            message: Some("1 != 2\nat line 3".into()),
+            file: None,
+            line: None,
+        };
+        let tests = vec![test("one", TestOutcome::Passed), test("two", TestOutcome::Failed)];
+        assert_eq!(
+            shown(&[Event::StepTests { step: "tests".into(), tests }]),
+            "  tests        2 tests, 1 failed\n               polls.tests.two 1 != 2\n"
         );
     }
 

@@ -1,13 +1,16 @@
-//! Colours, where they are wanted.
+//! Colours, where they are wanted, and signs, where they can be shown.
 
 use std::io::IsTerminal;
 
 use clap::ColorChoice;
 use runner::diagnostic::Colour;
 
-/// Colours text, or doesn't.
+/// Colours text, or doesn't; and knows which signs a terminal can show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Paint(bool);
+pub(crate) struct Paint {
+    colour: bool,
+    unicode: bool,
+}
 
 impl Paint {
     /// What suits a stream: `choice` where it is not `auto`, then `NO_COLOR` and `CLICOLOR_FORCE`, then whether the stream
@@ -23,16 +26,17 @@ impl Paint {
                     || stream.is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
             }
         };
-        Self(wanted)
+        // A file is read by who knows what; a terminal says what it can.
+        Self { colour: wanted, unicode: !stream.is_terminal() || is_unicode(|name| std::env::var(name).ok()) }
     }
 
     /// Plain text.
     #[cfg(test)]
-    pub(crate) const PLAIN: Self = Self(false);
+    pub(crate) const PLAIN: Self = Self { colour: false, unicode: true };
 
     /// For what the library renders.
     pub(crate) fn colour(self) -> Colour {
-        if self.0 { Colour::Always } else { Colour::Never }
+        if self.colour { Colour::Always } else { Colour::Never }
     }
 
     pub(crate) fn bold(self, text: &str) -> String {
@@ -59,7 +63,43 @@ impl Paint {
         self.with("36", text)
     }
 
+    /// What stands between the steps of a way.
+    pub(crate) fn arrow(self) -> &'static str {
+        if self.unicode { "→" } else { "->" }
+    }
+
+    /// A sign that turns.
+    pub(crate) fn spinner(self, frame: usize) -> char {
+        const BRAILLE: [char; 10] = ['⠋', '⠙', '⠹', '⠸', '⠼', '⠴', '⠦', '⠧', '⠇', '⠏'];
+        const ASCII: [char; 4] = ['|', '/', '-', '\\'];
+        if self.unicode { BRAILLE[frame % BRAILLE.len()] } else { ASCII[frame % ASCII.len()] }
+    }
+
     fn with(self, code: &str, text: &str) -> String {
-        if self.0 { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+        if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+}
+
+/// Whether the locale's characters are UTF-8: the first variable that is set decides, as for every program.
+fn is_unicode(variable: impl Fn(&str) -> Option<String>) -> bool {
+    let set = |name| variable(name).filter(|value| !value.is_empty());
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(set).unwrap_or_default().to_ascii_lowercase();
+    locale.contains("utf-8") || locale.contains("utf8")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signs_are_those_of_the_locale() {
+        let of = |variables: &[(&str, &str)]| {
+            is_unicode(|name| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned()))
+        };
+        assert!(of(&[("LANG", "en_GB.UTF-8")]));
+        assert!(of(&[("LC_ALL", ""), ("LC_CTYPE", "C.utf8"), ("LANG", "C")]));
+        assert!(!of(&[("LC_ALL", "C"), ("LANG", "en_GB.UTF-8")]));
+        assert!(!of(&[("LANG", "de_DE.ISO-8859-1")]));
+        assert!(!of(&[]));
     }
 }

@@ -2,8 +2,8 @@
 
 use std::io;
 
-use runner::event::Event;
 use runner::event::log::{LogWriter, Logs};
+use runner::event::{Event, Stamped};
 
 use super::Reader;
 
@@ -19,17 +19,19 @@ impl Record {
 }
 
 impl Reader for Record {
-    fn event(&mut self, event: &Event) -> io::Result<()> {
+    fn event(&mut self, event: &Stamped) -> io::Result<()> {
         // A run that never began, since its pipeline is wrong, leaves nothing to look up.
-        if matches!(event, Event::RunStarted { .. }) {
+        if self.writer.is_none() && matches!(event.event, Event::RunStarted { .. }) {
             self.writer = Some(self.logs.begin()?);
         }
-        let Some(writer) = &mut self.writer else { return Ok(()) };
-        writer.write(event)?;
-        if matches!(event, Event::RunFinished { .. }) { writer.flush() } else { Ok(()) }
+        self.writer.as_mut().map_or(Ok(()), |writer| writer.write(event))
     }
 
     fn tick(&mut self) -> io::Result<()> {
         self.writer.as_mut().map_or(Ok(()), LogWriter::flush)
+    }
+
+    fn end(&mut self) -> io::Result<()> {
+        self.tick()
     }
 }

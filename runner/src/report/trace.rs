@@ -3,19 +3,18 @@
 
 use std::collections::HashMap;
 
-use runner::event::Event;
-use runner::event::log::Stamped;
+use runner::event::{Event, Stamped};
 use serde_json::{Value, json};
 
 /// The trace of a run's events, times in microseconds from its start.
-pub(crate) fn trace(events: &[Stamped]) -> Value {
+pub(super) fn trace(events: &[Stamped]) -> Value {
     let begin = events.first().map_or(0, |first| first.at);
     let mut lanes = Lanes::default();
     let mut started: HashMap<String, (u64, &str)> = HashMap::new();
     let mut bars = Vec::new();
     for Stamped { at, event } in events {
         match event {
-            Event::StepStarted { step, why } => {
+            Event::StepStarted { step, why, .. } => {
                 started.insert(format!("step {step}"), (*at, why));
             }
             Event::ReleaseStarted { target, slug, .. } => {
@@ -23,7 +22,8 @@ pub(crate) fn trace(events: &[Stamped]) -> Value {
             }
             Event::StepFinished { step, outcome, elapsed_ms, .. } => {
                 // A step that was cached never started: it has only a time.
-                let (from, why) = started.remove(&format!("step {step}")).unwrap_or((at - elapsed_ms, ""));
+                let (from, why) =
+                    started.remove(&format!("step {step}")).unwrap_or((at.saturating_sub(*elapsed_ms), ""));
                 bars.push(bar(step, &json!(outcome), why, (from, *at), begin, &mut lanes));
             }
             Event::ReleaseFinished { target, outcome, .. } => {
@@ -77,9 +77,9 @@ mod tests {
         let event = |at, step: &str, ended: bool| {
             let step = step.to_owned();
             let event = if ended {
-                Event::StepFinished { step, outcome: StepOutcome::Ran, elapsed_ms: 0, message: None, hint: None }
+                Event::StepFinished { step, outcome: StepOutcome::Ran, elapsed_ms: 0, failure: None }
             } else {
-                Event::StepStarted { step, why: "it has not run before".into() }
+                Event::StepStarted { step, why: "it has not run before".into(), after: None }
             };
             Stamped { at, event }
         };

@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 
 use crate::diagnostic::Diagnostic;
+use crate::event::Fault;
 use crate::fetch::FetchError;
 use crate::lock::LockError;
 use crate::pipeline::InitError;
 use crate::plan::PlanError;
-use crate::plugin::{Code, Failure, PluginError};
+use crate::plugin::{Failure, PluginError};
 use crate::runtime::RuntimeError;
 use crate::slug::SlugError;
 use crate::source::SourceError;
@@ -71,23 +72,6 @@ pub enum RunError {
     Cancelled,
 }
 
-/// Whose fault it is that a run gave nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
-    /// The pipeline's, or what it names.
-    Pipeline,
-    /// The project's: a step says that it cannot be built.
-    Step,
-    /// A plugin's.
-    Plugin,
-    /// The machine's, the network's or a registry's.
-    Environment,
-    /// A step took too long.
-    TimedOut,
-    /// The user stopped it.
-    Cancelled,
-}
-
 impl From<PlanError> for RunError {
     fn from(error: PlanError) -> Self {
         match error {
@@ -112,18 +96,7 @@ impl RunError {
             | Self::Store(_)
             | Self::Threads(_) => Fault::Environment,
             Self::Slug(_) => Fault::Plugin,
-            Self::Step { failure, .. } => match failure.code {
-                Code::InvalidConfig
-                | Code::MissingInput
-                | Code::Denied
-                | Code::LimitExceeded
-                | Code::Failed
-                | Code::Other(_) => Fault::Step,
-                Code::Unavailable | Code::Storage => Fault::Environment,
-                Code::TimedOut => Fault::TimedOut,
-                Code::Cancelled => Fault::Cancelled,
-                Code::Internal => Fault::Plugin,
-            },
+            Self::Step { failure, .. } => failure.code.fault(),
             Self::Cancelled => Fault::Cancelled,
         }
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::*;
-use crate::event::StepOutcome;
+use crate::event::{Stamped, StepOutcome};
 
 /// A step, how it ended and, where it ran, why.
 type Ended = (String, StepOutcome, String);
@@ -50,9 +50,9 @@ impl Sandbox {
         drop(events);
         let mut reasons = BTreeMap::new();
         let mut steps = Vec::new();
-        for event in received {
+        for Stamped { event, .. } in received {
             match event {
-                Event::StepStarted { step, why } => drop(reasons.insert(step, why)),
+                Event::StepStarted { step, why, .. } => drop(reasons.insert(step, why)),
                 Event::StepFinished { step, outcome, .. } => {
                     let why = reasons.remove(&step).unwrap_or_default();
                     steps.push((step, outcome, why));

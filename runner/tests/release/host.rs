@@ -173,6 +173,7 @@ impl Host {
             let watcher = scope.spawn(move || {
                 let seen: Vec<Event> = read
                     .iter()
+                    .map(|stamped| stamped.event)
                     .inspect(|event| cancel.store(cancel.load(Ordering::SeqCst) | is_time(event), Ordering::SeqCst))
                     .collect();
                 seen
@@ -268,7 +269,7 @@ fn said(work: impl FnOnce(&Events) -> Result<Released, ReleaseError>) -> Said {
     let (events, read) = Events::channel();
     let result = work(&events);
     drop(events);
-    Said::of(result, read)
+    Said::of(result, read.into_iter().map(|stamped| stamped.event))
 }
 
 impl Said {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use super::{known, name_of};
+use super::{count, known, name_of};
 use crate::pipeline::fields::{Fields, Item, Reader};
 use crate::pipeline::{Config, FETCH_SOURCES, Grants, Input, Limits, PluginRef, Reference, Spanned, Step, units};
 
@@ -37,9 +37,10 @@ fn step(mut fields: Fields<'_, '_>) -> Step {
     let config = fields.get("config").and_then(|item| config(reader, &item)).unwrap_or_default();
     let grants = super::section(&mut fields, "grants", grants).unwrap_or_default();
     let limits = super::section(&mut fields, "limits", limits).unwrap_or_default();
+    let pool = fields.string("pool");
     let plugin = plugin.unwrap_or_else(|| Spanned::new(fields.key_span(), PluginRef::BuiltIn(String::new())));
     fields.finish();
-    Step { name: Spanned::default(), plugin, inputs, config, grants, limits }
+    Step { name: Spanned::default(), plugin, inputs, config, grants, limits, pool }
 }
 
 fn plugin_ref(reader: &Reader, text: &Spanned<String>) -> Option<Spanned<PluginRef>> {
@@ -149,17 +150,6 @@ fn time(reader: &Reader, text: &Spanned<String>) -> Option<Spanned<Duration>> {
         return None;
     };
     Some(Spanned::new(text.span(), duration))
-}
-
-fn count(reader: &Reader, item: &Item<'_>) -> Option<Spanned<u64>> {
-    let DeValue::Integer(written) = item.value else { return reader.mistyped(item, "an integer") };
-    match u64::from_str_radix(written.as_str(), written.radix()) {
-        Ok(count) if count > 0 => Some(Spanned::new(item.span.clone(), count)),
-        _ => {
-            reader.report(reader.error(item.span.clone(), format!("`{}` must be more than nothing", item.path)));
-            None
-        }
-    }
 }
 
 fn size(reader: &Reader, text: &Spanned<String>) -> Option<Spanned<u64>> {

@@ -1,0 +1,160 @@
+//! Ctrl-C, and being told to end: whatever the run waits for, it ends, and nothing that it started is left.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use pipe_tests::Project;
+
+/// Ends a process as `kill` does.
+fn signal(name: &str, child: &Child) {
+    let status = Command::new("kill").args(["-s", name, &child.id().to_string()]).status().expect("kill runs");
+    assert!(status.success());
+}
+
+fn started(project: &Project) -> Child {
+    let mut command = project.command();
+    command.args(["run", "--no-release", "--json"]).stdout(Stdio::piped()).spawn().expect("`make build` has built pipe")
+}
+
+/// Reads events until one of them has this in it; gives what comes after it.
+fn until(child: &mut Child, text: &str) -> impl Read + use<> {
+    let mut out = BufReader::new(child.stdout.take().expect("piped"));
+    let mut line = String::new();
+    while !line.contains(text) {
+        line.clear();
+        assert_ne!(out.read_line(&mut line).expect("lines"), 0, "the run ended before {text}");
+    }
+    out
+}
+
+/// The rest of the events, and the exit code.
+fn ended(mut child: Child, mut rest: impl Read) -> (Vec<serde_json::Value>, Option<i32>) {
+    let mut text = String::new();
+    rest.read_to_string(&mut text).expect("text");
+    let events = text.lines().map(|line| serde_json::from_str(line).expect("an event a line")).collect();
+    (events, child.wait().expect("it ends").code())
+}
+
+/// Waits until no process of this machine has a text in its command line; sandboxed ones are seen from here too.
+fn is_gone(text: &str) -> bool {
+    let alive = || {
+        let processes = fs::read_dir("/proc").expect("processes").flatten();
+        let lines = processes.filter_map(|process| fs::read(process.path().join("cmdline")).ok());
+        lines.into_iter().any(|line| String::from_utf8_lossy(&line).contains(text))
+    };
+    let began = Instant::now();
+    while alive() {
+        if began.elapsed() > Duration::from_secs(20) {
+            return false;
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    true
+}
+
+fn assert_cancelled(events: &[serde_json::Value], code: Option<i32>) {
+    assert_eq!(code, Some(130), "{events:?}");
+    let last = events.last().expect("a last event");
+    assert_eq!((&last["event"], &last["outcome"]), (&"run-finished".into(), &"cancelled".into()));
+}
+
+fn outcome(events: &[serde_json::Value], step: &str) -> String {
+    let ended = events.iter().find(|event| event["event"] == "step-finished" && event["step"] == step);
+    ended.expect("it ended")["outcome"].as_str().expect("text").to_owned()
+}
+
+#[test]
+fn a_program_that_ignores_signals_is_ended_with_all_that_it_started() {
+    let marker = format!("stubborn-{}", std::process::id());
+    let script =
+        format!("trap '' INT TERM HUP; (sleep 611; : {marker}) & echo up; while :; do sleep 612; done; : {marker}");
+    let pipeline = format!(
+        "[app]\nname = \"stubborn\"\n[steps.stays]\nplugin = \"command\"\ninputs = {{ project = \"source\" }}\n\
+         config = {{ run = {script:?} }}\ngrants = {{ exec = [\"sh\"] }}\n\
+         [steps.after]\nplugin = \"files\"\ninputs = {{ trees = \"stays\" }}\n"
+    );
+    for name in ["INT", "TERM"] {
+        let project = Project::new().pipeline(&pipeline);
+        let mut child = started(&project);
+        let rest = until(&mut child, "up");
+        signal(name, &child);
+        let (events, code) = ended(child, rest);
+        assert_cancelled(&events, code);
+        assert_eq!(
+            (outcome(&events, "stays"), outcome(&events, "after")),
+            ("cancelled".to_owned(), "skipped".to_owned())
+        );
+        assert!(is_gone(&marker), "SIG{name} left something behind");
+    }
+}
+
+#[test]
+fn a_plugin_in_an_endless_loop_is_ended() {
+    let probe = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/test-steps/probe.wasm");
+    let project = Project::new().pipeline(&format!(
+        "[app]\nname = \"endless\"\n[steps.turns]\nplugin = {probe:?}\ninputs = {{ trees = \"source\" }}\n\
+         config = {{ uses = [{{ use = \"time\" }}] }}\n"
+    ));
+    let mut child = started(&project);
+    let rest = until(&mut child, "step-started");
+    signal("INT", &child);
+    let (events, code) = ended(child, rest);
+    assert_cancelled(&events, code);
+    assert_eq!(outcome(&events, "turns"), "cancelled");
+}
+
+#[test]
+fn a_fetch_that_hangs_is_left() {
+    let server = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = server.local_addr().expect("an address").port();
+    let hash = "0".repeat(64);
+    let project =
+        Project::new().file("requirements.txt", &format!("django==5.2.1 --hash=sha256:{hash}\n")).pipeline(&format!(
+            "[app]\nname = \"hanging\"\npython = \"3.11\"\n[index]\nurl = \"http://127.0.0.1:{port}/simple\"\n\
+             [steps.lock]\nplugin = \"python-lock\"\ninputs = {{ project = \"source\" }}\n\
+             [steps.venv]\nplugin = \"python-venv\"\ninputs = {{ lock = \"lock\" }}\n\
+             grants = {{ fetch = [\"index\"], exec = [\"python\"] }}\n"
+        ));
+    let mut child = started(&project);
+    let rest = until(&mut child, "step-started");
+    // Held open, and never answered.
+    let (_held, _) = server.accept().expect("the index is asked");
+    signal("INT", &child);
+    let (events, code) = ended(child, rest);
+    assert_cancelled(&events, code);
+    assert_eq!(outcome(&events, "venv"), "cancelled");
+}
+
+#[test]
+fn ctrl_c_at_a_terminal_leaves_it_as_it_was() {
+    let project = Project::new().pipeline(
+        "[app]\nname = \"typed\"\n[steps.stays]\nplugin = \"command\"\ninputs = { project = \"source\" }\n\
+         config = { run = \"echo up; sleep 613\" }\ngrants = { exec = [\"sh\"] }\n",
+    );
+    let pipe = project.command().get_program().to_str().expect("a path").to_owned();
+    let script = format!("trap : INT; stty -a > before; {pipe} run --no-release; echo code $?; stty -a > after");
+    let mut command = Command::new("script");
+    command.args(["-qfec", &script, "/dev/null"]).current_dir(project.path());
+    command.env("PIPE_HOME", project.home()).env("SHELL", "/bin/sh").env("TERM", "xterm").env_remove("CI");
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("`script` runs");
+    let mut out = child.stdout.take().expect("piped");
+    let mut seen = String::new();
+    let mut buffer = [0; 4096];
+    while !seen.contains("stays") || !seen.contains("up") {
+        let len = out.read(&mut buffer).expect("output");
+        assert_ne!(len, 0, "it ended early: {seen}");
+        seen.push_str(&String::from_utf8_lossy(&buffer[..len]));
+    }
+    child.stdin.as_mut().expect("piped").write_all(b"\x03").expect("typed");
+    out.read_to_string(&mut seen).expect("output");
+    child.wait().expect("it ends");
+    assert!(seen.contains("code 130"), "{seen}");
+    let state = |name: &str| fs::read_to_string(project.path().join(name)).expect("the terminal's state");
+    assert_eq!(state("before"), state("after"));
+    assert!(!seen.contains("\x1b[?"), "no mode of the terminal is changed: {seen:?}");
+}
