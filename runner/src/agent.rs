@@ -13,6 +13,7 @@
 mod account;
 pub(crate) mod client;
 mod deploy;
+mod exec;
 mod front;
 mod health;
 mod instance;
@@ -24,6 +25,8 @@ mod root;
 mod running;
 mod server;
 mod shim;
+mod wanted;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -35,18 +38,19 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 
+pub use exec::{ExecError, Session};
+
 use account::{Account, Ports};
 use front::{Assets, Collection};
 use instance::Instance;
-use process::{Plan, Process};
+use process::{Plan, Process, Slot};
 use protocol::Failure;
 use root::Root;
 use running::{Running, Serving};
 
 use crate::release::{
-    Arrived, History, HistoryError, ProcessRecord, Release, SlugRef, Stage, Target, target_directory,
+    Contents, History, HistoryError, ProcessRecord, Release, Stage, Target,
 };
-use crate::runtime::Runtime;
 use crate::slug::Manifest;
 use crate::store::{Store, StoreError};
 
@@ -161,43 +165,33 @@ impl Agent {
     }
 
     /// Makes a slug ready to run for a target; `arrives` checks all of its bytes.
-    async fn root(&self, target: &Target, slug: &SlugRef, account: Account, arrives: bool) -> Result<Root, Failure> {
-        let (home, slug) = (self.home.clone(), *slug);
-        let prepared = tokio::task::spawn_blocking(move || {
-            // A handle of now: the store may have been mended since this process began.
-            let store = Store::open_for_releases(&home)
-                .map_err(|error| Failure { hint: error.hint(), ..Failure::of(&error) })?;
-            let arrived = Arrived::open(&store, &slug, arrives)
-                .map_err(|error| Failure { hint: error.hint(), ..Failure::of(&error) })?;
-            let runtime = Runtime::find(&arrived.manifest.runtime, &store, &home).map_err(|error| {
-                let hint = error.hint().unwrap_or_else(|| "release a slug that was built on this machine".into());
-                Failure::of(&error).hint(hint)
-            })?;
-            Ok((arrived, runtime))
+    async fn root(
+        &self,
+        target: &Target,
+        contents: &Contents,
+        account: Account,
+        arrives: bool,
+    ) -> Result<Root, Failure> {
+        let config = self.history.config(&target.app, &target.name, contents.config);
+        let config = config.map_err(|error| Failure { hint: error.hint(), ..Failure::of(&error) })?;
+        let home = self.home.clone();
+        let (target, contents) = (target.clone(), contents.clone());
+        let opened = tokio::task::spawn_blocking(move || {
+            Root::open(&home, &target, &contents, config, account.user, arrives)
         });
-        let (arrived, runtime) = prepared.await.map_err(|error| Failure::of(&error))??;
-        let directory = target_directory(&self.home, &target.app, &target.name);
-        Ok(Root {
-            arrived,
-            settings: target.settings.clone(),
-            path: runtime.path().to_owned(),
-            runtime: runtime.mounts(false).to_vec(),
-            user: account.user,
-            data: directory.join("data"),
-            logs: directory.join("logs"),
-        })
+        opened.await.map_err(|error| Failure::of(&error))?
     }
 
     /// How a process of a release is started.
-    fn plan(&self, root: &Arc<Root>, release: &Release, name: &str, command: &str, port: u16) -> Plan {
+    fn plan(&self, root: &Arc<Root>, release: &Release, slot: Slot, command: &str, port: u16) -> Plan {
         let (root, number) = (Arc::clone(root), release.number);
-        let (process, command) = (name.to_owned(), command.to_owned());
+        let (process, command) = (slot.clone(), command.to_owned());
         Plan {
             history: Arc::clone(&self.history),
             run: self.run.clone(),
             release: release.id,
             number,
-            name: name.to_owned(),
+            slot,
             port,
             job: Box::new(move |instance| root.job(instance, number, &process, &command, port)),
         }
@@ -259,22 +253,26 @@ impl Agent {
     async fn resume(&self, release: &Release, records: &mut Vec<ProcessRecord>) -> Result<(), Failure> {
         let running = self.running(&release.target.app, &release.target.name);
         let account = account::account(&self.history, &release.target, None)?;
-        let root = Arc::new(self.root(&release.target, &release.slug, account, false).await?);
+        let root = Arc::new(self.root(&release.target, &release.contents(), account, false).await?);
         let front = running.front(account.address).await?;
         let mut processes = Vec::new();
-        for (name, command) in &root.arrived.manifest.processes {
-            if name == deploy::RELEASE {
-                continue;
-            }
-            let is_it = |record: &ProcessRecord| record.release == release.id && record.name == *name;
+        for (slot, command) in root.slots() {
+            let is_it = |record: &ProcessRecord| {
+                record.release == release.id && record.name == slot.name && record.instance == slot.instance
+            };
             let record = records.iter().position(is_it).map(|at| records.swap_remove(at));
             let port = record.as_ref().map_or_else(|| self.free_port(), |record| Ok(record.port))?;
-            let plan = self.plan(&root, release, name, command, port);
-            processes.push(Arc::new(Process::keep_running(plan, record)));
+            let plan = self.plan(&root, release, slot, &command, port);
+            let process = Arc::new(Process::keep_running(plan, record));
+            root.watch(&process);
+            processes.push(process);
         }
-        let web = processes.iter().find(|process| process.name == deploy::WEB);
-        let assets = self.assets(&root, release).await;
-        let upstream = web.map(|web| front::Upstream::new(web.port, assets));
+        let ports = processes.iter().filter(|process| process.slot.name == deploy::WEB).map(|process| process.port);
+        let upstream = if root.serves() {
+            Some(front::Upstream::new(ports, self.assets(&root, release).await))
+        } else {
+            None
+        };
         running
             .switch(Serving { number: release.number, url: url_of(account.address, None), upstream, processes }, front);
         Ok(())

@@ -12,8 +12,10 @@ use context::Context;
 use failure::{Failure, Kind};
 
 mod completions;
+mod config;
 mod context;
 mod doctor;
+mod exec;
 mod failure;
 mod file;
 mod graph;
@@ -25,15 +27,18 @@ mod plan;
 mod plugin;
 mod promote;
 mod ps;
+mod release;
 mod releases;
 mod reporting;
 mod rollback;
 mod run;
 mod runs;
+mod scale;
 mod slug;
 mod stop;
 mod store;
 mod target;
+mod terminal;
 mod verify;
 mod why;
 
@@ -63,9 +68,13 @@ enum Command {
     Slug(slug::SlugArgs),
     Plugin(plugin::PluginArgs),
     Lock(lock::LockArgs),
+    Release(release::ReleaseArgs),
+    Config(config::ConfigArgs),
+    Scale(scale::ScaleArgs),
     Releases(releases::ReleasesArgs),
     Promote(promote::PromoteArgs),
     Rollback(rollback::RollbackArgs),
+    Exec(exec::ExecArgs),
     Ps(ps::PsArgs),
     Logs(logs::LogsArgs),
     Stop(stop::StopArgs),
@@ -87,7 +96,7 @@ pub(crate) fn main() -> ExitCode {
     };
     let context = Context::new(cli.color);
     match run(&cli.command, &context) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(failure) => {
             let text = failure.render(Paint::of(&io::stderr(), cli.color));
             let _ = io::stderr().write_all(text.as_bytes());
@@ -96,8 +105,10 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
-fn run(command: &Command, context: &Context) -> Result<(), Failure> {
+fn run(command: &Command, context: &Context) -> Result<ExitCode, Failure> {
     match command {
+        // A program of the user's has a code of its own.
+        Command::Exec(args) => return exec::exec(args, context),
         Command::Run(args) => run::run(args, context),
         Command::Init(args) => init::init(args, context),
         Command::Plan(args) => plan::plan(args, context),
@@ -108,6 +119,9 @@ fn run(command: &Command, context: &Context) -> Result<(), Failure> {
         Command::Slug(args) => slug::slug(args, context),
         Command::Plugin(args) => plugin::plugin(args, context),
         Command::Lock(args) => lock::lock(args, context),
+        Command::Release(args) => release::release(args, context),
+        Command::Config(args) => config::config(args, context),
+        Command::Scale(args) => scale::scale(args, context),
         Command::Releases(args) => releases::releases(args, context),
         Command::Promote(args) => promote::promote(args, context),
         Command::Rollback(args) => rollback::rollback(args, context),
@@ -117,5 +131,6 @@ fn run(command: &Command, context: &Context) -> Result<(), Failure> {
         Command::Store(args) => store::store(args, context),
         Command::Doctor(args) => doctor::doctor(args, context),
         Command::Completions(args) => completions::completions(args, context),
-    }
+    }?;
+    Ok(ExitCode::SUCCESS)
 }

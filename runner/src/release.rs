@@ -1,25 +1,31 @@
-//! Releases: a slug given to a target, numbered and kept. `release`, `promote` and `rollback` each make one.
+//! Releases: what a target runs, numbered and kept. [`release`], [`promote`], [`rollback`], [`configure`] and [`scale`] each
+//! make one.
 //!
-//! What is decided here is which slug with which settings; [`crate::agent`] does it and says how it goes. Unaware of steps.
+//! What is decided here is what is asked for; [`crate::agent`] does it and says how it goes. Unaware of steps.
 
 mod arrival;
+mod formation;
 mod history;
+mod sealed;
 mod settings;
 mod stage;
 mod target;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::agent::client::{self, ClientError};
-use crate::agent::protocol::{Answer, Order, Progress, Request};
+use crate::agent::protocol::{Answer, Order, Progress, Request, Wish};
 use crate::event::{Event, Events, Outcome};
 
 pub use crate::agent::protocol::{Failure, ProcessState, ProcessStatus, TargetStatus};
+pub use formation::{Count, CountError, Formation};
 pub use history::{History, HistoryError, Release};
-pub use settings::SettingsError;
+pub use sealed::SealError;
+pub use settings::{SettingsError, env_file};
 pub use stage::{Stage, StageError};
-pub use target::{How, Settings, SlugRef, Target};
+pub use target::{Contents, How, Settings, SlugRef, Target};
 
 pub(crate) use arrival::Arrived;
 pub(crate) use history::ProcessRecord;
@@ -116,21 +122,37 @@ pub fn release(
     events: &Events,
     cancel: &AtomicBool,
 ) -> Result<Released, ReleaseError> {
+    let wish = Wish::Slug { target: target.clone(), slug: *slug, how: how.clone() };
+    served(order(home, &target.app, &target.name, wish, events, cancel)?)
+}
+
+/// Asks the agent for a release, and tells how it goes; none where nothing runs that could be changed.
+fn order(
+    home: &Path,
+    app: &str,
+    target: &str,
+    wish: Wish,
+    events: &Events,
+    cancel: &AtomicBool,
+) -> Result<Option<Released>, ReleaseError> {
     if cancel.load(Ordering::Relaxed) {
         return Err(ReleaseError::Cancelled);
     }
-    let order = Order { target: target.clone(), slug: *slug, how: how.clone(), who: who() };
+    let order = Order { app: app.to_owned(), target: target.to_owned(), wish, who: who() };
     let mut number = 0;
-    let mut report = |progress| tell(events, &target.name, slug, &mut number, progress);
+    let mut report = |progress| tell(events, target, &mut number, progress);
     let answer = client::ask(home, &Request::Deploy(Box::new(order)), cancel, &mut report);
     let (outcome, url, result) = match answer {
-        Ok(Answer::Released { number, url }) => (Outcome::Succeeded, Some(url.clone()), Ok(Released { number, url })),
+        Ok(Answer::Released { number, url }) => {
+            (Outcome::Succeeded, Some(url.clone()), Ok(Some(Released { number, url })))
+        }
+        Ok(Answer::Kept) => (Outcome::Succeeded, None, Ok(None)),
         Ok(Answer::NotReleased(failure)) if failure.cancelled => {
             (Outcome::Cancelled, None, Err(ReleaseError::Cancelled))
         }
         Ok(Answer::NotReleased(failure)) => {
             if let Some(text) = &failure.output {
-                events.send(Event::ReleaseOutput { target: target.name.clone(), text: text.clone() });
+                events.send(Event::ReleaseOutput { target: target.to_owned(), text: text.clone() });
             }
             (Outcome::Failed, None, Err(ReleaseError::NotReleased(Box::new(failure))))
         }
@@ -138,9 +160,14 @@ pub fn release(
         Err(error) => (Outcome::Failed, None, Err(error.into())),
     };
     if number > 0 {
-        events.send(Event::ReleaseFinished { target: target.name.clone(), release: number, outcome, url });
+        events.send(Event::ReleaseFinished { target: target.to_owned(), release: number, outcome, url });
     }
     result
+}
+
+/// What an order gave that cannot come to nothing.
+fn served(released: Option<Released>) -> Result<Released, ReleaseError> {
+    released.ok_or(ReleaseError::Answer)
 }
 
 /// Releases to `target` exactly what `from` runs.
@@ -162,8 +189,8 @@ pub fn promote(
     release(home, target, &source.slug, &how, events, cancel)
 }
 
-/// Goes back: to release `number` of a target, or to the one before. Slug and settings come back together; release commands
-/// do not run, and what migrations have done stays.
+/// Goes back: to release `number` of a target, or to the one before. Slug, settings, config and formation come back together;
+/// release commands do not run, and what migrations have done stays.
 pub fn rollback(
     home: &Path,
     app: &str,
@@ -184,7 +211,33 @@ pub fn rollback(
     if !goal.stage.is_switched() {
         return Err(ReleaseError::NeverHealthy { target: target.to_owned(), number: goal.number });
     }
-    release(home, &goal.target, &goal.slug, &How::Rollback { number: goal.number }, events, cancel)
+    served(order(home, app, target, Wish::Back { number: goal.number }, events, cancel)?)
+}
+
+/// Sets names of a target's config to values, or unsets those without one. Where the target runs something that is released
+/// again with it; else it counts from the next release on, and there is none yet.
+pub fn configure(
+    home: &Path,
+    app: &str,
+    target: &str,
+    changes: BTreeMap<String, Option<String>>,
+    events: &Events,
+    cancel: &AtomicBool,
+) -> Result<Option<Released>, ReleaseError> {
+    order(home, app, target, Wish::Config(changes), events, cancel)
+}
+
+/// Runs other counts of some processes; what runs already and is still wanted is left alone.
+pub fn scale(
+    home: &Path,
+    app: &str,
+    target: &str,
+    counts: impl IntoIterator<Item = Count>,
+    events: &Events,
+    cancel: &AtomicBool,
+) -> Result<Released, ReleaseError> {
+    let wish = Wish::Scale(Formation::default().with(counts));
+    served(order(home, app, target, wish, events, cancel)?)
 }
 
 /// The release that served before the current one; going back twice goes back two.
@@ -224,12 +277,12 @@ pub fn target_directory(home: &Path, app: &str, target: &str) -> PathBuf {
     home.join("targets").join(app).join(target)
 }
 
-fn tell(events: &Events, target: &str, slug: &SlugRef, number: &mut u64, progress: Progress) {
+fn tell(events: &Events, target: &str, number: &mut u64, progress: Progress) {
     let target = target.to_owned();
     match progress {
-        Progress::Started(release) => {
+        Progress::Started { release, slug } => {
             *number = release;
-            events.send(Event::ReleaseStarted { target, release, slug: slug.id.to_string() });
+            events.send(Event::ReleaseStarted { target, release, slug: slug.to_string() });
         }
         Progress::Output(text) => events.send(Event::ReleaseOutput { target, text }),
         Progress::Warning { message, hint } => events.warn(message, hint),

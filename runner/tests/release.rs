@@ -1,7 +1,11 @@
 //! Releases of small slugs made by hand: what comes up, what does not, and what goes on serving.
 
+#[path = "release/config.rs"]
+mod config;
 #[path = "release/host.rs"]
 mod host;
+#[path = "release/scale.rs"]
+mod scale;
 
 use host::{Host, Slug, eventually, page, request};
 use runner::event::Event;

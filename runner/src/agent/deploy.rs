@@ -14,11 +14,13 @@ use super::front::{Front, Upstream};
 use super::health::{self, Unhealthy};
 use super::instance::Exit;
 use super::log::{self, Follower};
-use super::process::Process;
+use super::process::{Process, Slot};
 use super::protocol::{Failure, Order, Progress};
 use super::root::Root;
 use super::running::{Running, Serving, stop_all};
+use super::wanted::{Wanted, wanted};
 use super::{Agent, url_of};
+use crate::diagnostic::nearest;
 use crate::release::{How, Release, Stage};
 
 /// The process that answers requests.
@@ -46,57 +48,67 @@ struct Deploy<'a> {
     release: Mutex<Release>,
     number: u64,
     how: How,
+    /// The processes that are to be started, each with its command: all, but where a target is scaled.
+    missing: Vec<(Slot, String)>,
     started: Mutex<Vec<Arc<Process>>>,
     say: Say,
 }
 
-/// Makes a release. `gone` ends when nobody waits for it any more: before the switch that takes it back.
+/// Makes a release; none where what was ordered changes nothing that runs. `gone` ends when nobody waits for it any more:
+/// before the switch that takes it back.
 pub(super) async fn deploy(
     agent: &Arc<Agent>,
     running: &Running,
     order: &Order,
     say: Say,
     gone: impl Future<Output = ()>,
-) -> Result<(u64, String), Failure> {
+) -> Result<Option<(u64, String)>, Failure> {
     tokio::pin!(gone);
     let _turn = tokio::select! {
         turn = running.turn(&order.who, Some(&say)) => turn,
         () = &mut gone => return Err(Failure::cancelled()),
     };
-    let account = account::account(&agent.history, &order.target, running.address())?;
+    let Some(Wanted { target, contents, how }) = wanted(&agent.history, order)? else { return Ok(None) };
+    let scales = matches!(how, How::Scale { .. });
+    let account = account::account(&agent.history, &target, running.address())?;
     let root = tokio::select! {
-        root = agent.root(&order.target, &order.slug, account, true) => Arc::new(root?),
+        root = agent.root(&target, &contents, account, !scales) => Arc::new(root?),
         () = &mut gone => return Err(Failure::cancelled()),
     };
     for damage in &root.arrived.mended {
         let hint = "what serves may still run on it: the disk or another program has changed it".to_owned();
         let _ = say.send(Progress::Warning { message: format!("{damage}; it was made anew"), hint: Some(hint) });
     }
-    refuse_missing_environment(&root)?;
+    if let How::Scale { formation } = &how {
+        refuse_unknown_processes(&root, formation.counts().map(|(process, _)| process))?;
+    }
+    refuse_missing_environment(&root, &target.name)?;
     let front = running.front(account.address).await?;
     let release =
-        agent.history.begin(&order.target, &order.slug, &order.how, &order.who).map_err(|error| Failure::of(&error))?;
+        agent.history.begin(&target, &contents, &how, &order.who).map_err(|error| Failure::of(&error))?;
     let number = release.number;
     log::prune(&root.logs, number, running.status().map(|status| status.release));
-    let _ = say.send(Progress::Started(number));
-    let deploy = Deploy {
-        agent,
-        root,
-        release: Mutex::new(release),
-        number,
-        how: order.how.clone(),
-        started: Mutex::default(),
-        say,
-    };
+    let _ = say.send(Progress::Started { release: number, slug: contents.slug.id });
+    let mut missing = root.slots();
+    if scales {
+        missing.retain(|(slot, _)| !running.has(slot));
+    }
+    let deploy =
+        Deploy { agent, root, release: Mutex::new(release), number, how, missing, started: Mutex::default(), say };
     let outcome = tokio::select! {
         outcome = deploy.bring_up(account) => outcome,
         () = gone => Err(Failure::cancelled()),
     };
     match outcome {
+        Ok(_) if scales => {
+            let url = running.url();
+            deploy.rescale(running).await?;
+            Ok(Some((number, url)))
+        }
         Ok(host) => {
             let url = url_of(account.address, host.as_deref());
             deploy.switch(running, front, url.clone()).await?;
-            Ok((number, url))
+            Ok(Some((number, url)))
         }
         Err(failure) => {
             deploy.undo(&failure).await;
@@ -114,14 +126,12 @@ impl Deploy<'_> {
             self.run_release_command(&command).await?;
         }
         self.advance(Stage::Starting)?;
-        let processes = &self.root.arrived.manifest.processes;
-        let host = match processes.get(WEB) {
-            Some(command) => Some(self.start_web(command, account).await?),
-            None => {
-                self.start_others()?;
-                self.stay_alive().await?;
-                None
-            }
+        let host = if self.root.serves() {
+            self.start_web(account).await?
+        } else {
+            self.start_others()?;
+            self.stay_alive().await?;
+            None
         };
         self.advance(Stage::Healthy)?;
         Ok(host)
@@ -142,7 +152,7 @@ impl Deploy<'_> {
         let settings = &self.root.settings;
         match &self.how {
             // What they have done to data stays, and what ran before knows nothing of undoing it.
-            How::Rollback { .. } => Vec::new(),
+            How::Rollback { .. } | How::Scale { .. } => Vec::new(),
             _ if settings.release_commands.is_empty() => {
                 self.root.arrived.manifest.release.clone().into_iter().collect()
             }
@@ -152,8 +162,9 @@ impl Deploy<'_> {
 
     async fn run_release_command(&self, command: &str) -> Result<(), Failure> {
         let _ = self.say.send(Progress::Output(format!("$ {command}")));
-        let mut follower = Follower::from_end(&self.root.log(self.number, RELEASE));
-        let process = self.start(RELEASE, command, 0);
+        let slot = Slot::first(RELEASE);
+        let mut follower = Follower::from_end(&self.root.log(self.number, &slot));
+        let process = self.start(slot.clone(), command, 0);
         let exit = loop {
             let exit = tokio::select! {
                 exit = process.ended() => Some(exit.unwrap_or(Exit::Lost)),
@@ -170,44 +181,47 @@ impl Deploy<'_> {
             Exit::Code(0) => Ok(()),
             // Its output has been shown as it came.
             exit => {
-                Err(Failure { output: None, ..self.failure(&format!("release command `{command}`"), RELEASE, &exit) })
+                Err(Failure { output: None, ..self.failure(&format!("release command `{command}`"), &slot, &exit) })
             }
         }
     }
 
-    async fn start_web(&self, command: &str, account: Account) -> Result<String, Failure> {
-        let port = self.agent.free_port()?;
-        let process = self.start(WEB, command, port);
-        let settings = &self.root.settings;
-        let path = settings.health.as_deref().unwrap_or("/");
-        let hosts = match &settings.host {
-            Some(host) => vec![host.clone()],
-            None => {
-                let port = account.address.port();
-                vec![format!("127.0.0.1:{port}"), format!("localhost:{port}")]
-            }
-        };
-        match health::until_healthy(&process, path, &hosts).await {
-            Ok(healthy) => {
-                if healthy.status.is_client_error() {
-                    let _ = self.say.send(refused_page(healthy.status, path, &healthy.host));
+    /// Starts the web processes side by side, and waits until each of them answers.
+    async fn start_web(&self, account: Account) -> Result<Option<String>, Failure> {
+        let mut processes = Vec::new();
+        for (slot, command) in self.missing.iter().filter(|(slot, _)| slot.name == WEB) {
+            processes.push(self.start(slot.clone(), command, self.agent.free_port()?));
+        }
+        let path = self.root.health();
+        let hosts = self.root.hosts(account.address);
+        let mut accepted = None;
+        for process in processes {
+            let what = format!("process `{}`", process.slot);
+            match health::until_healthy(&process, path, &hosts).await {
+                Ok(healthy) => {
+                    if healthy.status.is_client_error() && accepted.is_none() {
+                        let _ = self.say.send(refused_page(healthy.status, path, &healthy.host));
+                    }
+                    accepted.get_or_insert(healthy.host);
                 }
-                Ok(healthy.host)
+                Err(Unhealthy::Ended(exit)) => return Err(self.failure(&what, &process.slot, &exit)),
+                Err(Unhealthy::Status(status)) => {
+                    return Err(self.unhealthy(&process.slot, format!("`GET {path}` is answered with {status}")));
+                }
+                Err(Unhealthy::Silent) => {
+                    return Err(self
+                        .unhealthy(&process.slot, format!("{what} runs, and does not answer `GET {path}`"))
+                        .hint("it has to listen on the port that is in `$PORT`"));
+                }
             }
-            Err(Unhealthy::Ended(exit)) => Err(self.failure("process `web`", WEB, &exit)),
-            Err(Unhealthy::Status(status)) => Err(self.unhealthy(format!("`GET {path}` is answered with {status}"))),
-            Err(Unhealthy::Silent) => Err(self
-                .unhealthy(format!("process `web` runs, and does not answer `GET {path}`"))
-                .hint("it has to listen on the port that is in `$PORT`")),
         }
+        Ok(accepted)
     }
 
-    /// Starts all processes but those that have their own time.
+    /// Starts all other processes.
     fn start_others(&self) -> Result<(), Failure> {
-        for (name, command) in &self.root.arrived.manifest.processes {
-            if name != WEB && name != RELEASE {
-                self.start(name, command, self.agent.free_port()?);
-            }
+        for (slot, command) in self.missing.iter().filter(|(slot, _)| slot.name != WEB) {
+            self.start(slot.clone(), command, self.agent.free_port()?);
         }
         Ok(())
     }
@@ -216,17 +230,17 @@ impl Deploy<'_> {
         tokio::time::sleep(ALIVE).await;
         for process in self.started() {
             if let Some(exit) = process.status().exit
-                && process.name != RELEASE
+                && process.slot.name != RELEASE
             {
-                return Err(self.failure(&format!("process `{}`", process.name), &process.name, &exit));
+                return Err(self.failure(&format!("process `{}`", process.slot), &process.slot, &exit));
             }
         }
         Ok(())
     }
 
-    fn start(&self, name: &str, command: &str, port: u16) -> Arc<Process> {
+    fn start(&self, slot: Slot, command: &str, port: u16) -> Arc<Process> {
         let release = self.release.lock().unwrap_or_else(PoisonError::into_inner);
-        let process = Arc::new(Process::try_out(self.agent.plan(&self.root, &release, name, command, port)));
+        let process = Arc::new(Process::try_out(self.agent.plan(&self.root, &release, slot, command, port)));
         self.started.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&process));
         process
     }
@@ -235,7 +249,7 @@ impl Deploy<'_> {
         self.started.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn failure(&self, what: &str, process: &str, exit: &Exit) -> Failure {
+    fn failure(&self, what: &str, process: &Slot, exit: &Exit) -> Failure {
         let hint = match exit {
             Exit::NotStarted { hint, .. } => hint.clone(),
             _ => None,
@@ -243,11 +257,11 @@ impl Deploy<'_> {
         Failure { hint, output: self.tail(process), ..Failure::new(format!("{what} {exit}")) }
     }
 
-    fn unhealthy(&self, message: String) -> Failure {
-        Failure { output: self.tail(WEB), ..Failure::new(message) }
+    fn unhealthy(&self, process: &Slot, message: String) -> Failure {
+        Failure { output: self.tail(process), ..Failure::new(message) }
     }
 
-    fn tail(&self, process: &str) -> Option<String> {
+    fn tail(&self, process: &Slot) -> Option<String> {
         let lines = log::tail(&self.root.log(self.number, process), SHOWN_LINES);
         (!lines.is_empty()).then(|| lines.iter().map(|line| log::text(line)).collect::<Vec<_>>().join("\n"))
     }
@@ -262,21 +276,16 @@ impl Deploy<'_> {
             return Err(failure);
         }
         let _ = self.say.send(Progress::Stage(Stage::Switched));
-        let processes: Vec<_> = self.started().into_iter().filter(|process| process.name != RELEASE).collect();
-        for process in &processes {
-            process.keep();
-        }
-        let web = processes.iter().find(|process| process.name == WEB);
-        let upstream = web.map(|web| Upstream::new(web.port, assets));
+        let processes = self.started_and_kept(|_| true);
+        let ports = processes.iter().filter(|process| process.slot.name == WEB).map(|process| process.port);
+        let upstream = self.root.serves().then(|| Upstream::new(ports, assets));
         let old = running.switch(Serving { number: self.number, url, upstream, processes }, front);
-        let (old_web, old_others): (Vec<_>, Vec<_>) = old.processes.into_iter().partition(|old| old.name == WEB);
+        let (old_web, old_others): (Vec<_>, Vec<_>) = old.processes.into_iter().partition(|old| old.slot.name == WEB);
         // A scheduler must never run twice, so the old ones end before the new ones begin.
         stop_all(&old_others).await;
-        if self.root.arrived.manifest.processes.contains_key(WEB) {
+        if self.root.serves() {
             self.start_others()?;
-            for process in self.started().into_iter().filter(|process| !matches!(process.name.as_str(), WEB | RELEASE))
-            {
-                process.keep();
+            for process in self.started_and_kept(|process| process.slot.name != WEB) {
                 running.add(process);
             }
         }
@@ -294,6 +303,47 @@ impl Deploy<'_> {
         Ok(())
     }
 
+    /// Adds what was started to what runs, and ends what is too much. From here on there is only forward.
+    async fn rescale(self, running: &Running) -> Result<(), Failure> {
+        if let Err(failure) = self.journal(Stage::Switched, None) {
+            stop_all(&self.started()).await;
+            return Err(failure);
+        }
+        let _ = self.say.send(Progress::Stage(Stage::Switched));
+        if self.root.serves() {
+            self.start_others()?;
+        }
+        for process in self.started_and_kept(|_| true) {
+            running.add(process);
+        }
+        let surplus = running.rescaled(self.number, &self.root.formation);
+        let history = Arc::clone(&self.agent.history);
+        let mut release = self.release.into_inner().unwrap_or_else(PoisonError::into_inner);
+        tokio::spawn(async move {
+            for (_, backend) in &surplus {
+                if let Some(backend) = backend {
+                    backend.drained(DRAIN).await;
+                }
+            }
+            stop_all(&surplus.into_iter().map(|(process, _)| process).collect::<Vec<_>>()).await;
+            if let Err(error) = history.advance(&mut release, Stage::Drained, None) {
+                eprintln!("pipe agent: {error}");
+            }
+        });
+        Ok(())
+    }
+
+    /// What has been started to stay; from now on it is started again when it ends.
+    fn started_and_kept(&self, which: impl Fn(&Process) -> bool) -> Vec<Arc<Process>> {
+        let kept = |process: &Arc<Process>| process.slot.name != RELEASE && which(process);
+        let processes: Vec<_> = self.started().into_iter().filter(kept).collect();
+        for process in &processes {
+            process.keep();
+            self.root.watch(process);
+        }
+        processes
+    }
+
     /// Leaves nothing of the release but its line in the history.
     async fn undo(&self, failure: &Failure) {
         // First: what has to be stopped may take a while over it.
@@ -305,7 +355,22 @@ impl Deploy<'_> {
     }
 }
 
-fn refuse_missing_environment(root: &Root) -> Result<(), Failure> {
+/// A count of a process that the slug does not have would wait for ever for its process.
+fn refuse_unknown_processes<'a>(root: &Root, asked: impl Iterator<Item = &'a str>) -> Result<(), Failure> {
+    let known: Vec<_> =
+        root.arrived.manifest.processes.keys().map(String::as_str).filter(|name| *name != RELEASE).collect();
+    for process in asked {
+        if !known.contains(&process) {
+            let near = nearest(process, known.iter().copied());
+            let near = near.map_or_else(String::new, |near| format!("did you mean `{near}`? "));
+            return Err(Failure::new(format!("the slug has no process `{process}`"))
+                .hint(format!("{near}it has `{}`", known.join("`, `"))));
+        }
+    }
+    Ok(())
+}
+
+fn refuse_missing_environment(root: &Root, target: &str) -> Result<(), Failure> {
     let given = root.environment(0);
     let missing: Vec<_> = root
         .arrived
@@ -319,7 +384,7 @@ fn refuse_missing_environment(root: &Root) -> Result<(), Failure> {
         return Ok(());
     }
     Err(Failure::new(format!("the slug needs what the target does not give: `{}`", missing.join("`, `"))).hint(
-        "put `NAME=value` into the file that the target's `env-file` names, or `NAME = \"value\"` into its `env`",
+        format!("`pipe config {target} set {}=…`, or put it into the file that the target's `env-file` names", missing[0]),
     ))
 }
 

@@ -1,7 +1,8 @@
 //! The front of a target: listens on its address and gives each request to the release that is current at that moment.
 //!
 //! A switch is one assignment; requests that the old release has are counted, so that it can be stopped once they are done.
-//! Unaware of releases and processes beyond a loopback port and a tree of static files.
+//! Of several processes the one with the fewest requests gets the next. Unaware of releases and processes beyond loopback
+//! ports and a tree of static files.
 
 mod assets;
 mod proxy;
@@ -26,15 +27,26 @@ const HEAD_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Where requests go.
 pub(crate) struct Upstream {
-    /// The loopback port of the web process.
-    pub(crate) port: u16,
-    /// What is served without asking it.
+    backends: RwLock<Vec<Arc<Backend>>>,
+    /// Counts requests, so that processes with equally many take turns.
+    turn: AtomicUsize,
+    /// What is served without asking one.
     pub(crate) assets: Option<Assets>,
+    open: AtomicUsize,
+}
+
+/// A process that answers requests.
+pub(crate) struct Backend {
+    /// Its loopback port.
+    port: u16,
     open: AtomicUsize,
 }
 
 /// A request that an upstream has; counted until it is dropped.
 pub(crate) struct Claim(Arc<Upstream>);
+
+/// A request that a process has; counted until it is dropped.
+struct Share(Arc<Backend>);
 
 /// A listening address.
 pub(crate) struct Front {
@@ -44,16 +56,62 @@ pub(crate) struct Front {
 }
 
 impl Upstream {
-    pub(crate) fn new(port: u16, assets: Option<Assets>) -> Arc<Self> {
-        Arc::new(Self { port, assets, open: AtomicUsize::new(0) })
+    pub(crate) fn new(ports: impl IntoIterator<Item = u16>, assets: Option<Assets>) -> Arc<Self> {
+        let backends = RwLock::new(ports.into_iter().map(Backend::new).collect());
+        Arc::new(Self { backends, turn: AtomicUsize::new(0), assets, open: AtomicUsize::new(0) })
+    }
+
+    /// Gives a process its part of the requests.
+    pub(crate) fn add(&self, port: u16) {
+        self.backends.write().unwrap_or_else(PoisonError::into_inner).push(Backend::new(port));
+    }
+
+    /// Gives a process no more requests; it is to finish those that it has.
+    pub(crate) fn remove(&self, port: u16) -> Option<Arc<Backend>> {
+        let mut backends = self.backends.write().unwrap_or_else(PoisonError::into_inner);
+        let at = backends.iter().position(|backend| backend.port == port)?;
+        Some(backends.swap_remove(at))
+    }
+
+    /// The process with the fewest requests, of those that were not tried.
+    fn share(&self, tried: &[u16]) -> Option<Share> {
+        let backends = self.backends.read().unwrap_or_else(PoisonError::into_inner);
+        let first = self.turn.fetch_add(1, Ordering::Relaxed) % backends.len().max(1);
+        let in_turn = backends[first..].iter().chain(&backends[..first]);
+        let free = in_turn.filter(|backend| !tried.contains(&backend.port));
+        let backend = free.min_by_key(|backend| backend.open.load(Ordering::SeqCst))?;
+        // Under the lock: whoever has removed it sees every request that went to it.
+        backend.open.fetch_add(1, Ordering::SeqCst);
+        Some(Share(Arc::clone(backend)))
     }
 
     /// Waits until all its requests are done, or for so long.
     pub(crate) async fn drained(&self, patience: Duration) {
-        let began = Instant::now();
-        while self.open.load(Ordering::SeqCst) > 0 && began.elapsed() < patience {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        drained(&self.open, patience).await;
+    }
+}
+
+impl Backend {
+    fn new(port: u16) -> Arc<Self> {
+        Arc::new(Self { port, open: AtomicUsize::new(0) })
+    }
+
+    /// Waits until all its requests are done, or for so long.
+    pub(crate) async fn drained(&self, patience: Duration) {
+        drained(&self.open, patience).await;
+    }
+}
+
+async fn drained(open: &AtomicUsize, patience: Duration) {
+    let began = Instant::now();
+    while open.load(Ordering::SeqCst) > 0 && began.elapsed() < patience {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

@@ -82,3 +82,8 @@ async fn ask_once(port: u16, path: &str, hosts: &[String], patience: Duration) -
     }
     first
 }
+
+/// Whether a process gives any answer at all in time.
+pub(super) async fn answers(port: u16, path: &str, host: &str, patience: Duration) -> bool {
+    matches!(tokio::time::timeout(patience, get(port, path, host)).await, Ok(Ok(_)))
+}

@@ -1,13 +1,14 @@
 //! A process of a release, kept running: started, started again with back-off when it ends, and stopped when that is wished.
 //! Unaware of deploys and of requests.
 
+use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::instance::{Exit, Instance, Job};
 use super::protocol::ProcessState;
@@ -23,6 +24,31 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// From so many quick ends in a row on it is a crash loop.
 const CRASH_LOOP: u32 = 5;
 
+/// Which of a release's processes: the second `web`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Slot {
+    pub(crate) name: String,
+    /// From 1.
+    pub(crate) instance: u32,
+}
+
+/// `web`, and from the second on `web.2`; so are their logs called.
+impl fmt::Display for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.instance {
+            1 => f.write_str(&self.name),
+            instance => write!(f, "{}.{instance}", self.name),
+        }
+    }
+}
+
+impl Slot {
+    /// The first, or only one, of its name.
+    pub(crate) fn first(name: &str) -> Self {
+        Self { name: name.to_owned(), instance: 1 }
+    }
+}
+
 /// Makes the job of one instance, which is to be held in a directory.
 pub(crate) type MakeJob = Box<dyn Fn(&Path) -> io::Result<Job> + Send + Sync>;
 
@@ -33,7 +59,7 @@ pub(crate) struct Plan {
     pub(crate) run: PathBuf,
     pub(crate) release: i64,
     pub(crate) number: u64,
-    pub(crate) name: String,
+    pub(crate) slot: Slot,
     /// The loopback port that it is told to listen on.
     pub(crate) port: u16,
     /// Says what to run, given the instance's own directory.
@@ -62,10 +88,11 @@ pub(crate) struct Status {
 
 /// A handle on a supervised process; dropping it leaves the process alone.
 pub(crate) struct Process {
-    pub(crate) name: String,
+    pub(crate) slot: Slot,
     pub(crate) number: u64,
     pub(crate) port: u16,
     wish: watch::Sender<Wish>,
+    again: Arc<Notify>,
     status: watch::Receiver<Status>,
 }
 
@@ -89,8 +116,10 @@ impl Process {
             exit: None,
         };
         let (sender, status) = watch::channel(first);
-        let process = Self { name: plan.name.clone(), number: plan.number, port: plan.port, wish, status };
-        tokio::spawn(supervise(plan, record, wished, sender));
+        let again = Arc::new(Notify::new());
+        let wishes = Wishes { wish: wished, again: Arc::clone(&again) };
+        let process = Self { slot: plan.slot.clone(), number: plan.number, port: plan.port, wish, again, status };
+        tokio::spawn(supervise(plan, record, wishes, sender));
         process
     }
 
@@ -110,6 +139,11 @@ impl Process {
         status.borrow().exit.clone()
     }
 
+    /// Ends the process, which is then started again as if it had ended by itself.
+    pub(crate) fn start_again(&self) {
+        self.again.notify_waiters();
+    }
+
     /// Stops the process, and waits until nothing of it is left.
     pub(crate) async fn stop(&self) {
         self.wish.send_replace(Wish::Stop);
@@ -117,10 +151,17 @@ impl Process {
     }
 }
 
+/// What a supervisor listens to.
+struct Wishes {
+    wish: watch::Receiver<Wish>,
+    /// Told when what runs is to be ended and started again.
+    again: Arc<Notify>,
+}
+
 async fn supervise(
     plan: Plan,
     mut record: Option<ProcessRecord>,
-    mut wish: watch::Receiver<Wish>,
+    mut wishes: Wishes,
     status: watch::Sender<Status>,
 ) {
     let mut quick_ends = 0;
@@ -133,12 +174,12 @@ async fn supervise(
         };
         status.send_modify(|status| (status.state, status.since) = (ProcessState::Running, record.started));
         let exit = match instance {
-            Ok(instance) => until_end(&instance, &mut wish, &status).await,
+            Ok(instance) => until_end(&instance, &mut wishes, &status).await,
             Err(error) => Exit::NotStarted { message: error.to_string(), hint: None },
         };
         plan.clear(&record);
         status.send_modify(|status| status.exit = Some(exit));
-        if *wish.borrow() != Wish::Keep {
+        if *wishes.wish.borrow() != Wish::Keep {
             break;
         }
         quick_ends = if began.elapsed() < STEADY { quick_ends + 1 } else { 1 };
@@ -146,27 +187,31 @@ async fn supervise(
         status.send_modify(|status| (status.state, status.since) = (state, SystemTime::now()));
         tokio::select! {
             () = tokio::time::sleep(back_off(quick_ends)) => {}
-            _ = stop_wished(&mut wish) => break,
+            _ = wishes.stop() => break,
         }
         status.send_modify(|status| status.restarts += 1);
     }
     status.send_modify(|status| (status.state, status.since) = (ProcessState::Ended, SystemTime::now()));
 }
 
-async fn until_end(instance: &Instance, wish: &mut watch::Receiver<Wish>, status: &watch::Sender<Status>) -> Exit {
+async fn until_end(instance: &Instance, wishes: &mut Wishes, status: &watch::Sender<Status>) -> Exit {
+    let again = Arc::clone(&wishes.again);
     tokio::select! {
         exit = instance.ended() => exit,
+        () = again.notified() => instance.stop().await,
         // The handle's end is no wish: the process then stays with its shim.
-        true = stop_wished(wish) => {
+        true = wishes.stop() => {
             status.send_modify(|status| (status.state, status.since) = (ProcessState::Stopping, SystemTime::now()));
             instance.stop().await
         }
     }
 }
 
-/// Waits for the wish to stop; false where nobody is left to wish anything.
-async fn stop_wished(wish: &mut watch::Receiver<Wish>) -> bool {
-    wish.wait_for(|wish| *wish == Wish::Stop).await.is_ok()
+impl Wishes {
+    /// Waits for the wish to stop; false where nobody is left to wish anything.
+    async fn stop(&mut self) -> bool {
+        self.wish.wait_for(|wish| *wish == Wish::Stop).await.is_ok()
+    }
 }
 
 /// At once the first time, then twice as long each time.
@@ -179,11 +224,12 @@ pub(super) fn back_off(quick_ends: u32) -> Duration {
 
 impl Plan {
     fn start(&self, restarts: u32) -> (ProcessRecord, io::Result<Instance>) {
-        let made = tempfile::Builder::new().prefix(&format!("{}-", self.name)).tempdir_in(&self.run);
+        let made = tempfile::Builder::new().prefix(&format!("{}-", self.slot)).tempdir_in(&self.run);
         let record = ProcessRecord {
             directory: made.as_ref().map_or_else(|_| self.run.join("missing"), |made| made.path().to_owned()),
             release: self.release,
-            name: self.name.clone(),
+            name: self.slot.name.clone(),
+            instance: self.slot.instance,
             port: self.port,
             started: SystemTime::now(),
             restarts,

@@ -2,15 +2,17 @@
 //!
 //! A command sends one [`Request`]; the agent answers with any number of [`Progress`] and then one [`Answer`].
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use crate::release::{How, SlugRef, Stage, Target};
+use crate::digest::Digest;
+use crate::release::{Formation, How, SlugRef, Stage, Target};
 
 /// Raised with every change of the messages; agents and commands of different versions don't talk, the older agent makes way.
-pub(crate) const PROTOCOL: u32 = 2;
+pub(crate) const PROTOCOL: u32 = 3;
 
 /// What a command asks for.
 #[derive(Debug, Serialize, Deserialize)]
@@ -18,7 +20,7 @@ pub(crate) const PROTOCOL: u32 = 2;
 pub(crate) enum Request {
     /// Who is there?
     Hello,
-    /// Release a slug. The connection's end before the switch takes it back.
+    /// Make a release. The connection's end before the switch takes it back.
     Deploy(Box<Order>),
     /// What runs?
     Status,
@@ -34,10 +36,24 @@ pub(crate) enum Request {
 /// A release that is wanted.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Order {
-    pub(crate) target: Target,
-    pub(crate) slug: SlugRef,
-    pub(crate) how: How,
+    pub(crate) app: String,
+    pub(crate) target: String,
+    pub(crate) wish: Wish,
     pub(crate) who: String,
+}
+
+/// What is to differ from what the target runs.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Wish {
+    /// The slug, and what the pipeline file says of the target.
+    Slug { target: Target, slug: SlugRef, how: How },
+    /// Nothing: it is to be what it was at that release.
+    Back { number: u64 },
+    /// The config: names with their values, or without one where they go.
+    Config(BTreeMap<String, Option<String>>),
+    /// The counts of these processes.
+    Scale(Formation),
 }
 
 /// What the agent says.
@@ -55,7 +71,7 @@ pub(crate) enum Reply {
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Progress {
     /// It has a number.
-    Started(u64),
+    Started { release: u64, slug: Digest },
     /// It has come to a stage.
     Stage(Stage),
     /// The release phase or a process wrote something.
@@ -74,6 +90,8 @@ pub(crate) enum Answer {
     Hello { protocol: u32, build: String },
     /// To [`Request::Deploy`].
     Released { number: u64, url: String },
+    /// To [`Request::Deploy`]: nothing runs, so that it counts from the next release on.
+    Kept,
     /// To [`Request::Deploy`].
     NotReleased(Failure),
     /// To [`Request::Status`].
@@ -121,6 +139,8 @@ pub struct TargetStatus {
 pub struct ProcessStatus {
     /// Its name in the slug: `web`.
     pub name: String,
+    /// Which one of that name, from 1.
+    pub instance: u32,
     /// What it is doing.
     pub state: ProcessState,
     /// Since when.

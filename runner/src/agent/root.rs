@@ -6,13 +6,21 @@
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder};
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, chown};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::deploy::{RELEASE, WEB};
 use super::instance::Job;
-use crate::release::{Arrived, Settings};
-use crate::sandbox::{Mount, Network, Spec, User};
+use super::process::{Process, Slot};
+use super::protocol::Failure;
+use super::watch;
+use crate::release::{Arrived, Contents, Formation, Settings, Target, target_directory};
+use crate::runtime::Runtime;
+use crate::sandbox::{Mount, Network, Spec, User, ample_memory};
+use crate::store::Store;
 
 /// Where the application's own files are.
 const SOURCE: &str = "/app/src";
@@ -23,6 +31,12 @@ const KEPT: &str = "/app/data";
 /// How long a process may take to end after it was told to.
 const GRACE: Duration = Duration::from_secs(10);
 
+/// What a worker of a Django application takes, with room to spare, in bytes.
+const WORKER_MEMORY: u64 = 256 << 20;
+
+/// As many workers as one process is good for.
+const MOST_WORKERS: u64 = 8;
+
 /// Names of files that are databases, and so no directories.
 const DATABASES: [&str; 3] = [".sqlite3", ".sqlite", ".db"];
 
@@ -30,7 +44,9 @@ const DATABASES: [&str; 3] = [".sqlite3", ".sqlite", ".db"];
 #[derive(Debug, Clone)]
 pub(crate) struct Root {
     pub(crate) arrived: Arrived,
+    /// The target's, with its config in their environment.
     pub(crate) settings: Settings,
+    pub(crate) formation: Formation,
     /// The runtime's mounts, and its part of `PATH`.
     pub(crate) runtime: Vec<Mount>,
     pub(crate) path: String,
@@ -43,6 +59,39 @@ pub(crate) struct Root {
 }
 
 impl Root {
+    /// Makes what a release runs ready to be run; `arrives` checks all of its bytes.
+    pub(crate) fn open(
+        home: &Path,
+        target: &Target,
+        contents: &Contents,
+        config: BTreeMap<String, String>,
+        user: Option<u32>,
+        arrives: bool,
+    ) -> Result<Self, Failure> {
+        // A handle of now: the store may have been mended since this process began.
+        let store = Store::open_for_releases(home)
+            .map_err(|error| Failure { hint: error.hint(), ..Failure::of(&error) })?;
+        let arrived = Arrived::open(&store, &contents.slug, arrives)
+            .map_err(|error| Failure { hint: error.hint(), ..Failure::of(&error) })?;
+        let runtime = Runtime::find(&arrived.manifest.runtime, &store, home).map_err(|error| {
+            let hint = error.hint().unwrap_or_else(|| "release a slug that was built on this machine".into());
+            Failure::of(&error).hint(hint)
+        })?;
+        let mut settings = target.settings.clone();
+        settings.env.extend(config);
+        let directory = target_directory(home, &target.app, &target.name);
+        Ok(Self {
+            arrived,
+            settings,
+            formation: contents.formation.clone(),
+            path: runtime.path().to_owned(),
+            runtime: runtime.mounts(false).to_vec(),
+            user,
+            data: directory.join("data"),
+            logs: directory.join("logs"),
+        })
+    }
+
     /// Makes the target's directories for data and logs, where they are missing.
     pub(crate) fn prepare(&self) -> io::Result<()> {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.logs)?;
@@ -56,14 +105,61 @@ impl Root {
         Ok(())
     }
 
+    /// Whether the slug answers requests at all.
+    pub(crate) fn serves(&self) -> bool {
+        self.arrived.manifest.processes.contains_key(WEB)
+    }
+
+    /// The processes that are to run all the time, each with its command.
+    pub(crate) fn slots(&self) -> Vec<(Slot, String)> {
+        let processes = self.arrived.manifest.processes.iter().filter(|(name, _)| *name != RELEASE);
+        let slots = |(name, command): (&String, &String)| {
+            let (name, command) = (name.clone(), command.clone());
+            let instances = 1..=self.formation.count(&name);
+            instances.map(move |instance| (Slot { name: name.clone(), instance }, command.clone()))
+        };
+        processes.flat_map(slots).collect()
+    }
+
+    /// The names under which the application may be asked for, with a front at `address`.
+    pub(crate) fn hosts(&self, address: SocketAddr) -> Vec<String> {
+        match &self.settings.host {
+            Some(host) => vec![host.clone()],
+            None => ["127.0.0.1", "localhost"].map(|host| format!("{host}:{}", address.port())).into(),
+        }
+    }
+
+    /// The path that a web process must answer.
+    pub(crate) fn health(&self) -> &str {
+        self.settings.health.as_deref().unwrap_or("/")
+    }
+
+    /// Sees to it that a web process goes on answering.
+    pub(crate) fn watch(&self, process: &Arc<Process>) {
+        if process.slot.name == WEB {
+            watch::watch(process, self.health(), self.settings.host.as_deref().unwrap_or("localhost"));
+        }
+    }
+
     /// The log of a process of a release.
-    pub(crate) fn log(&self, number: u64, process: &str) -> PathBuf {
+    pub(crate) fn log(&self, number: u64, process: &Slot) -> PathBuf {
         self.logs.join(format!("{number}-{process}.log"))
     }
 
     /// One start of a command of the release, with `instance` for what it writes beside its data.
-    pub(crate) fn job(&self, instance: &Path, number: u64, process: &str, command: &str, port: u16) -> io::Result<Job> {
-        let mut spec = Spec::new(["/bin/sh", "-c", command]);
+    pub(crate) fn job(&self, instance: &Path, number: u64, process: &Slot, command: &str, port: u16) -> io::Result<Job> {
+        let spec = self.spec(instance, ["/bin/sh", "-c", command], port)?;
+        Ok(Job { spec, log: self.log(number, process), grace: GRACE })
+    }
+
+    /// A program in the place of the release's processes, with `instance` for what it writes beside its data.
+    pub(crate) fn spec(
+        &self,
+        instance: &Path,
+        argv: impl IntoIterator<Item = impl Into<String>>,
+        port: u16,
+    ) -> io::Result<Spec> {
+        let mut spec = Spec::new(argv);
         spec.env = self.environment(port);
         spec.cwd = Path::new(SOURCE).join(&self.arrived.manifest.directory).to_string_lossy().into_owned();
         spec.mounts.clone_from(&self.runtime);
@@ -71,7 +167,7 @@ impl Root {
         self.mount_data(&mut spec.mounts);
         spec.network = Network::Host;
         spec.user = User { outside: self.user, ..User::default() };
-        Ok(Job { spec, log: self.log(number, process), grace: GRACE })
+        Ok(spec)
     }
 
     fn mount_app(&self, mounts: &mut Vec<Mount>, instance: &Path) -> io::Result<()> {
@@ -130,7 +226,6 @@ impl Root {
 
     /// The whole environment of a process that listens on `port`.
     pub(crate) fn environment(&self, port: u16) -> BTreeMap<String, String> {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let asked = self.settings.env.get("GUNICORN_CMD_ARGS").map_or("", String::as_str);
         let gunicorn = format!("--bind 127.0.0.1:{port} {asked}").trim_end().to_owned();
         let mut env: BTreeMap<String, String> = self.settings.env.clone();
@@ -143,7 +238,7 @@ impl Root {
             ("VIRTUAL_ENV", "/app/venv".to_owned()),
             ("PYTHONUNBUFFERED", "1".to_owned()),
             ("PYTHONDONTWRITEBYTECODE", "1".to_owned()),
-            ("WEB_CONCURRENCY", cores.min(8).to_string()),
+            ("WEB_CONCURRENCY", self.concurrency().to_string()),
             ("FORWARDED_ALLOW_IPS", "127.0.0.1".to_owned()),
             ("PORT", port.to_string()),
             // Where a server's command names no address, these keep it off the public ones.
@@ -161,6 +256,13 @@ impl Root {
             }
         }
         env
+    }
+
+    /// How many workers each web process is to have: all of them together as many as the machine has cores, and memory for.
+    fn concurrency(&self) -> u64 {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from) as u64;
+        let workers = cores.min(ample_memory() / WORKER_MEMORY).min(MOST_WORKERS);
+        (workers / u64::from(self.formation.count(WEB).max(1))).max(1)
     }
 
     fn give(&self, directory: &Path) -> io::Result<()> {

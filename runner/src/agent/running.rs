@@ -4,9 +4,11 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::deploy::Say;
-use super::front::{Front, Upstream};
-use super::process::Process;
+use super::deploy::WEB;
+use super::front::{Backend, Front, Upstream};
+use super::process::{Process, Slot};
 use super::protocol::{Failure, ProcessStatus, Progress, TargetStatus};
+use crate::release::Formation;
 
 /// One target of an agent.
 pub(super) struct Running {
@@ -110,9 +112,36 @@ impl Running {
         std::mem::replace(&mut held.serving, to)
     }
 
-    /// Counts another process to the release that serves.
+    /// Counts another process to the release that serves; one that answers requests gets its part of them.
     pub(super) fn add(&self, process: Arc<Process>) {
-        lock(&self.held).serving.processes.push(process);
+        let serving = &mut lock(&self.held).serving;
+        if let Some(upstream) = serving.upstream.as_ref().filter(|_| process.slot.name == WEB) {
+            upstream.add(process.port);
+        }
+        serving.processes.push(process);
+    }
+
+    /// Whether a process is there that is to be.
+    pub(super) fn has(&self, slot: &Slot) -> bool {
+        lock(&self.held).serving.processes.iter().any(|process| process.slot == *slot)
+    }
+
+    /// Where it answers.
+    pub(super) fn url(&self) -> String {
+        lock(&self.held).serving.url.clone()
+    }
+
+    /// Counts what runs to another release, and gives back what its formation has no place for; none of it gets requests
+    /// any more, but those that it has are still to be finished.
+    pub(super) fn rescaled(&self, number: u64, formation: &Formation) -> Vec<(Arc<Process>, Option<Arc<Backend>>)> {
+        let serving = &mut lock(&self.held).serving;
+        serving.number = number;
+        let has_place = |process: &Arc<Process>| process.slot.instance <= formation.count(&process.slot.name);
+        let (kept, surplus) = std::mem::take(&mut serving.processes).into_iter().partition(has_place);
+        serving.processes = kept;
+        let surplus: Vec<Arc<Process>> = surplus;
+        let backend = |process: &Process| serving.upstream.as_ref()?.remove(process.port);
+        surplus.into_iter().map(|process| (Arc::clone(&process), backend(&process))).collect()
     }
 
     /// Stops all of it; whether there was anything.
@@ -157,7 +186,8 @@ pub(super) async fn stop_all(processes: &[Arc<Process>]) {
 fn status_of(process: &Process) -> ProcessStatus {
     let status = process.status();
     ProcessStatus {
-        name: process.name.clone(),
+        name: process.slot.name.clone(),
+        instance: process.slot.instance,
         state: status.state,
         since: status.since,
         restarts: status.restarts,

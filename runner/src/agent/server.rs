@@ -80,7 +80,7 @@ async fn deploy(
     mut read: BufReader<OwnedReadHalf>,
     write: &mut OwnedWriteHalf,
 ) -> io::Result<Answer> {
-    let running = agent.running(&order.target.app, &order.target.name);
+    let running = agent.running(&order.app, &order.target);
     let (say, mut said) = mpsc::unbounded_channel();
     let work = {
         let agent = Arc::clone(agent);
@@ -98,7 +98,8 @@ async fn deploy(
         let _ = send(write, &Reply::Progress(progress)).await;
     }
     Ok(match work.await {
-        Ok(Ok((number, url))) => Answer::Released { number, url },
+        Ok(Ok(Some((number, url)))) => Answer::Released { number, url },
+        Ok(Ok(None)) => Answer::Kept,
         Ok(Err(failure)) => Answer::NotReleased(failure),
         Err(panic) => Answer::Failed(panic.to_string()),
     })

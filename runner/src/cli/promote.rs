@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
-use runner::diagnostic::nearest;
 use runner::pipeline::{self, Origin};
 use runner::release::{self, Target};
 use runner::run::read_pipeline;
 
 use super::failure::Kind;
 use super::reporting::reporting;
+use super::target::of_pipeline;
 use super::{Context, Failure};
 
 /// Releases to a target exactly what another one runs.
@@ -32,13 +32,7 @@ pub(super) struct PromoteArgs {
 pub(super) fn promote(args: &PromoteArgs, context: &Context) -> Result<(), Failure> {
     let (path, text) = read_pipeline(args.file.as_deref())?;
     let pipeline = pipeline::parse(&path, &text).map_err(Failure::diagnostics)?;
-    let Some(target) = pipeline.target(&args.to) else {
-        let names: Vec<_> = pipeline.targets.iter().map(|target| format!("`{}`", *target.name)).collect();
-        let near = nearest(&args.to, pipeline.targets.iter().map(|target| target.name.as_str()));
-        return Err(Failure::new(Kind::Usage, format!("the pipeline has no target `{}`", args.to))
-            .hints(near.map(|near| format!("did you mean `{near}`?")))
-            .hint(format!("its targets are {}", names.join(", "))));
-    };
+    let target = of_pipeline(&pipeline, &args.to)?;
     match &target.origin {
         Origin::Promote(from) if **from == args.from => {}
         Origin::Promote(from) => {
@@ -59,6 +53,7 @@ pub(super) fn promote(args: &PromoteArgs, context: &Context) -> Result<(), Failu
     let target = Target::of(&pipeline, target)?;
     let home = context.home()?;
     reporting(args.json, context, |events, interrupt| {
-        release::promote(&home, &args.from, &target, events, &interrupt.cancel)
-    })
+        release::promote(&home, &args.from, &target, events, &interrupt.cancel).map(Some)
+    })?;
+    Ok(())
 }

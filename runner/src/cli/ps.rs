@@ -25,7 +25,7 @@ pub(super) fn ps(_: &PsArgs, context: &Context) -> Result<(), Failure> {
             let columns = [
                 name.clone(),
                 process.release.to_string(),
-                process.name.clone(),
+                if process.instance > 1 { format!("{}.{}", process.name, process.instance) } else { process.name.clone() },
                 process.state.to_string(),
                 duration(SystemTime::now().duration_since(process.since).unwrap_or_default()),
                 process.restarts.to_string(),

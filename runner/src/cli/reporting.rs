@@ -99,17 +99,17 @@ fn outcome<T>(result: &Result<T, Failure>) -> Outcome {
     }
 }
 
-/// Makes a release and shows how it goes.
+/// Makes a release, if there is one to be made, and shows how it goes.
 pub(super) fn reporting(
     json: bool,
     context: &Context,
-    work: impl FnOnce(&Events, &Interrupt) -> Result<Released, ReleaseError>,
-) -> Result<(), Failure> {
+    work: impl FnOnce(&Events, &Interrupt) -> Result<Option<Released>, ReleaseError>,
+) -> Result<Option<Released>, Failure> {
     let reporting = Reporting::begin(json, context, Vec::new());
     let interrupt = Interrupt::watch(reporting.clone())?;
     interrupt.stop_in_order();
     let result = work(&reporting.events, &interrupt).map_err(Failure::from);
-    let url = result.as_ref().ok().map(|released| released.url.clone());
+    let url = result.as_ref().ok().and_then(Option::as_ref).map(|released| released.url.clone());
     reporting.finish(Progress { url, ..Progress::default() }, &result);
-    result.map(|_| ())
+    result
 }

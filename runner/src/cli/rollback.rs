@@ -24,6 +24,7 @@ pub(super) fn rollback(args: &RollbackArgs, context: &Context) -> Result<(), Fai
     let target = args.target.find(context)?;
     let home = context.home()?;
     reporting(args.json, context, |events, interrupt| {
-        release::rollback(&home, &target.app, &target.name, args.number, events, &interrupt.cancel)
-    })
+        release::rollback(&home, &target.app, &target.name, args.number, events, &interrupt.cancel).map(Some)
+    })?;
+    Ok(())
 }

@@ -3,7 +3,7 @@
 use std::fs;
 
 use runner::diagnostic::nearest;
-use runner::pipeline::{self, FILE_NAME};
+use runner::pipeline::{self, FILE_NAME, Pipeline};
 use runner::release::{History, HistoryError, ReleaseError, SettingsError};
 
 use super::failure::Kind;
@@ -29,6 +29,29 @@ impl TargetArg {
     }
 }
 
+impl TargetArg {
+    /// The same; or else one of the pipeline file in the current directory, which may never have taken a release.
+    pub(super) fn find_or_planned(&self, context: &Context) -> Result<Known, Failure> {
+        match (self.find(context), pipeline_here()) {
+            (Err(_), Some(pipeline)) if pipeline.target(&self.target).is_some() => {
+                Ok(Known { app: pipeline.app.name.to_string(), name: self.target.clone() })
+            }
+            (found, _) => found,
+        }
+    }
+}
+
+/// The target of a pipeline that has this name.
+pub(super) fn of_pipeline<'a>(pipeline: &'a Pipeline, name: &str) -> Result<&'a pipeline::Target, Failure> {
+    pipeline.target(name).ok_or_else(|| {
+        let names: Vec<_> = pipeline.targets.iter().map(|target| format!("`{}`", *target.name)).collect();
+        let near = nearest(name, pipeline.targets.iter().map(|target| target.name.as_str()));
+        Failure::new(Kind::Usage, format!("the pipeline has no target `{name}`"))
+            .hints(near.map(|near| format!("did you mean `{near}`?")))
+            .hint(format!("its targets are {}", names.join(", ")))
+    })
+}
+
 pub(super) fn find(text: &str, context: &Context) -> Result<Known, Failure> {
     let mut known = History::open(&context.home()?)?.targets()?;
     let full: Vec<String> = known.iter().map(|(app, name)| format!("{app}/{name}")).collect();
@@ -39,9 +62,9 @@ pub(super) fn find(text: &str, context: &Context) -> Result<Known, Failure> {
         None => known.retain(|(_, name)| name == text),
     }
     if known.len() > 1
-        && let Some(here) = app_here()
+        && let Some(here) = pipeline_here()
     {
-        known.retain(|(app, _)| *app == here);
+        known.retain(|(app, _)| *app == *here.app.name);
     }
     match known.pop() {
         Some((app, name)) if known.is_empty() => Ok(Known { app, name }),
@@ -61,11 +84,10 @@ pub(super) fn find(text: &str, context: &Context) -> Result<Known, Failure> {
     }
 }
 
-/// The application of the pipeline file in the current directory.
-fn app_here() -> Option<String> {
+/// The pipeline file in the current directory, if there is one that can be read.
+fn pipeline_here() -> Option<Pipeline> {
     let text = fs::read_to_string(FILE_NAME).ok()?;
-    let pipeline = pipeline::parse(FILE_NAME.as_ref(), &text).ok()?;
-    Some(pipeline.app.name.to_string())
+    pipeline::parse(FILE_NAME.as_ref(), &text).ok()
 }
 
 impl From<HistoryError> for Failure {

@@ -1,7 +1,11 @@
 //! The state of all targets in `SQLite`: releases by number, append-only, and the journal of how each went.
 //!
-//! Environments of targets hold secrets, so nobody but the owner may read the file. Unaware of processes; it only keeps which
-//! ones there are.
+//! Environments of targets hold secrets: they are sealed, and nobody but the owner may read the file. Unaware of processes;
+//! it only keeps which ones there are.
+
+mod configs;
+mod processes;
+mod schema;
 
 use std::fs;
 use std::io;
@@ -12,59 +16,25 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::formation::Formation;
+use super::sealed::{SealError, Sealer, Values};
 use super::stage::Stage;
-use super::target::{How, Settings, SlugRef, Target};
+use super::target::{Contents, How, Settings, SlugRef, Target};
 
-/// The shape of the tables; raised with every change of [`SCHEMA`], which then needs a way to get there.
-const SCHEMA_VERSION: i64 = 1;
-
-const SCHEMA: &str = "
-CREATE TABLE targets (
-    id INTEGER PRIMARY KEY,
-    app TEXT NOT NULL,
-    name TEXT NOT NULL,
-    user INTEGER,
-    address TEXT,
-    current INTEGER REFERENCES releases (id),
-    UNIQUE (app, name)
-) STRICT;
-CREATE TABLE releases (
-    id INTEGER PRIMARY KEY,
-    target INTEGER NOT NULL REFERENCES targets (id),
-    number INTEGER NOT NULL,
-    slug TEXT NOT NULL,
-    tree TEXT NOT NULL,
-    settings TEXT NOT NULL,
-    how TEXT NOT NULL,
-    who TEXT NOT NULL,
-    at INTEGER NOT NULL,
-    stage TEXT NOT NULL,
-    failure TEXT,
-    UNIQUE (target, number)
-) STRICT;
-CREATE TABLE journal (
-    release INTEGER NOT NULL REFERENCES releases (id),
-    at INTEGER NOT NULL,
-    stage TEXT NOT NULL
-) STRICT;
-CREATE TABLE processes (
-    directory TEXT PRIMARY KEY,
-    release INTEGER NOT NULL REFERENCES releases (id),
-    name TEXT NOT NULL,
-    port INTEGER NOT NULL,
-    started INTEGER NOT NULL,
-    restarts INTEGER NOT NULL
-) STRICT;
-";
+/// The file with the key of what is sealed.
+const KEY: &str = "config.key";
 
 const RELEASE: &str = "releases.id, targets.app, targets.name, number, slug, tree, settings, how, who, at, stage, failure, \
-     targets.current IS releases.id FROM releases JOIN targets ON targets.id = releases.target";
+     targets.current IS releases.id, releases.target, env, config, formation FROM releases JOIN targets ON targets.id = releases.target";
 
 /// The state of all targets of a home directory.
 pub struct History {
     path: PathBuf,
+    sealer: Sealer,
     connection: Mutex<Connection>,
 }
+
+pub(crate) use processes::ProcessRecord;
 
 /// The state could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -81,12 +51,22 @@ pub enum HistoryError {
     #[error("the state of targets fails")]
     Database(#[from] rusqlite::Error),
     /// A newer `pipe` has written it.
-    #[error("the state of targets `{path}` is of version {found}, and this `pipe` knows version {SCHEMA_VERSION}")]
+    #[error("the state of targets `{path}` is of version {found}, and this `pipe` knows version {}", schema::VERSION)]
     Newer {
         /// The file.
         path: PathBuf,
         /// Its version.
         found: i64,
+    },
+    /// Secrets that cannot be read any more.
+    #[error("{what} cannot be read")]
+    Sealed {
+        /// Which.
+        what: String,
+        /// Where the key is.
+        key: PathBuf,
+        /// Why not.
+        source: SealError,
     },
     /// A release would skip a stage or go back.
     #[error("release {number} cannot go from {from} to {to}")]
@@ -108,6 +88,10 @@ impl HistoryError {
                 let directory = path.parent().unwrap_or(path).display();
                 Some(format!("make `{directory}` writable, or set PIPE_HOME to a directory that is"))
             }
+            Self::Sealed { key, .. } => Some(format!(
+                "bring `{}` back from a backup; without it remove the state of targets beside it, and release anew",
+                key.display()
+            )),
             Self::Newer { .. } => Some("use the newer `pipe`, which can also be told to `stop --all`".into()),
             _ => None,
         }
@@ -125,6 +109,10 @@ pub struct Release {
     pub number: u64,
     /// What it runs.
     pub slug: SlugRef,
+    /// The version of the target's config that it runs with; 0 is the empty one.
+    pub config: u64,
+    /// How many of each process it runs.
+    pub formation: Formation,
     /// How it came about.
     pub how: How,
     /// Who asked for it.
@@ -139,15 +127,11 @@ pub struct Release {
     pub current: bool,
 }
 
-/// A process that was started for a release, and may still be there.
-#[derive(Debug, Clone)]
-pub(crate) struct ProcessRecord {
-    pub(crate) directory: PathBuf,
-    pub(crate) release: i64,
-    pub(crate) name: String,
-    pub(crate) port: u16,
-    pub(crate) started: SystemTime,
-    pub(crate) restarts: u32,
+impl Release {
+    /// What it runs, and how.
+    pub(crate) fn contents(&self) -> Contents {
+        Contents { slug: self.slug, config: self.config, formation: self.formation.clone() }
+    }
 }
 
 /// What a target was given once, and keeps.
@@ -169,17 +153,9 @@ impl History {
         connection.busy_timeout(Duration::from_secs(30))?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "foreign_keys", true)?;
-        let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-        match transaction.pragma_query_value(None, "user_version", |row| row.get(0))? {
-            0 => {
-                transaction.execute_batch(SCHEMA)?;
-                transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
-            }
-            SCHEMA_VERSION => {}
-            found => return Err(HistoryError::Newer { path, found }),
-        }
-        transaction.commit()?;
-        Ok(Self { path, connection: Mutex::new(connection) })
+        let sealer = Sealer::open(&directory.join(KEY)).map_err(fail)?;
+        schema::bring_up_to_date(&mut connection, &path, &sealer)?;
+        Ok(Self { path, sealer, connection: Mutex::new(connection) })
     }
 
     /// The file that holds it.
@@ -218,32 +194,82 @@ impl History {
     fn select(&self, clause: &str, params: impl rusqlite::Params) -> Result<Vec<Release>, HistoryError> {
         let db = self.db();
         let mut rows = db.prepare(&format!("SELECT {RELEASE} {clause}"))?;
-        Ok(rows.query_map(params, release)?.collect::<Result<_, _>>()?)
+        let rows = rows.query_map(params, |row| Ok((release(row)?, row.get(13)?, row.get(14)?)))?;
+        rows.map(|row| self.opened(row?)).collect()
+    }
+
+    /// A release with its environment, which is sealed where it is kept.
+    fn opened(&self, (mut release, target, env): (Release, i64, Vec<u8>)) -> Result<Release, HistoryError> {
+        release.target.settings.env = self.unseal(environment_of(target, release.number), &env)?;
+        Ok(release)
+    }
+
+    fn unseal(&self, what: String, sealed: &[u8]) -> Result<Values, HistoryError> {
+        self.sealer.unseal(&what, sealed).map_err(|source| self.sealed(what, source))
+    }
+
+    fn seal(&self, what: String, values: &Values) -> Result<Vec<u8>, HistoryError> {
+        self.sealer.seal(&what, values).map_err(|source| self.sealed(what, source))
+    }
+
+    fn sealed(&self, what: String, source: SealError) -> HistoryError {
+        HistoryError::Sealed { what, key: self.path.with_file_name(KEY), source }
     }
 
     /// Makes the next release of a target, in stage [`Stage::Prepared`].
-    pub(crate) fn begin(&self, target: &Target, slug: &SlugRef, how: &How, who: &str) -> Result<Release, HistoryError> {
+    pub(crate) fn begin(
+        &self,
+        target: &Target,
+        contents: &Contents,
+        how: &How,
+        who: &str,
+    ) -> Result<Release, HistoryError> {
         let mut db = self.db();
         let transaction = db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
         let target_id = target_row(&transaction, &target.app, &target.name)?;
+        let number: u64 = transaction.query_row(
+            "SELECT coalesce(max(number), 0) + 1 FROM releases WHERE target = ?1",
+            [target_id],
+            |row| row.get(0),
+        )?;
+        let Contents { slug, config, formation } = contents;
+        let env = self.seal(environment_of(target_id, number), &target.settings.env)?;
+        let settings = Settings { env: Values::new(), ..target.settings.clone() };
+        let at = SystemTime::now();
         transaction.execute(
-            "INSERT INTO releases (target, number, slug, tree, settings, how, who, at, stage)
-             SELECT ?1, coalesce(max(number), 0) + 1, ?2, ?3, ?4, ?5, ?6, ?7, 'prepared' FROM releases WHERE target = ?1",
+            "INSERT INTO releases (target, number, slug, tree, settings, env, config, formation, how, who, at, stage)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, 'prepared')",
             params![
                 target_id,
+                number,
                 slug.id.to_string(),
                 slug.tree.to_string(),
-                json(&target.settings)?,
+                json(&settings)?,
+                env,
+                config,
+                json(formation)?,
                 json(how)?,
                 who,
-                millis(SystemTime::now())
+                millis(at)
             ],
         )?;
         let id = transaction.last_insert_rowid();
         note(&transaction, id, Stage::Prepared)?;
-        let begun = transaction.query_row(&format!("SELECT {RELEASE} WHERE releases.id = ?1"), [id], release)?;
         transaction.commit()?;
-        Ok(begun)
+        Ok(Release {
+            id,
+            target: target.clone(),
+            number,
+            slug: *slug,
+            config: *config,
+            formation: formation.clone(),
+            how: how.clone(),
+            who: who.to_owned(),
+            at,
+            stage: Stage::Prepared,
+            failure: None,
+            current: false,
+        })
     }
 
     /// Takes a release to its next stage; the only way in which a stage changes. [`Stage::Switched`] makes it the current one.
@@ -259,6 +285,14 @@ impl History {
         )?;
         note(&transaction, release.id, to)?;
         if to == Stage::Switched {
+            if matches!(release.how, How::Scale { .. }) {
+                // What runs already goes on, and is the new release's from now on.
+                transaction.execute(
+                    "UPDATE processes SET release = ?1 WHERE release =
+                     (SELECT current FROM targets WHERE id = (SELECT target FROM releases WHERE id = ?1))",
+                    [release.id],
+                )?;
+            }
             transaction.execute(
                 "UPDATE targets SET current = ?1 WHERE id = (SELECT target FROM releases WHERE id = ?1)",
                 [release.id],
@@ -304,49 +338,15 @@ impl History {
         Ok(())
     }
 
-    /// Remembers a process that is about to be started.
-    pub(crate) fn add_process(&self, process: &ProcessRecord) -> Result<(), HistoryError> {
-        self.db().execute(
-            "INSERT INTO processes (directory, release, name, port, started, restarts) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-            params![
-                process.directory.to_string_lossy(),
-                process.release,
-                process.name,
-                process.port,
-                millis(process.started),
-                process.restarts
-            ],
-        )?;
-        Ok(())
-    }
-
-    /// Forgets a process that is gone.
-    pub(crate) fn remove_process(&self, directory: &Path) -> Result<(), HistoryError> {
-        self.db().execute("DELETE FROM processes WHERE directory = ?1", [directory.to_string_lossy()])?;
-        Ok(())
-    }
-
-    /// The processes that were started and not forgotten.
-    pub(crate) fn processes(&self) -> Result<Vec<ProcessRecord>, HistoryError> {
-        let db = self.db();
-        let mut rows = db.prepare("SELECT directory, release, name, port, started, restarts FROM processes")?;
-        let records = rows.query_map([], |row| {
-            Ok(ProcessRecord {
-                directory: PathBuf::from(row.get::<_, String>(0)?),
-                release: row.get(1)?,
-                name: row.get(2)?,
-                port: row.get(3)?,
-                started: time(row.get(4)?),
-                restarts: row.get(5)?,
-            })
-        })?;
-        Ok(records.collect::<Result<_, _>>()?)
-    }
-
     fn db(&self) -> MutexGuard<'_, Connection> {
         // A panic in between leaves at most a transaction, which its own drop has rolled back.
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What the environment of a release is called where it is sealed.
+fn environment_of(target: i64, number: u64) -> String {
+    format!("the environment of release {number} of target {target}")
 }
 
 fn target_row(db: &Connection, app: &str, name: &str) -> Result<i64, rusqlite::Error> {
@@ -366,6 +366,8 @@ fn release(row: &Row<'_>) -> Result<Release, rusqlite::Error> {
         target: Target { app: row.get(1)?, name: row.get(2)?, settings: from_json::<Settings>(row, 6)? },
         number: row.get(3)?,
         slug: SlugRef { id: parse(row, 4)?, tree: parse(row, 5)? },
+        config: row.get(15)?,
+        formation: from_json(row, 16)?,
         how: from_json(row, 7)?,
         who: row.get(8)?,
         at: time(row.get(9)?),

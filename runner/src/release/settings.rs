@@ -83,7 +83,7 @@ impl Target {
 
 /// Reads lines of `NAME=value`, as shells and other tools write them: comments, `export` and quotes are understood. The error
 /// is the number of a line that is none.
-fn env_file(text: &str) -> Result<BTreeMap<String, String>, usize> {
+pub fn env_file(text: &str) -> Result<BTreeMap<String, String>, usize> {
     let mut env = BTreeMap::new();
     for (index, line) in text.lines().enumerate() {
         let line = line.trim();
@@ -106,10 +106,28 @@ fn env_file(text: &str) -> Result<BTreeMap<String, String>, usize> {
 fn unquoted(value: &str) -> String {
     for quote in ['"', '\''] {
         if let Some(inner) = value.strip_prefix(quote).and_then(|rest| rest.strip_suffix(quote)) {
-            return if quote == '"' { inner.replace("\\n", "\n").replace("\\\"", "\"") } else { inner.to_owned() };
+            return if quote == '"' { unescaped(inner) } else { inner.to_owned() };
         }
     }
     value.split_once(" #").map_or(value, |(value, _)| value.trim_end()).to_owned()
+}
+
+/// `\n`, `\"` and `\\` as what they stand for; every other backslash is one.
+fn unescaped(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    let mut rest = text.chars();
+    while let Some(char) = rest.next() {
+        match (char, rest.clone().next()) {
+            ('\\', Some('n')) => plain.push('\n'),
+            ('\\', Some(next @ ('"' | '\\'))) => plain.push(next),
+            _ => {
+                plain.push(char);
+                continue;
+            }
+        }
+        rest.next();
+    }
+    plain
 }
 
 #[cfg(test)]

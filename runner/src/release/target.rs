@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::formation::Formation;
 use crate::digest::Digest;
 
 /// A place that takes releases of an application.
@@ -23,7 +24,7 @@ pub struct Target {
 /// What a slug must not hold: everything that differs from target to target.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
-    /// The environment of the processes, from `env` and `env-file`.
+    /// The environment of the processes, from `env` and `env-file`; the target's config comes on top of it.
     pub env: BTreeMap<String, String>,
     /// What runs once before the switch; where there is none, the slug's own release command does.
     pub release_commands: Vec<String>,
@@ -46,12 +47,25 @@ pub struct SlugRef {
     pub tree: Digest,
 }
 
+/// What a release runs, and how, beside its target's settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Contents {
+    /// The slug.
+    pub slug: SlugRef,
+    /// The version of the target's config; 0 is the empty one.
+    pub config: u64,
+    /// How many of each process.
+    pub formation: Formation,
+}
+
 /// How a release came about.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum How {
     /// A run built the slug, or found it built.
     Run,
+    /// Somebody named the slug.
+    Release,
     /// It is what another target runs.
     Promote {
         /// The other target.
@@ -64,14 +78,27 @@ pub enum How {
         /// The earlier release.
         number: u64,
     },
+    /// It is what the target ran, with other config.
+    Config {
+        /// The names that were set or unset.
+        names: Vec<String>,
+    },
+    /// It is what the target ran, with other counts of processes.
+    Scale {
+        /// The counts that were asked for.
+        formation: Formation,
+    },
 }
 
 impl fmt::Display for How {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Run => f.write_str("run"),
+            Self::Release => f.write_str("released"),
             Self::Promote { from, number } => write!(f, "promoted from {from} {number}"),
             Self::Rollback { number } => write!(f, "rolled back to {number}"),
+            Self::Config { names } => write!(f, "config {}", names.join(" ")),
+            Self::Scale { formation } => write!(f, "scaled {formation}"),
         }
     }
 }

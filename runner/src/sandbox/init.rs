@@ -221,6 +221,7 @@ fn start(spec: &Spec, stdin: OwnedFd) -> Result<Pid, Errno> {
 fn execute(spec: &Spec, stdin: &OwnedFd) -> Result<Infallible, Errno> {
     let _ = setsid();
     dup2_stdin(stdin)?;
+    take_terminal();
     default_signals();
     // Only what was held outside and is not marked to be closed could be left: nothing, but a runner may have been careless.
     close_from(3);
@@ -230,6 +231,13 @@ fn execute(spec: &Spec, stdin: &OwnedFd) -> Result<Infallible, Errno> {
     let env = spec.env.iter().map(|(name, value)| text(&format!("{name}={value}"))).collect::<Result<Vec<_>, _>>()?;
     let program = find_program(spec).ok_or(Errno::ENOENT)?;
     execve(&program, &argv, &env)
+}
+
+/// A terminal on standard input becomes that of the program's own session, so that its keys reach what runs there.
+#[expect(unsafe_code, reason = "no safe wrapper of this request is at hand")]
+fn take_terminal() {
+    // SAFETY: touches no memory. Where there is no terminal, or not one to be had, it does nothing.
+    unsafe { libc::ioctl(libc::STDIN_FILENO, libc::TIOCSCTTY, 0) };
 }
 
 /// What is ignored stays ignored by a new program, and this one ignores SIGPIPE as every program of its language does.

@@ -13,7 +13,7 @@ use runner::digest::Digest;
 use runner::event::{Event, Events};
 use runner::fetch::{FetchConfig, Fetcher};
 use runner::lockfile::LockFile;
-use runner::release::{self, How, ReleaseError, Released, Settings, SlugRef, Target};
+use runner::release::{self, Count, How, ReleaseError, Released, Settings, SlugRef, Target};
 use runner::runtime::{Kind, Resolver, Runtime, Wish};
 use runner::slug::Manifest;
 use runner::store::Store;
@@ -190,6 +190,19 @@ impl Host {
 
     pub(crate) fn rollback(&self, target: &Target, number: Option<u64>) -> Said {
         said(|events| release::rollback(self.home.path(), &target.app, &target.name, number, events, &NEVER))
+    }
+
+    pub(crate) fn scale(&self, target: &Target, counts: &[&str]) -> Said {
+        let counts: Vec<Count> = counts.iter().map(|count| count.parse().expect("a count")).collect();
+        said(|events| release::scale(self.home.path(), &target.app, &target.name, counts, events, &NEVER))
+    }
+
+    /// Sets names of a target's config, or unsets those without a value; whether that made a release.
+    pub(crate) fn configure(&self, target: &Target, changes: &[(&str, Option<&str>)]) -> Option<Released> {
+        let changes = changes.iter().map(|(name, value)| ((*name).to_owned(), value.map(str::to_owned))).collect();
+        let (events, _read) = Events::channel();
+        let changed = release::configure(self.home.path(), &target.app, &target.name, changes, &events, &NEVER);
+        changed.unwrap_or_else(|error| panic!("{error}: {:?}", error.hint()))
     }
 
     /// Changes a file of the source of the slug that was made last, where it is laid out.

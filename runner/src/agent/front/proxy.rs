@@ -15,7 +15,7 @@ use hyper::{Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use super::Claim;
+use super::{Claim, Share, Upstream};
 
 /// The body of an answer.
 pub(super) type Body = BoxBody<Bytes, BoxError>;
@@ -81,7 +81,7 @@ async fn forward(mut request: Request<Incoming>, peer: SocketAddr, claim: Claim)
     let client = upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
     prepare(&mut request, peer, upgrade.as_ref());
     // One connection a request: a process may close an idle one at the very moment in which it is used again.
-    let stream = connect(claim.port).await?;
+    let (stream, share) = connect(&claim).await?;
     let _ = stream.set_nodelay(true);
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection.with_upgrades());
@@ -90,32 +90,40 @@ async fn forward(mut request: Request<Incoming>, peer: SocketAddr, claim: Claim)
         && let Some(client) = client
     {
         let server = hyper::upgrade::on(&mut response);
-        tokio::spawn(tunnel(client, server, claim));
+        tokio::spawn(tunnel(client, server, (claim, share)));
         return Ok(response.map(|_| empty()));
     }
     strip(response.headers_mut(), None);
-    Ok(response.map(|body| Claimed { body, _claim: claim }.boxed()))
+    Ok(response.map(|body| Claimed { body, _held: (claim, share) }.boxed()))
 }
 
-/// Connects to a process; one that is just being started again is waited for.
-async fn connect(port: u16) -> io::Result<TcpStream> {
+/// Connects to a process; where all are just being started again, the first to come is waited for.
+async fn connect(upstream: &Upstream) -> io::Result<(TcpStream, Share)> {
     let began = Instant::now();
+    let mut tried = Vec::new();
     loop {
-        match TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await {
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused && began.elapsed() < CONNECT_PATIENCE => {
-                tokio::time::sleep(Duration::from_millis(50)).await;
+        let Some(share) = upstream.share(&tried) else {
+            if began.elapsed() > CONNECT_PATIENCE {
+                return Err(io::ErrorKind::ConnectionRefused.into());
             }
-            result => return result,
+            tried.clear();
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
+        };
+        match TcpStream::connect((Ipv4Addr::LOCALHOST, share.0.port)).await {
+            Ok(stream) => return Ok((stream, share)),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => tried.push(share.0.port),
+            Err(error) => return Err(error),
         }
     }
 }
 
 /// Carries bytes both ways until one side has enough.
-async fn tunnel(client: hyper::upgrade::OnUpgrade, server: hyper::upgrade::OnUpgrade, claim: Claim) {
+async fn tunnel(client: hyper::upgrade::OnUpgrade, server: hyper::upgrade::OnUpgrade, held: (Claim, Share)) {
     if let (Ok(client), Ok(server)) = tokio::join!(client, server) {
         let _ = tokio::io::copy_bidirectional(&mut TokioIo::new(client), &mut TokioIo::new(server)).await;
     }
-    drop(claim);
+    drop(held);
 }
 
 /// Makes a client's request into the application's: `Host` stays, hop-by-hop headers go, and who asked is said.
@@ -202,7 +210,7 @@ pub(super) fn reads(method: &Method) -> bool {
 /// A body whose upstream counts it as open until it has been sent.
 struct Claimed {
     body: Incoming,
-    _claim: Claim,
+    _held: (Claim, Share),
 }
 
 impl hyper::body::Body for Claimed {

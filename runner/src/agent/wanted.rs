@@ -1,0 +1,84 @@
+//! What an order comes to once it is its turn: the release to be made, out of what the target runs by then. Starts nothing.
+
+use super::protocol::{Failure, Order, Wish};
+use crate::release::{Contents, Formation, History, HistoryError, How, Release, Target};
+
+/// Names that a config cannot set.
+const RESERVED: [&str; 1] = ["PORT"];
+
+/// A release that is to be made.
+pub(super) struct Wanted {
+    pub(super) target: Target,
+    pub(super) contents: Contents,
+    pub(super) how: How,
+}
+
+/// What is to be made; nothing where the target runs nothing that a change could be made to, or where nothing changes.
+pub(super) fn wanted(history: &History, order: &Order) -> Result<Option<Wanted>, Failure> {
+    let Order { app, target, wish, .. } = order;
+    let failed = |error: HistoryError| Failure { hint: error.hint(), ..Failure::of(&error) };
+    let current = history.current(app, target).map_err(failed)?;
+    match wish {
+        Wish::Slug { target: settings, slug, how } => {
+            let config = history.config_version(app, target).map_err(failed)?;
+            let formation = formation(history, app, target).map_err(failed)?;
+            let contents = Contents { slug: *slug, config, formation };
+            Ok(Some(Wanted { target: settings.clone(), contents, how: how.clone() }))
+        }
+        Wish::Back { number } => {
+            let releases = history.releases(app, target).map_err(failed)?;
+            let goal = releases
+                .into_iter()
+                .find(|release| release.number == *number)
+                .ok_or_else(|| Failure::new(format!("there is no release {number}")))?;
+            Ok(Some(Wanted::like(goal, How::Rollback { number: *number })))
+        }
+        Wish::Config(changes) => {
+            if let Some(name) = changes.keys().find(|name| RESERVED.contains(&name.as_str())) {
+                return Err(Failure::new(format!("`{name}` is the front's to choose"))
+                    .hint("set the target's `address` to where it is to listen"));
+            }
+            let before = history.config_version(app, target).and_then(|version| history.config(app, target, version));
+            let before = before.map_err(failed)?;
+            let mut values = before.clone();
+            for (name, value) in changes {
+                match value {
+                    Some(value) => values.insert(name.clone(), value.clone()),
+                    None => values.remove(name),
+                };
+            }
+            if values == before {
+                return Ok(None);
+            }
+            let version = history.add_config(app, target, &values).map_err(failed)?;
+            let how = How::Config { names: changes.keys().cloned().collect() };
+            Ok(current.map(|current| {
+                let mut wanted = Wanted::like(current, how);
+                wanted.contents.config = version;
+                wanted
+            }))
+        }
+        Wish::Scale(counts) => {
+            let current = current.ok_or_else(|| {
+                Failure::new(format!("target `{target}` runs nothing that could be scaled"))
+                    .hint("release to it first: `pipe run`")
+            })?;
+            let mut wanted = Wanted::like(current, How::Scale { formation: counts.clone() });
+            wanted.contents.formation = wanted.contents.formation.and(counts);
+            Ok(Some(wanted))
+        }
+    }
+}
+
+impl Wanted {
+    fn like(release: Release, how: How) -> Self {
+        Self { contents: release.contents(), target: release.target, how }
+    }
+}
+
+/// How many of each process a target has: what served last says it, also where it was stopped since.
+fn formation(history: &History, app: &str, target: &str) -> Result<Formation, HistoryError> {
+    let releases = history.releases(app, target)?;
+    let served = releases.into_iter().rev().find(|release| release.stage.is_switched());
+    Ok(served.map(|release| release.formation).unwrap_or_default())
+}

@@ -1,0 +1,154 @@
+//! `pipe config`.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, IsTerminal as _, Read as _};
+use std::path::{Path, PathBuf};
+
+use runner::release::{self, History, SettingsError, env_file};
+
+use super::failure::Kind;
+use super::reporting::reporting;
+use super::target::{Known, TargetArg};
+use super::{Context, Failure};
+
+/// The config of a target: names and values that no slug holds, sealed where they are kept.
+///
+/// Without a subcommand the names are listed. It comes on top of what the pipeline file says in `env` and `env-file`, stays
+/// from release to release, and each change is a release of what the target runs already.
+#[derive(Debug, clap::Args)]
+pub(super) struct ConfigArgs {
+    #[command(flatten)]
+    target: TargetArg,
+    #[command(subcommand)]
+    command: Option<ConfigCommand>,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum ConfigCommand {
+    /// Sets names to values.
+    Set {
+        /// `NAME=value`, or `NAME` alone: then its value is read from standard input.
+        #[arg(required = true, value_name = "NAME=VALUE")]
+        values: Vec<String>,
+        /// Print one event a line, as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Forgets names.
+    Unset {
+        /// The names.
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
+        /// Print one event a line, as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Sets what a file of `NAME=value` lines says.
+    Import {
+        /// The file.
+        #[arg(value_hint = clap::ValueHint::FilePath)]
+        file: PathBuf,
+        /// Print one event a line, as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Prints names and values as lines that `import` reads.
+    Export,
+}
+
+type Changes = BTreeMap<String, Option<String>>;
+
+pub(super) fn config(args: &ConfigArgs, context: &Context) -> Result<(), Failure> {
+    let target = args.target.find_or_planned(context)?;
+    match &args.command {
+        None => list(&target, context),
+        Some(ConfigCommand::Export) => export(&target, context),
+        Some(ConfigCommand::Set { values, json }) => change(&target, assignments(values)?, *json, context),
+        Some(ConfigCommand::Import { file, json }) => change(&target, read(file)?, *json, context),
+        Some(ConfigCommand::Unset { names, json }) => {
+            let known = values(&target, context)?;
+            if let Some(name) = names.iter().find(|name| !known.contains_key(*name)) {
+                return Err(Failure::new(Kind::Usage, format!("`{name}` is not set by the config of `{}`", target.name))
+                    .hint(format!("`pipe config {}` lists what is", target.name)));
+            }
+            change(&target, names.iter().map(|name| (name.clone(), None)).collect(), *json, context)
+        }
+    }
+}
+
+fn values(target: &Known, context: &Context) -> Result<BTreeMap<String, String>, Failure> {
+    let history = History::open(&context.home()?)?;
+    let version = history.config_version(&target.app, &target.name)?;
+    Ok(history.config(&target.app, &target.name, version)?)
+}
+
+fn list(target: &Known, context: &Context) -> Result<(), Failure> {
+    let values = values(target, context)?;
+    if values.is_empty() {
+        return context.print(format!("nothing is set; `pipe config {} set NAME=value` does\n", target.name));
+    }
+    context.print(values.keys().map(|name| format!("{name}\n")).collect::<String>())
+}
+
+fn export(target: &Known, context: &Context) -> Result<(), Failure> {
+    let line = |(name, value): (&String, &String)| {
+        let quoted = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+        format!("{name}=\"{quoted}\"\n")
+    };
+    context.print(values(target, context)?.iter().map(line).collect::<String>())
+}
+
+fn change(target: &Known, changes: Changes, json: bool, context: &Context) -> Result<(), Failure> {
+    let home = context.home()?;
+    let released = reporting(json, context, |events, interrupt| {
+        release::configure(&home, &target.app, &target.name, changes, events, &interrupt.cancel)
+    })?;
+    match released {
+        Some(_) => Ok(()),
+        None if json => Ok(()),
+        None => context.print("kept; nothing that runs had to change\n"),
+    }
+}
+
+/// What the arguments of `set` say. The value of a name alone is read, so that no list of processes and no history shows it.
+fn assignments(values: &[String]) -> Result<Changes, Failure> {
+    let alone = values.iter().filter(|value| !value.contains('=')).count();
+    if alone > 1 {
+        return Err(Failure::new(Kind::Usage, "only one value can be read from standard input")
+            .hint("write the others as `NAME=value`, or use `import`"));
+    }
+    values
+        .iter()
+        .map(|text| {
+            let (name, value) = match text.split_once('=') {
+                Some((name, value)) => (name, value.to_owned()),
+                None => (text.as_str(), from_input(text)?),
+            };
+            if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+                return Err(Failure::new(Kind::Usage, format!("`{name}` cannot be the name of a variable"))
+                    .hint("names are made of letters, digits and `_`"));
+            }
+            Ok((name.to_owned(), Some(value)))
+        })
+        .collect()
+}
+
+fn from_input(name: &str) -> Result<String, Failure> {
+    let mut value = String::new();
+    let mut input = io::stdin().lock();
+    if input.is_terminal() {
+        return Err(Failure::new(Kind::Usage, format!("`{name}` has no value"))
+            .hint(format!("write `{name}=value`, or give the value on standard input")));
+    }
+    input.read_to_string(&mut value).map_err(|error| Failure::of(Kind::Environment, &error))?;
+    Ok(value.strip_suffix('\n').unwrap_or(&value).to_owned())
+}
+
+fn read(file: &Path) -> Result<Changes, Failure> {
+    let text = fs::read_to_string(file).map_err(|error| {
+        Failure::of(Kind::Usage, &error).about(format!("cannot read `{}`", file.display()))
+    })?;
+    let values = env_file(&text).map_err(|line| Failure::from(SettingsError::Line { path: file.to_owned(), line }))?;
+    Ok(values.into_iter().map(|(name, value)| (name, Some(value))).collect())
+}

@@ -1,0 +1,61 @@
+//! `pipe exec`.
+
+use std::io::{self, IsTerminal as _};
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::ExitCode;
+
+use runner::agent::{ExecError, Session};
+use runner::sandbox::Stdio;
+
+use super::failure::Kind;
+use super::target::TargetArg;
+use super::terminal::Terminal;
+use super::{Context, Failure};
+
+/// Runs a program where a target's processes run: `pipe exec staging -- python manage.py shell`.
+///
+/// It has the same files, data, environment and user, and a terminal where this command has one. It is not in the way of what
+/// serves, and ends with this command.
+#[derive(Debug, clap::Args)]
+pub(super) struct ExecArgs {
+    #[command(flatten)]
+    target: TargetArg,
+    /// The program and its arguments.
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    command: Vec<String>,
+}
+
+pub(super) fn exec(args: &ExecArgs, context: &Context) -> Result<ExitCode, Failure> {
+    let target = args.target.find(context)?;
+    let home = context.home()?;
+    let start = |stdio| Session::start(&home, &target.app, &target.name, &args.command, stdio);
+    let code = if io::stdin().is_terminal() && io::stdout().is_terminal() {
+        let terminal = Terminal::open().map_err(|error| failed(&error))?;
+        let session = start(terminal.stdio().map_err(|error| failed(&error))?)?;
+        terminal.relay(|| session.wait()).map_err(|error| failed(&error))??
+    } else {
+        start(inherited().map_err(|error| failed(&error))?)?.wait()?
+    };
+    Ok(ExitCode::from(code))
+}
+
+/// This command's own input and outputs.
+fn inherited() -> io::Result<Stdio> {
+    let own = |fd: &dyn AsFd| -> io::Result<OwnedFd> { fd.as_fd().try_clone_to_owned() };
+    Ok(Stdio { stdin: own(&io::stdin())?, stdout: own(&io::stdout())?, stderr: own(&io::stderr())? })
+}
+
+fn failed(error: &io::Error) -> Failure {
+    Failure::of(Kind::Environment, error).about("cannot make a terminal for the program")
+}
+
+impl From<ExecError> for Failure {
+    fn from(error: ExecError) -> Self {
+        let kind = match &error {
+            ExecError::NothingRuns(_) => Kind::Usage,
+            ExecError::Root(_) => Kind::Release,
+            _ => Kind::Environment,
+        };
+        Self::of(kind, &error).hints(error.hint())
+    }
+}

@@ -1,0 +1,46 @@
+//! `pipe scale`.
+
+use runner::release::{self, Count, CountError, History};
+
+use super::failure::Kind;
+use super::reporting::reporting;
+use super::target::TargetArg;
+use super::{Context, Failure};
+
+/// Runs more or fewer of a target's processes; those that run already and stay are left alone.
+///
+/// The counts stay from release to release. Without any they are shown.
+#[derive(Debug, clap::Args)]
+pub(super) struct ScaleArgs {
+    #[command(flatten)]
+    target: TargetArg,
+    /// How many of which process, such as `web=4`; 0 stops it.
+    #[arg(value_name = "PROCESS=COUNT")]
+    counts: Vec<String>,
+    /// Print one event a line, as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn scale(args: &ScaleArgs, context: &Context) -> Result<(), Failure> {
+    let target = args.target.find(context)?;
+    let home = context.home()?;
+    if args.counts.is_empty() {
+        return show(&target.app, &target.name, context);
+    }
+    let counts = args.counts.iter().map(|text| text.parse()).collect::<Result<Vec<Count>, CountError>>();
+    let counts = counts.map_err(|error| Failure::of(Kind::Usage, &error))?;
+    reporting(args.json, context, |events, interrupt| {
+        release::scale(&home, &target.app, &target.name, counts, events, &interrupt.cancel).map(Some)
+    })?;
+    Ok(())
+}
+
+fn show(app: &str, target: &str, context: &Context) -> Result<(), Failure> {
+    let formation = History::open(&context.home()?)?.current(app, target)?.map(|release| release.formation);
+    context.print(match formation.map(|formation| formation.to_string()) {
+        None => "nothing runs; `pipe run` releases\n".to_owned(),
+        Some(counts) if counts.is_empty() => "one of each process\n".to_owned(),
+        Some(counts) => format!("{counts}, and one of each other process\n"),
+    })
+}

@@ -1,0 +1,60 @@
+//! The versions of each target's config: what operators set by hand and no slug holds. Never changed, only followed by others.
+
+use rusqlite::{OptionalExtension, params};
+
+use super::{History, HistoryError, target_row};
+use crate::release::sealed::Values;
+
+impl History {
+    /// A version of a target's config; version 0 is the empty one.
+    pub fn config(&self, app: &str, target: &str, version: u64) -> Result<Values, HistoryError> {
+        if version == 0 {
+            return Ok(Values::new());
+        }
+        let (id, sealed): (i64, Vec<u8>) = self.db().query_row(
+            "SELECT target, sealed FROM configs JOIN targets ON targets.id = configs.target
+             WHERE app = ?1 AND name = ?2 AND version = ?3",
+            params![app, target, version],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )?;
+        self.unseal(config_of(id, version), &sealed)
+    }
+
+    /// The version of a target's config that its next release has: that of what it runs, else the last one.
+    pub fn config_version(&self, app: &str, target: &str) -> Result<u64, HistoryError> {
+        if let Some(current) = self.current(app, target)? {
+            return Ok(current.config);
+        }
+        let last = self
+            .db()
+            .query_row(
+                "SELECT max(version) FROM configs JOIN targets ON targets.id = configs.target WHERE app = ?1 AND name = ?2",
+                params![app, target],
+                |row| row.get::<_, Option<u64>>(0),
+            )
+            .optional()?;
+        Ok(last.flatten().unwrap_or(0))
+    }
+
+    /// Keeps another version of a target's config, and gives its number.
+    pub(crate) fn add_config(&self, app: &str, target: &str, values: &Values) -> Result<u64, HistoryError> {
+        let mut db = self.db();
+        let transaction = db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+        let id = target_row(&transaction, app, target)?;
+        let version: u64 = transaction.query_row(
+            "SELECT coalesce(max(version), 0) + 1 FROM configs WHERE target = ?1",
+            [id],
+            |row| row.get(0),
+        )?;
+        let sealed = self.seal(config_of(id, version), values)?;
+        let row = params![id, version, sealed];
+        transaction.execute("INSERT INTO configs (target, version, sealed) VALUES (?1, ?2, ?3)", row)?;
+        transaction.commit()?;
+        Ok(version)
+    }
+}
+
+/// What a version of a config is called where it is sealed.
+fn config_of(target: i64, version: u64) -> String {
+    format!("version {version} of the config of target {target}")
+}

@@ -1,0 +1,167 @@
+//! The shape of the state, and the way to it from the shapes of older versions. Knows nothing of what is kept in it.
+
+use std::path::Path;
+
+use rusqlite::{Connection, Transaction, TransactionBehavior, params};
+use serde_json::Value;
+
+use super::{HistoryError, environment_of, json};
+use crate::release::sealed::{Sealer, Values};
+
+/// Raised with every change of [`TABLES`], which then needs a way to get there.
+pub(super) const VERSION: i64 = 2;
+
+const TABLES: &str = "
+CREATE TABLE targets (
+    id INTEGER PRIMARY KEY,
+    app TEXT NOT NULL,
+    name TEXT NOT NULL,
+    user INTEGER,
+    address TEXT,
+    current INTEGER REFERENCES releases (id),
+    UNIQUE (app, name)
+) STRICT;
+CREATE TABLE releases (
+    id INTEGER PRIMARY KEY,
+    target INTEGER NOT NULL REFERENCES targets (id),
+    number INTEGER NOT NULL,
+    slug TEXT NOT NULL,
+    tree TEXT NOT NULL,
+    settings TEXT NOT NULL,
+    env BLOB NOT NULL,
+    config INTEGER NOT NULL,
+    formation TEXT NOT NULL,
+    how TEXT NOT NULL,
+    who TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    stage TEXT NOT NULL,
+    failure TEXT,
+    UNIQUE (target, number)
+) STRICT;
+CREATE TABLE configs (
+    target INTEGER NOT NULL REFERENCES targets (id),
+    version INTEGER NOT NULL,
+    sealed BLOB NOT NULL,
+    PRIMARY KEY (target, version)
+) STRICT;
+CREATE TABLE journal (
+    release INTEGER NOT NULL REFERENCES releases (id),
+    at INTEGER NOT NULL,
+    stage TEXT NOT NULL
+) STRICT;
+CREATE TABLE processes (
+    directory TEXT PRIMARY KEY,
+    release INTEGER NOT NULL REFERENCES releases (id),
+    name TEXT NOT NULL,
+    instance INTEGER NOT NULL,
+    port INTEGER NOT NULL,
+    started INTEGER NOT NULL,
+    restarts INTEGER NOT NULL
+) STRICT;
+";
+
+/// Version 1 had one of each process, no config, and environments in the open.
+const FROM_1: &str = "
+ALTER TABLE releases ADD COLUMN env BLOB NOT NULL DEFAULT x'';
+ALTER TABLE releases ADD COLUMN config INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE releases ADD COLUMN formation TEXT NOT NULL DEFAULT '{}';
+ALTER TABLE processes ADD COLUMN instance INTEGER NOT NULL DEFAULT 1;
+CREATE TABLE configs (
+    target INTEGER NOT NULL REFERENCES targets (id),
+    version INTEGER NOT NULL,
+    sealed BLOB NOT NULL,
+    PRIMARY KEY (target, version)
+) STRICT;
+";
+
+/// Makes the tables, or makes those of an older version into today's.
+pub(super) fn bring_up_to_date(
+    connection: &mut Connection,
+    path: &Path,
+    sealer: &Sealer,
+) -> Result<(), HistoryError> {
+    // What is replaced is overwritten, so that nothing of it stays in the file.
+    connection.pragma_update(None, "secure_delete", true)?;
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    match transaction.pragma_query_value(None, "user_version", |row| row.get(0))? {
+        VERSION => return Ok(()),
+        0 => transaction.execute_batch(TABLES)?,
+        1 => {
+            transaction.execute_batch(FROM_1)?;
+            seal_environments(&transaction, path, sealer)?;
+        }
+        found => return Err(HistoryError::Newer { path: path.to_owned(), found }),
+    }
+    transaction.pragma_update(None, "user_version", VERSION)?;
+    Ok(transaction.commit()?)
+}
+
+fn seal_environments(transaction: &Transaction<'_>, path: &Path, sealer: &Sealer) -> Result<(), HistoryError> {
+    let mut rows = transaction.prepare("SELECT id, target, number, settings FROM releases")?;
+    let rows = rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, super::from_json(row, 3)?)))?;
+    for row in rows.collect::<Result<Vec<(i64, i64, u64, Value)>, _>>()? {
+        let (id, target, number, mut settings) = row;
+        let env: Values = serde_json::from_value(settings["env"].take()).unwrap_or_default();
+        settings["env"] = serde_json::json!({});
+        let what = environment_of(target, number);
+        let env = sealer.seal(&what, &env).map_err(|source| HistoryError::Sealed {
+            what,
+            key: path.with_file_name(super::KEY),
+            source,
+        })?;
+        let values = params![id, json(&settings)?, env];
+        transaction.execute("UPDATE releases SET settings = ?2, env = ?3 WHERE id = ?1", values)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::release::History;
+
+    /// The tables of version 1, as they were released.
+    const VERSION_1: &str = "
+        CREATE TABLE targets (id INTEGER PRIMARY KEY, app TEXT NOT NULL, name TEXT NOT NULL, user INTEGER, address TEXT,
+            current INTEGER REFERENCES releases (id), UNIQUE (app, name)) STRICT;
+        CREATE TABLE releases (id INTEGER PRIMARY KEY, target INTEGER NOT NULL REFERENCES targets (id),
+            number INTEGER NOT NULL, slug TEXT NOT NULL, tree TEXT NOT NULL, settings TEXT NOT NULL, how TEXT NOT NULL,
+            who TEXT NOT NULL, at INTEGER NOT NULL, stage TEXT NOT NULL, failure TEXT, UNIQUE (target, number)) STRICT;
+        CREATE TABLE journal (release INTEGER NOT NULL REFERENCES releases (id), at INTEGER NOT NULL,
+            stage TEXT NOT NULL) STRICT;
+        CREATE TABLE processes (directory TEXT PRIMARY KEY, release INTEGER NOT NULL REFERENCES releases (id),
+            name TEXT NOT NULL, port INTEGER NOT NULL, started INTEGER NOT NULL, restarts INTEGER NOT NULL) STRICT;
+        INSERT INTO targets VALUES (1, 'demo', 'staging', NULL, '127.0.0.1:8000', 1);
+        INSERT INTO releases VALUES (1, 1, 1,
+            'blake3:0000000000000000000000000000000000000000000000000000000000000000',
+            'blake3:0000000000000000000000000000000000000000000000000000000000000000',
+            '{\"env\":{\"SECRET_KEY\":\"hunter2-hunter2\"},\"release_commands\":[],\"data\":[],\"address\":null,\"host\":null,\"health\":null}',
+            '\"run\"', 'me', 1, 'drained', NULL);
+        PRAGMA user_version = 1;
+    ";
+
+    #[test]
+    fn the_state_of_version_1_is_carried_over_and_its_secrets_are_sealed() {
+        let home = tempfile::tempdir().expect("a directory");
+        let state = home.path().join("agent/state.db");
+        std::fs::create_dir(home.path().join("agent")).expect("a directory");
+        Connection::open(&state).and_then(|old| old.execute_batch(VERSION_1)).expect("a state of version 1");
+        for _ in 0..2 {
+            let history = History::open(home.path()).expect("a state");
+            let release = history.current("demo", "staging").expect("a look-up").expect("a release");
+            assert_eq!(release.target.settings.env["SECRET_KEY"], "hunter2-hunter2");
+            assert_eq!((release.config, release.formation.count("web")), (0, 1));
+        }
+        let bytes = std::fs::read(state).expect("the state");
+        assert!(!bytes.windows(7).any(|window| window == b"hunter2"));
+    }
+
+    #[test]
+    fn the_state_of_a_newer_version_is_left_alone() {
+        let home = tempfile::tempdir().expect("a directory");
+        std::fs::create_dir(home.path().join("agent")).expect("a directory");
+        let newer = Connection::open(home.path().join("agent/state.db")).expect("a state");
+        newer.pragma_update(None, "user_version", VERSION + 1).expect("a version");
+        assert!(matches!(History::open(home.path()), Err(HistoryError::Newer { .. })));
+    }
+}

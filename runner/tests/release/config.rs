@@ -1,0 +1,86 @@
+//! What operators set at a target, and no slug holds.
+
+use std::fs;
+use std::path::Path;
+
+use runner::release::History;
+
+use super::host::{Host, Slug, page};
+
+/// Whether a text stands in a file below a directory; sockets hold none.
+fn holds(directory: &Path, text: &str) -> bool {
+    fs::read_dir(directory).expect("a directory").any(|entry| {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            return holds(&path, text);
+        }
+        fs::read(&path).is_ok_and(|bytes| bytes.windows(text.len()).any(|window| window == text.as_bytes()))
+    })
+}
+
+#[test]
+fn each_change_is_a_release_that_has_it() {
+    let host = Host::new();
+    let mut target = host.target("staging");
+    target.settings.env.insert("COLOUR".into(), "green".into());
+    host.release(&target, &Slug::new("one")).up();
+
+    let released = host.configure(&target, &[("COLOUR", Some("blue")), ("SIZE", Some("7"))]).expect("a release");
+    assert_eq!(released.number, 2);
+    let env = page(&target, "/env");
+    assert!(env.contains("COLOUR=blue\n") && env.contains("SIZE=7\n"), "{env}");
+
+    assert_eq!(host.configure(&target, &[("SIZE", Some("7"))]), None, "nothing changes");
+    host.configure(&target, &[("COLOUR", None)]).expect("a release");
+    assert!(page(&target, "/env").contains("COLOUR=green\n"), "what the pipeline file says is there again");
+
+    host.release(&target, &Slug::new("two")).up();
+    assert!(page(&target, "/env").contains("SIZE=7\n"), "it stays from release to release");
+    host.rollback(&target, Some(1)).up();
+    assert!(!page(&target, "/env").contains("SIZE="), "config goes back with its release");
+
+    let releases = History::open(host.home.path()).expect("a state").releases("demo", "staging").expect("releases");
+    let told: Vec<String> = releases.iter().map(|release| release.how.to_string()).collect();
+    assert_eq!(told, ["run", "config COLOUR SIZE", "config COLOUR", "run", "rolled back to 1"]);
+}
+
+#[test]
+fn what_is_set_before_the_first_release_counts_from_there_on() {
+    let host = Host::new();
+    let target = host.target("staging");
+    assert_eq!(host.configure(&target, &[("SIZE", Some("7"))]), None);
+    let needy = Slug { environment: vec!["SIZE".into()], ..Slug::new("one") };
+    host.release(&target, &needy).up();
+    assert!(page(&target, "/env").contains("SIZE=7\n"));
+}
+
+#[test]
+fn a_change_that_does_not_come_up_is_not_kept() {
+    let host = Host::new();
+    let target = host.target("staging");
+    let picky = Slug::web("one", "[ \"$SIZE\" != 9 ] || exit 3; exec python3 app.py");
+    host.release(&target, &picky).up();
+    let changes = [("SIZE".to_owned(), Some("9".to_owned()))].into();
+    let (events, _read) = runner::event::Events::channel();
+    let never = std::sync::atomic::AtomicBool::new(false);
+    let error = runner::release::configure(host.home.path(), "demo", "staging", changes, &events, &never);
+    assert_eq!(error.expect_err("refused").to_string(), "process `web` ended with status 3");
+    assert!(!page(&target, "/env").contains("SIZE="));
+    host.release(&target, &picky).up();
+}
+
+#[test]
+fn secrets_are_sealed_where_the_state_is_kept() {
+    let host = Host::new();
+    let mut target = host.target("staging");
+    target.settings.env.insert("FROM_FILE".into(), "hunter2-in-the-file".into());
+    let web = "echo up; exec python3 app.py";
+    host.release(&target, &Slug::web("one", web)).up();
+    host.configure(&target, &[("SECRET_KEY", Some("hunter2-in-the-config"))]).expect("a release");
+    assert!(page(&target, "/env").contains("SECRET_KEY=hunter2-in-the-config\n"));
+    for name in ["state.db", "state.db-wal", "agent.log"] {
+        let bytes = fs::read(host.home.path().join("agent").join(name)).unwrap_or_default();
+        assert!(!bytes.windows(7).any(|window| window == b"hunter2"), "{name}");
+    }
+    assert!(!holds(&host.home.path().join("targets"), "hunter2"));
+}

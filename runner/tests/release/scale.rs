@@ -1,0 +1,97 @@
+//! More and fewer of a process, while what runs already goes on.
+
+use std::collections::BTreeSet;
+use std::time::SystemTime;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use runner::release::{self, History, ProcessState, Target};
+
+use super::host::{Host, Slug, eventually, page};
+
+/// The web processes that run, each with its instance and the time of its start.
+fn running(host: &Host) -> Vec<(u32, SystemTime)> {
+    let status = release::status(host.home.path()).expect("a status");
+    let processes = status.iter().flat_map(|target| &target.processes);
+    processes
+        .filter(|process| process.state == ProcessState::Running)
+        .map(|process| (process.instance, process.since))
+        .collect()
+}
+
+/// The ports of the processes that answer.
+fn ports(target: &Target) -> BTreeSet<String> {
+    let port = |env: String| env.lines().find(|line| line.starts_with("PORT=")).expect("a port").to_owned();
+    (0..12).map(|_| port(page(target, "/env"))).collect()
+}
+
+#[test]
+fn scaling_starts_and_stops_processes_and_leaves_the_others_alone() {
+    let host = Host::new();
+    let target = host.target("staging");
+    host.release(&target, &Slug::new("one")).up();
+    let before = running(&host);
+
+    let released = host.scale(&target, &["web=3"]).up();
+    assert_eq!(released.number, 2);
+    assert_eq!(released.url, format!("http://{}/", target.settings.address.expect("an address")));
+    let scaled = running(&host);
+    assert_eq!(scaled.iter().map(|(instance, _)| *instance).collect::<Vec<_>>(), [1, 2, 3]);
+    assert_eq!(scaled[0], before[0], "the first was not touched");
+    assert_eq!(ports(&target).len(), 3, "all of them answer");
+
+    host.scale(&target, &["web=2"]).up();
+    eventually("the surplus is gone", || host.instances().len() == 2);
+    assert_eq!(running(&host), scaled[..2]);
+    assert_eq!(ports(&target).len(), 2);
+
+    host.scale(&target, &["web=0"]).up();
+    eventually("nothing runs", || host.instances().is_empty());
+    host.scale(&target, &["web=1"]).up();
+    assert_eq!(page(&target, "/"), "one");
+}
+
+#[test]
+fn counts_stay_with_the_next_release_and_go_back_with_a_rollback() {
+    let host = Host::new();
+    let target = host.target("staging");
+    host.release(&target, &Slug::new("one")).up();
+    host.scale(&target, &["web=2"]).up();
+    host.release(&target, &Slug::new("two")).up();
+    assert_eq!(page(&target, "/"), "two");
+    assert_eq!(ports(&target).len(), 2);
+
+    host.rollback(&target, Some(1)).up();
+    assert_eq!(page(&target, "/"), "one");
+    assert_eq!(ports(&target).len(), 1);
+    let releases = History::open(host.home.path()).expect("a state").releases("demo", "staging").expect("releases");
+    let told: Vec<String> = releases.iter().map(|release| release.how.to_string()).collect();
+    assert_eq!(told, ["run", "scaled web=2", "run", "rolled back to 1"]);
+}
+
+#[test]
+fn a_killed_agent_finds_all_processes_again() {
+    let host = Host::new();
+    let target = host.target("staging");
+    host.release(&target, &Slug::new("one")).up();
+    host.scale(&target, &["web=3"]).up();
+    let before = running(&host);
+    let agent = host.agent().expect("an agent");
+    kill(Pid::from_raw(agent.cast_signed()), Signal::SIGKILL).expect("killed");
+    eventually("another agent is there", || host.agent().is_some_and(|other| other != agent));
+    assert_eq!(running(&host), before);
+    assert_eq!(ports(&target).len(), 3);
+}
+
+#[test]
+fn what_cannot_be_scaled_says_why() {
+    let host = Host::new();
+    let target = host.target("staging");
+    let error = host.scale(&target, &["web=2"]).refused();
+    assert_eq!(error.to_string(), "target `staging` runs nothing that could be scaled");
+    host.release(&target, &Slug::new("one")).up();
+    let error = host.scale(&target, &["wbe=2"]).refused();
+    assert_eq!(error.to_string(), "the slug has no process `wbe`");
+    assert_eq!(error.hint().as_deref(), Some("did you mean `web`? it has `web`"));
+    assert_eq!(History::open(host.home.path()).expect("a state").releases("demo", "staging").expect("them").len(), 1);
+}
