@@ -16,7 +16,7 @@ use crate::event::{Event, junit};
 use crate::key::KeyBuilder;
 use crate::plugin::{Code, Failure, Services};
 use crate::sandbox::{self, Ended, Mount, Run, Scratch, Spec};
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, TreeBuilder};
 
 /// Raised when a change to how programs are run could change what they give.
 const RULES: &[u8] = b"1";
@@ -40,6 +40,8 @@ pub struct Command {
     pub mounts: Vec<(String, Digest)>,
     /// Paths of the root that are kept afterwards.
     pub collect: Vec<String>,
+    /// Mounts of which what the program wrote is kept, and nothing that was there before.
+    pub collect_written: Vec<String>,
     /// A blob on standard input.
     pub stdin: Option<Digest>,
 }
@@ -55,6 +57,9 @@ pub struct Outcome {
     pub stderr: Digest,
     /// What was at each collected path, where something was.
     pub collected: BTreeMap<String, Found>,
+    /// The tree of what was written below each mount that was asked for.
+    #[serde(default)]
+    pub written: BTreeMap<String, Digest>,
 }
 
 /// What was at a collected path.
@@ -95,6 +100,7 @@ impl Command {
             cwd: "/".to_owned(),
             mounts: Vec::new(),
             collect: Vec::new(),
+            collect_written: Vec::new(),
             stdin: None,
         }
     }
@@ -111,6 +117,9 @@ impl Command {
         key.add_list("args", self.args.iter().map(String::as_str));
         key.add_list("env", self.env.iter().flat_map(|(name, value)| [name.as_str(), value.as_str()]));
         key.add_list("collect", self.collect.iter().map(String::as_str));
+        if !self.collect_written.is_empty() {
+            key.add_list("collect written", self.collect_written.iter().map(String::as_str));
+        }
         for (at, tree) in &self.mounts {
             key.add(&format!("mount {at}"), tree.as_bytes());
         }
@@ -121,8 +130,8 @@ impl Command {
 impl Outcome {
     /// All that the outcome names.
     fn refs(&self) -> Vec<Digest> {
-        let collected = self.collected.values().map(|(Found::Tree(digest) | Found::File(digest))| *digest);
-        [self.stdout, self.stderr].into_iter().chain(collected).collect()
+        let collected = self.collected.values().map(|(Found::Tree(digest) | Found::File(digest))| digest);
+        [&self.stdout, &self.stderr].into_iter().chain(collected).chain(self.written.values()).copied().collect()
     }
 }
 
@@ -216,7 +225,8 @@ impl Executor {
             services.events.send(Event::StepOutput { step: services.step.clone(), text });
         };
         let started = Instant::now();
-        let outcome = sandbox::run(&spec, run, show, |root| self.collect(command, root));
+        let outcome =
+            sandbox::run(&spec, run, show, |root| Ok((self.collect(command, root)?, self.written(command, &layers)?)));
         let exit_code = match outcome.as_ref().map(|outcome| &outcome.ended) {
             Ok(Ended::Exited(code)) => Some(*code),
             Ok(Ended::Killed(signal)) => Some(128 + signal),
@@ -260,12 +270,10 @@ impl Executor {
                 .hint("make it quieter, or send its output to a file"));
             }
         };
-        Ok(Outcome {
-            exit_code,
-            stdout: self.store.put(&outcome.stdout)?,
-            stderr: self.store.put(&outcome.stderr)?,
-            collected: outcome.collected.transpose()?.unwrap_or_default(),
-        })
+        let kept: Option<Result<_, Failure>> = outcome.collected;
+        let (collected, written) = kept.transpose()?.unwrap_or_default();
+        let (stdout, stderr) = (self.store.put(&outcome.stdout)?, self.store.put(&outcome.stderr)?);
+        Ok(Outcome { exit_code, stdout, stderr, collected, written })
     }
 
     fn spec(&self, command: &Command, layers: &mut Vec<Scratch>) -> Result<Spec, StoreError> {
@@ -323,6 +331,25 @@ impl Executor {
             collected.insert(path.clone(), found);
         }
         Ok(collected)
+    }
+
+    /// What lies in the writable layers of the mounts that were asked for, without the places of mounts within them.
+    fn written(&self, command: &Command, layers: &[Scratch]) -> Result<BTreeMap<String, Digest>, Failure> {
+        let mut written = BTreeMap::new();
+        for (index, ((at, _), layer)) in command.mounts.iter().zip(layers).enumerate() {
+            if !command.collect_written.contains(at) {
+                continue;
+            }
+            let tree = self.store.import(&layer.written())?;
+            let mut builder = TreeBuilder::new(&self.store, Some(&tree))?;
+            for (inner, _) in &command.mounts[index + 1..] {
+                if let Some(inner) = inner.strip_prefix(at).and_then(|inner| inner.strip_prefix('/')) {
+                    builder.remove(inner)?;
+                }
+            }
+            written.insert(at.clone(), builder.finish()?);
+        }
+        Ok(written)
     }
 }
 

@@ -84,6 +84,23 @@ fn an_edit_to_a_view_leaves_the_front_end_alone() {
 }
 
 #[test]
+fn what_a_program_writes_is_kept_in_its_place_and_nothing_else() {
+    let project = project();
+    let script = "node_modules/.bin/bundle src ../static/ui; echo drei >>src/2.txt; rm -r src/1.txt vendor";
+    project.edit("release.pipeline", "node_modules/.bin/bundle src dist", script);
+    project.edit("release.pipeline", "collect = \"dist\"", "collect-written = true");
+    project.edit(
+        "release.pipeline",
+        "config = { rename = [{ from = \"all.txt\", to = \"ui/bundle.txt\" }], to = \"static\" }\n",
+        "",
+    );
+    let check =
+        "[ \\\"$(find . -type f | sort | xargs)\\\" = './static/ui/all.txt ./ui/src/2.txt' ]; grep drei ui/src/2.txt";
+    project.edit("release.pipeline", "cat static/ui/bundle.txt | grep two", check);
+    project.run(BUILD).success();
+}
+
+#[test]
 fn a_program_that_fails_is_reported_with_its_own_words() {
     let project = project();
     project.edit("release.pipeline", "grep two", "grep three");

@@ -32,6 +32,9 @@ struct Config {
     /// place in the project.
     #[serde(default)]
     collect: Collect,
+    /// Keeps whatever the program writes in the project, each file in its place, too.
+    #[serde(default)]
+    collect_written: bool,
     /// Globs of the part of the project that the program sees; a change elsewhere does not run it again.
     #[serde(default = "everything")]
     include: Vec<String>,
@@ -68,6 +71,7 @@ impl Step for RunCommand {
     fn describe() -> Description {
         Description::new("command", env!("CARGO_PKG_VERSION"), "Runs a program in the sandbox and keeps what it made")
             .input(Port::tree("project", "shown at `/app/src`").optional())
+            .input(Port::tree("overlay", "merged over the project").optional().many())
             .input(Port::tree("venv", "a Python environment, shown at `/app/venv`").optional())
             .input(Port::tree("node-modules", "shown as `node_modules` in `node-root`").optional())
             .input(Port::tree("trees", "shown where `mounts` says, in order").optional().many())
@@ -94,6 +98,13 @@ impl Step for RunCommand {
         for path in &wanted {
             command.collect(path);
         }
+        if config.collect_written {
+            if config.collect.is_single() {
+                return Err(Failure::invalid("`collect` of a single path leaves no place for what else is written")
+                    .hint("give `collect` a list, or leave it out beside `collect-written`"));
+            }
+            command.collect_written(SOURCE);
+        }
 
         let outcome = exec::run(command)?;
         let code = outcome.exit_code();
@@ -102,7 +113,7 @@ impl Step for RunCommand {
             return Err(report::failure(&argv, code, &stdout, &stderr));
         }
         Ok(Outputs::new()
-            .tree("out", collected(&config.collect, &wanted, &outcome)?)
+            .tree("out", collected(&config, &wanted, &outcome)?)
             .blob("stdout", outcome.stdout())
             .blob("stderr", outcome.stderr()))
     }
@@ -113,6 +124,9 @@ fn mount(command: &Command, config: &Config, inputs: &Inputs) -> Result<(), Fail
     let project = inputs.optional_tree("project");
     let seen = project.map(|project| project.select(&config.include, &config.exclude)).transpose()?;
     let source = TreeBuilder::new(seen.as_ref());
+    for overlay in inputs.trees("overlay") {
+        source.put_tree("", overlay, Conflict::Replace)?;
+    }
     let places: Vec<String> = config.directories.iter().map(|path| layout::absolute(SOURCE, path)).collect();
     for path in places.iter().filter_map(|path| layout::inside(path, SOURCE)) {
         source.put_directory(path)?;
@@ -142,14 +156,16 @@ fn mount(command: &Command, config: &Config, inputs: &Inputs) -> Result<(), Fail
 }
 
 /// The output tree: one path's contents, or several paths each at its place in the project.
-fn collected(collect: &Collect, wanted: &[String], outcome: &Outcome) -> Result<Tree, Failure> {
-    let builder = TreeBuilder::new(None);
+fn collected(config: &Config, wanted: &[String], outcome: &Outcome) -> Result<Tree, Failure> {
+    let written = if config.collect_written { outcome.written(SOURCE)? } else { None };
+    let builder = TreeBuilder::new(written.as_ref());
+    let is_single = config.collect.is_single();
     for path in wanted {
         if let Some(tree) = outcome.tree(path)? {
-            let place = if collect.is_single() { "" } else { layout::place(path) };
+            let place = if is_single { "" } else { layout::place(path) };
             builder.put_tree(place, &tree, Conflict::Replace)?;
         } else if let Some(file) = outcome.file(path)? {
-            let place = if collect.is_single() { layout::file_name(path) } else { layout::place(path) };
+            let place = if is_single { layout::file_name(path) } else { layout::place(path) };
             builder.put_file(place, &file, false)?;
         } else {
             return Err(Failure::failed(format!("the program ended well and left nothing at `{path}`"))

@@ -13,6 +13,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::unistd::{pivot_root, sethostname};
 
 use super::error::{Mechanism, Refusal};
+use super::scratch::UPPER;
 use super::spec::{Mount, Network, Spec};
 
 /// Where the machine's root is while the new one is built.
@@ -127,7 +128,7 @@ impl Builder {
     }
 
     fn overlay(&self, lower: &[PathBuf], at: &str, scratch: &Path) -> Result<(), Refusal> {
-        let (upper, work) = (scratch.join("upper"), scratch.join("work"));
+        let (upper, work) = (scratch.join(UPPER), scratch.join("work"));
         for dir in [&upper, &work] {
             fs::create_dir(dir).map_err(|error| Refusal::io(Mechanism::Overlay, strip_old(dir), &error))?;
         }

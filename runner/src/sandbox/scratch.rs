@@ -5,6 +5,9 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+/// Where in it the kernel puts what is written.
+pub(super) const UPPER: &str = "upper";
+
 /// An empty directory for the writable layer of one overlay, removed with its value.
 #[derive(Debug)]
 pub struct Scratch {
@@ -21,6 +24,12 @@ impl Scratch {
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Where what programs wrote into the overlay lies, and nothing that was there before. What they removed is a
+    /// character device there.
+    pub fn written(&self) -> PathBuf {
+        self.path.join(UPPER)
     }
 }
 

@@ -1,7 +1,7 @@
 //! A directory on a disk becomes a tree: links as links, executable bits, empty directories; no times, no owners.
 
 use std::fs;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use super::{Store, StoreError};
@@ -9,7 +9,8 @@ use crate::digest::Digest;
 use crate::tree::{Entry, Tree};
 
 impl Store {
-    /// Keeps a directory and all that is in it. Sockets, pipes and devices are refused; links are not followed.
+    /// Keeps a directory and all that is in it. Sockets, pipes and devices are refused, but for the one by which an overlay's
+    /// layer says that a name is gone: it is passed over. Links are not followed.
     pub fn import(&self, dir: &Path) -> Result<Digest, StoreError> {
         let mut tree = Tree::default();
         for found in fs::read_dir(dir).map_err(StoreError::io("list", dir))? {
@@ -18,6 +19,9 @@ impl Store {
             let refuse = |why: &str| StoreError::Path { path: path.display().to_string(), why: why.to_owned() };
             let name = found.file_name();
             let name = name.to_str().ok_or_else(|| refuse("its name is not UTF-8"))?;
+            if is_whiteout(&found) {
+                continue;
+            }
             let entry = self.import_entry(&path)?;
             tree.insert(name, entry).map_err(|error| refuse(&error.to_string()))?;
         }
@@ -44,4 +48,10 @@ impl Store {
             Err(refuse("it is a pipe or a device"))
         }
     }
+}
+
+/// Whether an overlay means by this that there is nothing: a character device numbered 0.
+fn is_whiteout(entry: &fs::DirEntry) -> bool {
+    entry.file_type().is_ok_and(|kind| kind.is_char_device())
+        && entry.metadata().is_ok_and(|metadata| metadata.rdev() == 0)
 }

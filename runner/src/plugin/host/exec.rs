@@ -92,6 +92,11 @@ impl wit::HostCommand for Host {
         Ok(())
     }
 
+    fn collect_written(&mut self, command: Resource<Command>, path: String) -> wasmtime::Result<()> {
+        self.command(&command)?.collect_written.push(path);
+        Ok(())
+    }
+
     fn stdin(&mut self, command: Resource<Command>, content: Resource<Blob>) -> wasmtime::Result<()> {
         let blob = self.table.get(&content)?;
         let (digest, origin) = (blob.digest, blob.origin.clone());
@@ -135,6 +140,11 @@ impl wit::HostOutcome for Host {
             }
             _ => Ok(None),
         }
+    }
+
+    fn written(&mut self, outcome: Resource<Outcome>, path: String) -> Result<Option<Resource<Tree>>, Failure> {
+        let digest = self.table.get(&outcome)?.0.written.get(&path).copied();
+        digest.map(|digest| Ok(self.table.push(Tree { digest, origin: None })?)).transpose()
     }
 
     fn drop(&mut self, outcome: Resource<Outcome>) -> wasmtime::Result<()> {
