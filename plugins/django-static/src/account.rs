@@ -11,6 +11,8 @@ const TAIL: usize = 20;
 pub(crate) struct Report {
     #[serde(default)]
     pub(crate) warnings: Vec<String>,
+    /// The settings module, where it was loaded.
+    pub(crate) settings: Option<String>,
     pub(crate) failure: Option<Account>,
 }
 
@@ -34,7 +36,7 @@ pub(crate) struct Account {
 
 impl Account {
     /// The failure of the step.
-    pub(crate) fn explain(&self, stderr: &str) -> Failure {
+    pub(crate) fn explain(&self, settings: Option<&str>, stderr: &str) -> Failure {
         let message =
             match self.kind.as_str() {
                 "refused" => return Failure::failed(self.message.clone()).hint(
@@ -44,7 +46,7 @@ impl Account {
                 kind => format!("`collectstatic` failed: {kind}: {}{}", self.message, self.place()),
             };
         let failure = Failure::failed(format!("{message}{}", tail(stderr)));
-        match self.remedy() {
+        match self.remedy(settings) {
             Some(remedy) => failure.hint(remedy),
             None => failure,
         }
@@ -57,7 +59,7 @@ impl Account {
         }
     }
 
-    fn remedy(&self) -> Option<String> {
+    fn remedy(&self, settings: Option<&str>) -> Option<String> {
         let variable = self.variable.as_deref().or_else(|| match self.kind.as_str() {
             "ModuleNotFoundError" | "ImportError" | "OperationalError" => None,
             _ => variable_in(&self.message),
@@ -68,7 +70,12 @@ impl Account {
             ));
         }
         match self.kind.as_str() {
-            "ModuleNotFoundError" => self.module.as_deref().map(missing_module),
+            "ModuleNotFoundError" => match settings.filter(|settings| is_for_development(settings)) {
+                Some(settings) => Some(format!(
+                    "the settings are `{settings}`, and a lock for production lacks what those need: name others, `config = {{ settings = \"…\" }}`"
+                )),
+                None => self.module.as_deref().map(missing_module),
+            },
             "OperationalError" | "InterfaceError" => Some(
                 "something asks the database while Django starts, and a build has none: look at the project's line above"
                     .to_owned(),
@@ -89,6 +96,11 @@ pub(crate) fn silent(exit_code: i32, stderr: &str) -> Failure {
     Failure::failed(format!("`python` ended with exit code {exit_code} before it could say why{}", tail(stderr)))
 }
 
+/// Whether a settings module is called by what people call those for development.
+fn is_for_development(settings: &str) -> bool {
+    settings.rsplit('.').next().is_some_and(|name| matches!(name, "dev" | "development" | "develop" | "local"))
+}
+
 fn missing_module(module: &str) -> String {
     let package = module.split('.').next().unwrap_or(module);
     format!(
@@ -99,6 +111,10 @@ fn missing_module(module: &str) -> String {
 }
 
 fn missing_path(path: &str) -> String {
+    if path.contains("/node_modules/") {
+        return "let a step of `node-modules` install the packages, and give this one the input `node-modules` from it"
+            .to_owned();
+    }
     let directory = path.strip_prefix("/app/src/").unwrap_or(path);
     let directory = directory.rsplit_once('/').map_or(directory, |(parent, _)| parent);
     format!("if the project expects a directory that it doesn't hold: `config = {{ directories = [\"{directory}\"] }}`")
@@ -127,7 +143,7 @@ mod tests {
 
     fn hint(kind: &str, message: &str) -> Option<String> {
         let account = Account { kind: kind.into(), message: message.into(), ..Account::default() };
-        account.explain("").hint
+        account.explain(None, "").hint
     }
 
     #[test]
@@ -140,7 +156,7 @@ mod tests {
             expected
         );
         let account = Account { kind: "KeyError".into(), variable: Some("FOO_KEY".into()), ..Account::default() };
-        assert_eq!(account.explain("").hint, expected);
+        assert_eq!(account.explain(None, "").hint, expected);
     }
 
     #[test]
@@ -154,7 +170,15 @@ mod tests {
     fn a_missing_module_names_its_package() {
         let account =
             Account { kind: "ModuleNotFoundError".into(), module: Some("foo.bar".into()), ..Account::default() };
-        assert!(account.explain("").hint.expect("a remedy").starts_with("the environment has no `foo`"));
+        assert!(account.explain(None, "").hint.expect("a remedy").starts_with("the environment has no `foo`"));
+    }
+
+    #[test]
+    fn settings_for_development_are_named() {
+        let account =
+            Account { kind: "ModuleNotFoundError".into(), module: Some("debug_toolbar".into()), ..Account::default() };
+        let hint = account.explain(Some("site.settings.dev"), "").hint.expect("a remedy");
+        assert!(hint.starts_with("the settings are `site.settings.dev`"), "{hint}");
     }
 
     #[test]
@@ -167,16 +191,23 @@ mod tests {
             line: Some(12),
             ..Account::default()
         };
-        let failure = account.explain("");
+        let failure = account.explain(None, "");
         assert!(failure.hint.expect("a remedy").ends_with("`config = { directories = [\"logs\"] }`"));
         assert!(failure.message.ends_with("(mysite/settings.py:12)"), "{}", failure.message);
+    }
+
+    #[test]
+    fn a_missing_package_of_npm_names_the_step() {
+        let path = Some("/app/src/node_modules/.bin/terser".into());
+        let account = Account { kind: "FileNotFoundError".into(), path, ..Account::default() };
+        assert!(account.explain(None, "").hint.expect("a remedy").starts_with("let a step of `node-modules`"));
     }
 
     #[test]
     fn the_message_comes_first_and_the_output_is_cut() {
         let stderr = (0..50).map(|line| format!("line {line}")).collect::<Vec<_>>().join("\n");
         let account = Account { kind: "command".into(), message: "`x` ended".into(), ..Account::default() };
-        let message = account.explain(&stderr).message;
+        let message = account.explain(None, &stderr).message;
         assert!(message.starts_with("`x` ended\n  line 30"), "{message}");
         assert!(message.ends_with("\n  line 49"), "{message}");
     }

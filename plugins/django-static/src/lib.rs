@@ -96,7 +96,7 @@ impl Step for DjangoStatic {
             return Err(account::silent(outcome.exit_code(), &stderr));
         };
         if let Some(failure) = report.failure {
-            return Err(failure.explain(&stderr));
+            return Err(failure.explain(report.settings.as_deref(), &stderr));
         }
         let collected = collected.ok_or_else(|| account::silent(outcome.exit_code(), &stderr))?;
         for warning in &report.warnings {
