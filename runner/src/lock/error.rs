@@ -99,6 +99,9 @@ impl LockError {
             Self::Unresolvable { offline: true, .. } => {
                 Some("check the network, and `[index]` of the pipeline".to_owned())
             }
+            Self::Unresolvable { output, .. } if output.contains("the requested Python version") => {
+                Some("set `[app] python` to a version that all of them run on, or change the requirements".to_owned())
+            }
             Self::Unresolvable { .. } => Some("change the requirements so that they can be met together".to_owned()),
             Self::Uv { .. } => Some("unset `PIPE_UV`, or let it name a uv that runs here".to_owned()),
             Self::Answer(_) => Some("let `PIPE_UV` name an older or a newer uv".to_owned()),
