@@ -3,15 +3,19 @@
 //! It is found out by reading the project's files, never by running them. What it says of a project is a best guess, written
 //! down where the user can see and change it.
 
+mod frontend;
 mod held;
+mod machine;
 mod packages;
 mod project;
 mod python;
 mod settings;
+mod variables;
 mod write;
 
 use std::path::{Path, PathBuf};
 
+use machine::Machine;
 use project::Project;
 
 /// Why there is no pipeline for a directory.
@@ -45,8 +49,12 @@ impl InitError {
 
 /// The text of a pipeline for the Django project in a directory, with staging and production on this machine.
 pub fn default_for(dir: &Path) -> Result<String, InitError> {
+    default_on(dir, &Machine::this())
+}
+
+fn default_on(dir: &Path, machine: &Machine) -> Result<String, InitError> {
     let dir = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
-    Ok(write::text(&Project::find(&dir)?))
+    Ok(write::text(&Project::find(&dir, machine)?))
 }
 
 #[cfg(test)]

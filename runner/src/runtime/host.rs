@@ -187,6 +187,11 @@ impl Interpreter {
         Self::find(None, None, &mut Identities::default())
     }
 
+    /// The first of a version, such as `3.11`, on `PATH` and where pyenv and uv put theirs.
+    pub fn of_version(version: &str) -> Result<Self, RuntimeError> {
+        Self::find(None, Some(version), &mut Identities::default())
+    }
+
     /// The interpreter at `path`, or the first on `PATH` that is of `version`.
     fn find(path: Option<&Path>, version: Option<&str>, identities: &mut Identities) -> Result<Self, RuntimeError> {
         let name = version.map_or_else(|| "python3".to_owned(), |version| format!("python{version}"));

@@ -83,6 +83,8 @@ pub(super) struct Packages {
     pub(super) is_obvious: bool,
     /// Whether the file leaves versions open, so that it is resolved on the first run.
     pub(super) is_open: bool,
+    /// The least minor version of Python 3 that the packages run on, where that is known.
+    pub(super) least_python: Option<u64>,
     /// Whether a package is a commit of a repository.
     pub(super) has_git: bool,
     /// Groups and extras for production.
@@ -129,8 +131,15 @@ impl Packages {
         read_with_includes(&at.join(lock), &mut texts, &mut BTreeSet::new());
         let is_requirements = is_requirements(Path::new(lock));
         let is_open = UNLOCKED.contains(&lock) || is_requirements && !texts.iter().any(|text| text.contains("--hash="));
-        let mut packages =
-            Self { root: root.to_owned(), lock: Some(lock.to_owned()), is_obvious, is_open, ..Self::default() };
+        let least_python = texts.iter().flat_map(|text| text.lines()).find_map(least_python);
+        let mut packages = Self {
+            root: root.to_owned(),
+            lock: Some(lock.to_owned()),
+            is_obvious,
+            is_open,
+            least_python,
+            ..Self::default()
+        };
         if is_requirements {
             packages.find_indexes(&texts);
         } else {
@@ -251,6 +260,15 @@ impl Packages {
     }
 }
 
+/// What Django's own release notes say: 6.0 needs Python 3.12.
+fn least_python(requirement: &str) -> Option<u64> {
+    let line = requirement.trim().to_lowercase();
+    let rest = line.strip_prefix("django")?;
+    let rest = rest.strip_prefix('[').and_then(|extras| extras.split_once(']')).map_or(rest, |(_, rest)| rest);
+    let version = rest.trim_start().trim_start_matches(['=', '>', '~']).trim_start();
+    (rest != version && version.starts_with("6.")).then_some(12)
+}
+
 /// Whether a package of Python is in a directory.
 fn holds_package(directory: &Path) -> bool {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
@@ -293,4 +311,19 @@ fn read_with_includes(path: &Path, texts: &mut Vec<String>, seen: &mut BTreeSet<
 /// The directory of the lock as `python-lock` wants it said.
 pub(super) fn lock_path(packages: &Packages) -> Option<String> {
     packages.lock.as_ref().map(|lock| join(&packages.root, lock))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn django_says_which_python_it_needs() {
+        for line in ["Django==6.0.8", "Django[argon2]==6.1", "django >= 6.0,<7", "django~=6.0"] {
+            assert_eq!(least_python(line), Some(12), "{line}");
+        }
+        for line in ["django==5.2.6", "django-6.0", "djangorestframework==6.1", "django>=5.2,<6.1"] {
+            assert_eq!(least_python(line), None, "{line}");
+        }
+    }
 }

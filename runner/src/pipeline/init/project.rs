@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::frontend::{FrontEnd, Part};
+use super::machine::Machine;
 use super::packages::Packages;
 use super::python::Python;
 use super::settings::Settings;
@@ -23,25 +25,28 @@ pub(super) struct Project {
     pub(super) python: Python,
     pub(super) packages: Packages,
     pub(super) settings: Settings,
-    /// The directory of a `package-lock.json`.
-    pub(super) node: Option<String>,
+    pub(super) front_end: Option<FrontEnd>,
     /// Whether a `Procfile` names a release command.
     pub(super) has_release: bool,
 }
 
 impl Project {
-    pub(super) fn find(dir: &Path) -> Result<Self, InitError> {
+    /// What of the front end the pipeline takes.
+    pub(super) fn part(&self) -> Part {
+        self.front_end.as_ref().map_or(Part::Nothing, |found| found.part(self.settings.uses_node_modules))
+    }
+
+    pub(super) fn find(dir: &Path, machine: &Machine) -> Result<Self, InitError> {
         let directory = manage(dir)?;
         let at = dir.join(&directory);
         let mut packages = Packages::find(dir, &directory);
-        let python = python::find(dir, &packages.root);
+        let python = python::find(dir, &packages.root, packages.least_python, &machine.pythons);
         packages.settle(dir, &python.version);
         let settings = Settings::find(&at);
-        let node = [String::new(), directory.clone()].into_iter().chain(directories(dir, ""));
-        let node = node.into_iter().find(|sub| dir.join(sub).join("package-lock.json").is_file());
+        let front_end = FrontEnd::find(dir, &directory, &settings.texts, &machine.node(python.is_here));
         let procfile = fs::read_to_string(dir.join("Procfile")).unwrap_or_default();
         let has_release = procfile.lines().any(|line| line.trim_start().starts_with("release:"));
-        Ok(Self { name: name(dir, &packages.root), directory, python, packages, settings, node, has_release })
+        Ok(Self { name: name(dir, &packages.root), directory, python, packages, settings, front_end, has_release })
     }
 }
 
@@ -66,7 +71,7 @@ fn manage(dir: &Path) -> Result<String, InitError> {
 }
 
 /// The directories in a directory that may be the project's own, in order.
-fn directories(dir: &Path, sub: &str) -> Vec<String> {
+pub(super) fn directories(dir: &Path, sub: &str) -> Vec<String> {
     let entries = fs::read_dir(dir.join(sub)).into_iter().flatten().flatten();
     let own = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
     let names = own.filter_map(|entry| entry.file_name().into_string().ok());

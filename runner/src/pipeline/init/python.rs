@@ -11,7 +11,7 @@ use super::project::pyproject;
 /// What is taken where a project says nothing and the machine has nothing.
 const DEFAULT: u64 = 11;
 /// The minor versions that are looked at.
-const MINORS: std::ops::RangeInclusive<u64> = 8..=15;
+pub(super) const MINORS: std::ops::RangeInclusive<u64> = 8..=15;
 
 /// A version of Python and why it is this one.
 #[derive(Debug, PartialEq, Eq)]
@@ -24,19 +24,36 @@ pub(super) struct Python {
     pub(super) is_here: bool,
 }
 
-/// The version for the project in `root` of `dir`.
-pub(super) fn find(dir: &Path, root: &str) -> Python {
-    choose(&[dir.join(root), dir.to_owned()], &installed())
+/// The releases of Debian, with the Python of each.
+const SUITES: &[(&str, &str)] = &[("3.11", "bookworm"), ("3.13", "trixie")];
+
+impl Python {
+    /// The release of Debian that has it.
+    pub(super) fn suite(&self) -> Option<&'static str> {
+        SUITES.iter().find(|(version, _)| *version == self.version).map(|(_, suite)| *suite)
+    }
 }
 
-fn choose(dirs: &[impl AsRef<Path>], installed: &[u64]) -> Python {
+/// The version for the project in `root` of `dir`, whose packages need at least the given minor version.
+pub(super) fn find(dir: &Path, root: &str, least: Option<u64>, installed: &[u64]) -> Python {
+    choose(&[dir.join(root), dir.to_owned()], least, installed)
+}
+
+fn choose(dirs: &[impl AsRef<Path>], least: Option<u64>, installed: &[u64]) -> Python {
     let dirs = || dirs.iter().map(AsRef::as_ref);
     if let Some((minor, file)) = dirs().find_map(pinned) {
         let is_here = installed.contains(&minor);
         return Python { version: format!("3.{minor}"), reason: Some(format!("from {file}")), is_here };
     }
     let range = dirs().find_map(range);
-    let allows = |minor: &u64| range.as_ref().is_none_or(|(range, _)| allows(range, *minor));
+    let allows = |minor: &u64| {
+        range.as_ref().is_none_or(|(range, _)| allows(range, *minor)) && least.is_none_or(|least| *minor >= least)
+    };
+    if let Some((minor, file)) =
+        dirs().find_map(container).filter(|(minor, _)| allows(minor) && installed.contains(minor))
+    {
+        return Python { version: format!("3.{minor}"), reason: Some(format!("as in {file}")), is_here: true };
+    }
     let here = installed.iter().copied().find(allows);
     let minor = here.or_else(|| [DEFAULT].into_iter().chain(MINORS).find(allows)).unwrap_or(DEFAULT);
     let reason = range.map(|(range, file)| format!("{file} asks for {range}"));
@@ -55,6 +72,15 @@ fn pinned(dir: &Path) -> Option<(u64, &'static str)> {
         let version = line.trim_start_matches(|c: char| !c.is_ascii_digit());
         let minor = version.strip_prefix("3.")?.split(|c: char| !c.is_ascii_digit()).next()?;
         Some((minor.parse().ok()?, file))
+    })
+}
+
+/// The version of the image that a container of the project starts from, and the file that says so.
+fn container(dir: &Path) -> Option<(u64, &'static str)> {
+    ["Dockerfile", "docker/Dockerfile", "Dockerfile.prod", "Dockerfile.production"].into_iter().find_map(|file| {
+        let text = fs::read_to_string(dir.join(file)).ok()?;
+        let version = text.lines().find_map(|line| line.trim_start().strip_prefix("FROM python:3."))?;
+        Some((version.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()?, file))
     })
 }
 
@@ -101,19 +127,6 @@ fn allows(range: &VersionSpecifiers, minor: u64) -> bool {
     (0..=30).any(|patch| range.contains(&Version::new([3, minor, patch])))
 }
 
-/// The minor versions of Python 3 that this machine has: that of `python3` first, then the newest first.
-fn installed() -> Vec<u64> {
-    let ask = |program: &str| {
-        let script = "import sys; print(sys.version_info[1])";
-        let output = std::process::Command::new(program).args(["-I", "-c", script]).output().ok()?;
-        String::from_utf8(output.stdout).ok()?.trim().parse::<u64>().ok()
-    };
-    let named = MINORS.rev().filter(|minor| ask(&format!("python3.{minor}")) == Some(*minor));
-    let mut found: Vec<u64> = ask("python3").into_iter().collect();
-    found.extend(named.filter(|minor| !found.contains(minor)).collect::<Vec<_>>());
-    found
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,7 +136,7 @@ mod tests {
         for (name, text) in files {
             fs::write(dir.path().join(name), text).expect("a file");
         }
-        choose(&[dir.path()], installed)
+        choose(&[dir.path()], None, installed)
     }
 
     #[test]
@@ -155,6 +168,20 @@ mod tests {
             assert_eq!(found.version, expected, "{range}");
         }
         assert_eq!(version(&[("Pipfile", "[requires]\npython_version = '3.13'\n")], &[11, 13]).version, "3.13");
+    }
+
+    #[test]
+    fn the_container_of_a_project_counts_where_its_python_is_here() {
+        let files = [("Dockerfile", "FROM node:24 AS ui\nFROM python:3.12.4-slim AS app\n")];
+        assert_eq!(version(&files, &[11, 13, 12]).version, "3.12");
+        assert_eq!(version(&files, &[11, 13]).version, "3.11");
+    }
+
+    #[test]
+    fn what_the_packages_need_is_the_least() {
+        let nothing: [&Path; 0] = [];
+        assert_eq!(choose(&nothing, Some(12), &[11, 13, 12]).version, "3.13");
+        assert_eq!(choose(&nothing, Some(12), &[11]).version, "3.12");
     }
 
     #[test]

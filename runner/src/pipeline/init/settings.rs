@@ -5,9 +5,11 @@ use std::fs;
 use std::path::Path;
 
 use super::project::python_files;
+use super::variables::{self, Variable};
 
-/// Calls that read a variable of the environment and fail without it, where no default is given.
-const READS: &[&str] = &["os.environ[", "environ[", "env(", "env.str(", "env.db(", "config("];
+/// What people call settings for development, and those for production.
+const DEVELOPMENT: &[&str] = &["dev", "development", "local", "dev_local", "develop"];
+const PRODUCTION: &[&str] = &["production", "prod"];
 /// Databases that are a file.
 const DATABASES: &[&str] = &[".sqlite3", ".sqlite", ".db"];
 /// Files that show which variables there are.
@@ -18,14 +20,20 @@ const EXAMPLES: &[&str] = &[".env.example", ".env.sample", ".env.dist", ".env.te
 pub(super) struct Settings {
     /// The module that production uses, where it is not the one that `manage.py` sets.
     pub(super) module: Option<String>,
-    /// Variables without which the settings do not load, in order of names.
-    pub(super) variables: Vec<String>,
+    /// Variables without which the settings do not load or serve nothing, in order of names.
+    pub(super) variables: Vec<Variable>,
     /// Directories and files that the application writes to, relative to the directory of `manage.py`.
     pub(super) data: Vec<String>,
     /// A domain that the application answers, where it does not answer `localhost`.
     pub(super) host: Option<String>,
     /// A file that shows which variables there are.
     pub(super) example: Option<&'static str>,
+    /// Whether what templates say about stylesheets and scripts is compressed beforehand (django-compressor).
+    pub(super) compresses: bool,
+    /// Whether something of `node_modules` is used while files are collected.
+    pub(super) uses_node_modules: bool,
+    /// The modules that say something of production.
+    pub(super) texts: Vec<String>,
 }
 
 impl Settings {
@@ -38,9 +46,9 @@ impl Settings {
         };
         let manage = set_by("manage.py");
         let served = set_by("wsgi.py").or_else(|| set_by("asgi.py"));
-        let used = served.clone().or_else(|| manage.clone());
+        let used = served.or_else(|| manage.clone()).map(|module| for_production(dir, &module).unwrap_or(module));
         let mut settings = Self {
-            module: served.filter(|served| manage.as_ref() != Some(served)),
+            module: used.clone().filter(|used| manage.as_ref() != Some(used)),
             example: EXAMPLES.iter().find(|name| dir.join(name).is_file()).copied(),
             ..Self::default()
         };
@@ -48,22 +56,33 @@ impl Settings {
             let path = file.strip_prefix(dir).unwrap_or(&file).with_extension("");
             let module: Vec<&str> = path.iter().filter_map(|part| part.to_str()).collect();
             if counts(&module, used.as_deref()) {
-                settings.read(&fs::read_to_string(&file).unwrap_or_default());
+                settings.texts.extend(fs::read_to_string(&file));
             }
         }
+        for text in settings.texts.clone() {
+            settings.read(&text);
+        }
+        let given: Vec<&str> = settings.texts.iter().flat_map(|text| variables::given(text)).collect();
+        settings.variables.retain(|variable| !given.contains(&variable.name.as_str()));
         settings.variables.sort();
-        settings.variables.dedup();
+        settings.variables.dedup_by(|one, other| one.name == other.name);
         settings.data.sort();
         settings.data.dedup();
         settings
     }
 
     fn read(&mut self, text: &str) {
+        self.variables.extend(variables::needed(text));
         for line in text.lines().filter(|line| !line.trim_start().starts_with('#')) {
-            self.variables.extend(required(line));
             self.data.extend(database(line));
+            self.uses_node_modules |= literals(line).iter().any(|(_, text)| text.contains("node_modules"));
+            self.compresses |= line
+                .split_once('=')
+                .is_some_and(|(name, value)| name.trim() == "COMPRESS_OFFLINE" && !value.trim().starts_with("False"));
             if line.trim_start().starts_with("MEDIA_ROOT") {
-                self.data.extend(path_in(line).filter(|path| !path.contains('.')));
+                let is_variable = |path: &str| path.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_');
+                let path = if line.contains("environ") { None } else { path_in(line) };
+                self.data.extend(path.filter(|path| !path.contains('.') && !is_variable(path)));
             }
         }
         let hosts = text.split("\nALLOWED_HOSTS = [").nth(1).and_then(|rest| rest.split(']').next());
@@ -81,6 +100,19 @@ fn counts(module: &[&str], used: Option<&str>) -> bool {
     used.is_some_and(|used| {
         dotted == used || dotted.ends_with(&format!(".{used}")) || dotted == format!("{used}.__init__")
     }) || *parent == "settings" && matches!(*name, "base" | "common" | "defaults" | "default" | "production" | "prod")
+}
+
+/// The module beside one for development that is for production, where there is one.
+fn for_production(dir: &Path, module: &str) -> Option<String> {
+    let (package, name) = module.rsplit_once('.')?;
+    if !DEVELOPMENT.contains(&name) {
+        return None;
+    }
+    let place = package.replace('.', "/");
+    let mut roots = [dir.to_owned(), dir.join("src")].into_iter();
+    let is_there = |root: &Path, name: &str| root.join(&place).join(format!("{name}.py")).is_file();
+    let found = roots.find_map(|root| PRODUCTION.iter().find(|name| is_there(&root, name)))?;
+    Some(format!("{package}.{found}"))
 }
 
 /// The settings module that a script sets.
@@ -104,31 +136,9 @@ fn literals(text: &str) -> Vec<(usize, &str)> {
     found
 }
 
-fn strings(text: &str) -> Vec<&str> {
+/// The string literals of a piece of Python.
+pub(super) fn strings(text: &str) -> Vec<&str> {
     literals(text).into_iter().map(|(_, text)| text).collect()
-}
-
-/// The variables that a line needs: read without a default.
-fn required(line: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    for read in READS {
-        for (at, _) in line.match_indices(read) {
-            let before = line[..at].chars().next_back();
-            let argument = line[at + read.len()..].trim_start();
-            let close = argument.find([')', ']']).unwrap_or(argument.len());
-            let argument = &argument[..close];
-            let is_name = |name: &&str| {
-                name.len() > 1
-                    && name.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
-            };
-            let quoted = argument.starts_with(['"', '\'']);
-            let whole_word = !before.is_some_and(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.'));
-            if quoted && whole_word && !argument.contains("default") && !argument.contains(',') {
-                found.extend(strings(argument).first().copied().filter(is_name).map(str::to_owned));
-            }
-        }
-    }
-    found
 }
 
 /// The file of a database that a line names.
@@ -168,17 +178,6 @@ fn path_to(line: &str, last: usize) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn variables_without_a_default_are_required() {
-        let required = |line| required(line).join(" ");
-        assert_eq!(required("SECRET_KEY = os.environ['SECRET_KEY']"), "SECRET_KEY");
-        assert_eq!(required("SECRET_KEY = env(\"DJANGO_SECRET_KEY\")"), "DJANGO_SECRET_KEY");
-        assert_eq!(required("X = config('X', default=1)"), "");
-        assert_eq!(required("X = os.environ.get('X')"), "");
-        assert_eq!(required("X = env('X', 'y')"), "");
-        assert_eq!(required("app_config('X')"), "");
-    }
 
     #[test]
     fn databases_and_media_are_found_however_their_path_is_built() {

@@ -27,7 +27,8 @@ impl Project {
 
     /// The text, which must be a pipeline without errors.
     fn text(&self) -> String {
-        let text = default_for(self.0.path()).expect("a pipeline");
+        let machine = Machine { pythons: vec![11], node: Some("/usr/bin/node".into()) };
+        let text = default_on(self.0.path(), &machine).expect("a pipeline");
         self.parse(&text);
         text
     }
@@ -54,7 +55,7 @@ fn a_plain_project_gets_a_pipeline_that_says_little() {
 [app]
 name = "polls"
 python = "3.4"   # from .python-version
-# This machine has no Python 3.4: install it, or let pipe bring one (see [runtime] in the README).
+# This machine has no Python 3.4: install it, with `uv python install 3.4` or pyenv.
 
 # Which packages: what the project's lock says, for this Python and platform.
 [steps.lock]
@@ -130,7 +131,7 @@ fn a_project_in_a_directory_with_settings_and_requirements_for_production_is_und
         "config = { root = \"backend\", path = \"requirements/production.txt\" }",
         "config = { root = \"backend\", settings = \"config.settings.production\", environment = { ADMIN_URL = \"http://localhost\" } }",
         "host = \"example.org\"             # from ALLOWED_HOSTS",
-        "# `frontend/package-lock.json` is there. If the front end is built before `collectstatic`, take the # away,",
+        "# `frontend/package-lock.json` is there. If a front end is built before `collectstatic`, take the # away and",
         "# env-file = \".env.staging\"   # what a slug and a repository must not hold, as `.env.example` shows",
         "data = [\"db.sqlite3\"]      # kept from release to release",
     ] {
@@ -247,6 +248,81 @@ fn an_application_of_asgi_alone_needs_a_server_that_can_run_it() {
     };
     assert!(text("polls/asgi.py").contains("add = [\"uvicorn\"]"));
     assert!(!text("polls/wsgi.py").contains("add ="));
+}
+
+#[test]
+fn settings_for_production_are_taken_where_scripts_name_those_for_development() {
+    let dev = MANAGE.replace("polls.settings", "polls.settings.dev");
+    let files = [
+        ("manage.py", &*dev),
+        ("polls/wsgi.py", &dev),
+        ("polls/settings/dev.py", ""),
+        ("polls/settings/production.py", "X = os.environ['X_HOST']\n"),
+    ];
+    let text = Project::new(&files).text();
+    assert!(
+        text.contains("settings = \"polls.settings.production\", environment = { X_HOST = \"localhost\" }"),
+        "{text}"
+    );
+    assert!(text.contains("env = { DJANGO_SETTINGS_MODULE = \"polls.settings.production\", X_HOST"), "{text}");
+    let text = Project::new(&files[..3]).text();
+    assert!(!text.contains("settings ="), "{text}");
+}
+
+/// A front end: its directory, its `package.json` and its lock.
+fn front_end<'a>(package: &'a str, lock: &'a str) -> [(&'a str, &'a str); 2] {
+    [("ui/package.json", package), ("ui/package-lock.json", lock)]
+}
+
+#[test]
+fn a_front_end_that_django_serves_is_built() {
+    let settings = "STATICFILES_DIRS = [BASE_DIR / 'ui' / 'dist']\nCOMPRESS_OFFLINE = True\n";
+    let [package, lock] = front_end(r#"{"scripts": {"build": "vite build", "build:prod": "vite build -p"}}"#, "{}");
+    let text = Project::new(&[("manage.py", MANAGE), ("polls/settings.py", settings), package, lock]).text();
+    for line in [
+        "inputs = { project = \"source\", venv = \"venv\", overlay = \"frontend\" }",
+        "inputs = { project = \"source\", venv = \"venv\", static = \"static\", overlay = \"frontend\" }",
+        "config = { run = [\"npm\", \"run\", \"build:prod\"], cwd = \"ui\", exclude = [\"**/*.py\"], collect-written = true }",
+        "config = { after = [\"python manage.py compress\"] }",
+    ] {
+        assert!(text.lines().any(|found| found == line), "no line `{line}` in\n{text}");
+    }
+}
+
+#[test]
+fn a_front_end_that_nothing_of_django_names_is_left_to_its_owner() {
+    let [package, lock] = front_end(r#"{"scripts": {"build": "vite build"}}"#, "{}");
+    let text = Project::new(&[("manage.py", MANAGE), package, lock]).text();
+    assert!(text.contains("# [steps.frontend]") && !text.contains("overlay = \"frontend\" }"), "{text}");
+    let writes = ("ui/vite.config.ts", "export default { build: { outDir: '../polls/static' } }");
+    let text = Project::new(&[("manage.py", MANAGE), package, lock, writes]).text();
+    assert!(text.contains("\n[steps.frontend]") && text.contains("overlay = \"frontend\" }"), "{text}");
+}
+
+#[test]
+fn what_settings_take_out_of_node_modules_is_there() {
+    let settings = "STATICFILES_DIRS = [BASE_DIR / 'node_modules/bootstrap/dist']\n";
+    let files =
+        [("manage.py", MANAGE), ("polls/settings.py", settings), ("package.json", "{}"), ("package-lock.json", "{}")];
+    let text = Project::new(&files).text();
+    assert!(
+        text.contains("inputs = { project = \"source\", venv = \"venv\", node-modules = \"node-modules\" }"),
+        "{text}"
+    );
+    assert!(!text.contains("steps.frontend"), "{text}");
+}
+
+#[test]
+fn workspaces_are_built_with_the_packages_of_their_own() {
+    let text = Project::new(&[
+        ("manage.py", MANAGE),
+        ("package.json", r#"{"workspaces": ["packages/*"]}"#),
+        ("packages/ui/package.json", r#"{"scripts": {"build": "next build"}}"#),
+        ("package-lock.json", r#"{"packages": {"packages/ui/node_modules/react": {}}}"#),
+    ])
+    .text();
+    assert!(text.contains("run = [\"npm\", \"run\", \"build\", \"--workspaces\", \"--if-present\"]"), "{text}");
+    assert!(text.contains("node-modules = \"node-modules\", overlay = \"node-modules.workspaces\" }"), "{text}");
 }
 
 #[test]

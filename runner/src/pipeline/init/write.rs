@@ -2,11 +2,10 @@
 
 use std::fmt::Write as _;
 
+use super::frontend::{Build, FrontEnd, Node, Part};
 use super::packages::lock_path;
 use super::project::{Project, join};
-
-/// A key that protects nothing but a first look at the application.
-const KEY: &str = "for-a-first-look-on-this-machine-only-replace-it-by-an-env-file";
+use super::variables::Variable;
 
 /// The text of a pipeline.
 pub(super) fn text(project: &Project) -> String {
@@ -26,13 +25,6 @@ fn app(out: &mut String, project: &Project) {
     let reason = python.reason.as_ref().map(|reason| format!("   # {reason}")).unwrap_or_default();
     let _ = write!(out, "\n[app]\nname = \"{}\"\npython = \"{}\"{reason}\n", project.name, python.version);
     let packages = &project.packages;
-    if !python.is_here {
-        let version = &python.version;
-        let _ = writeln!(
-            out,
-            "# This machine has no Python {version}: install it, or let pipe bring one (see [runtime] in the README)."
-        );
-    }
     if packages.index.is_some() || !packages.extra_indexes.is_empty() {
         out.push_str("\n[index]                      # as the requirements say\n");
         let _ = packages.index.iter().try_for_each(|url| writeln!(out, "url = \"{url}\""));
@@ -40,17 +32,42 @@ fn app(out: &mut String, project: &Project) {
             let _ = writeln!(out, "extra = {}", list(&packages.extra_indexes));
         }
     }
+    runtime(out, project);
+}
+
+/// What programs stand on: Debian's packages where the machine lacks the Python that is wanted and a release of Debian has
+/// it; else the machine's own.
+fn runtime(out: &mut String, project: &Project) {
+    let (python, packages) = (&project.python, &project.packages);
+    let version = &python.version;
+    let mut lines = String::from("[runtime]\nkind = \"packages\"\n");
+    let _ = python.suite().iter().try_for_each(|suite| writeln!(lines, "suite = \"{suite}\""));
     if !packages.because.is_empty() {
+        let _ = writeln!(lines, "system = {}", list(&packages.system));
+        let _ = writeln!(lines, "build-system = {}", list(&packages.build_system));
+    }
+    let is_debian = python.suite().is_some();
+    if !python.is_here {
+        let _ = if is_debian {
+            write!(out, "\n# This machine has no Python {version}; Debian has, pinned in `pipe.lock`.\n{lines}")
+        } else {
+            writeln!(
+                out,
+                "# This machine has no Python {version}: install it, with `uv python install {version}` or pyenv."
+            )
+        };
+    } else if !packages.because.is_empty() {
         let names: Vec<String> = packages.because.iter().map(|name| format!("`{name}`")).collect();
-        let _ = write!(
-            out,
-            "\n# What {} may need of the system. On this machine's own /usr, install it with apt; or take\n\
-             # everything from Debian packages, pinned in `pipe.lock`:\n\
-             # [runtime]\n# kind = \"packages\"\n# system = {}\n# build-system = {}\n",
-            names.join(", "),
-            list(&packages.system),
-            list(&packages.build_system),
-        );
+        let names = names.join(", ");
+        let _ = write!(out, "\n# What {names} may need of the system. On this machine's own /usr, install it with apt");
+        out.push_str(if is_debian {
+            "; or take\n# everything from Debian packages, pinned in `pipe.lock`:\n"
+        } else {
+            ".\n"
+        });
+        for line in lines.lines().filter(|_| is_debian) {
+            let _ = writeln!(out, "# {line}");
+        }
     }
 }
 
@@ -94,41 +111,95 @@ fn steps(out: &mut String, project: &Project) {
 
     out.push_str(
         "\n# `manage.py collectstatic`, without a network or a database.\n[steps.static]\nplugin = \"django-static\"\n\
-         inputs = { project = \"source\", venv = \"venv\" }\ngrants = { exec = [\"python\"] }\n",
+         ",
     );
     let settings = &project.settings;
+    let overlay = if project.part() == Part::Built { ", overlay = \"frontend\"" } else { "" };
+    let is_beside = project.front_end.as_ref().is_some_and(|front_end| front_end.root == project.directory);
+    let needs_packages = settings.uses_node_modules && is_beside && project.part() != Part::Nothing;
+    let packages = if needs_packages { ", node-modules = \"node-modules\"" } else { "" };
+    let _ = write!(
+        out,
+        "inputs = {{ project = \"source\", venv = \"venv\"{overlay}{packages} }}\ngrants = {{ exec = [\"python\"] }}\n"
+    );
     let mut collect = Vec::new();
     collect.extend((!project.directory.is_empty()).then(|| format!("root = \"{}\"", project.directory)));
     collect.extend(settings.module.iter().map(|module| format!("settings = \"{module}\"")));
     let provided = ["SECRET_KEY", "DJANGO_SECRET_KEY", "DATABASE_URL"];
-    let unset = settings.variables.iter().filter(|name| !provided.contains(&name.as_str()));
-    let unset: Vec<String> = unset.map(|name| format!("{name} = \"{}\"", stand_in(name))).collect();
+    let unset = settings.variables.iter().filter(|variable| !provided.contains(&variable.name.as_str()));
+    let unset: Vec<String> = unset.map(assignment).collect();
     collect.extend((!unset.is_empty()).then(|| format!("environment = {{ {} }}", unset.join(", "))));
+    collect.extend(settings.compresses.then(|| "after = [\"python manage.py compress\"]".to_owned()));
     config(out, &collect);
 
-    out.push_str(
-        "\n# The result: /app/{src,venv,static}, the same wherever it runs.\n[steps.slug]\nplugin = \"slug\"\n\
-         inputs = { project = \"source\", venv = \"venv\", static = \"static\" }\n",
+    let _ = write!(
+        out,
+        "\n# The result: /app/{{src,venv,static}}, the same wherever it runs.\n[steps.slug]\nplugin = \"slug\"\n\
+         inputs = {{ project = \"source\", venv = \"venv\", static = \"static\"{overlay} }}\n",
     );
-    let environment = (!settings.variables.is_empty()).then(|| format!("environment = {}", list(&settings.variables)));
+    let names: Vec<&str> = settings.variables.iter().map(|variable| variable.name.as_str()).collect();
+    let environment = (!names.is_empty()).then(|| format!("environment = {}", list(&names)));
     config(out, environment.as_slice());
 }
 
+/// The front end's steps; as comments where it is not known whether they are wanted.
 fn frontend(out: &mut String, project: &Project) {
-    let Some(node) = &project.node else { return };
-    let root = if node.is_empty() { String::new() } else { format!("\n# config = {{ root = \"{node}\" }}") };
-    let cwd = if node.is_empty() { String::new() } else { format!(", cwd = \"{node}\"") };
+    let Some(front_end) = &project.front_end else { return };
+    let lock = join(&front_end.root, front_end.lock);
+    let part = project.part();
+    let _ = match part {
+        Part::Built => write!(
+            out,
+            "\n# The front end, with the packages of `{lock}`. It sees no Python, so that an edit to a view leaves it alone\n\
+             # (`include` narrows that further); what it writes is put over the project.\n"
+        ),
+        Part::Packages => write!(out, "\n# What the settings take out of `node_modules`, by `{lock}`.\n"),
+        Part::Nothing => {
+            let why = match front_end.node {
+                Node::Missing => "This machine has no `node`: install it, then",
+                _ => "If a front end is built before `collectstatic`,",
+            };
+            write!(
+                out,
+                "\n# `{lock}` is there. {why} take the # away and\n\
+                 # give both `static` and `slug` the input `overlay = \"frontend\"`.\n"
+            )
+        }
+    };
+    for line in front_end_steps(front_end, part).lines() {
+        let _ = match (part, line) {
+            (Part::Nothing, "") => writeln!(out, "#"),
+            (Part::Nothing, line) => writeln!(out, "# {line}"),
+            (_, line) => writeln!(out, "{line}"),
+        };
+    }
+}
+
+fn front_end_steps(front_end: &FrontEnd, part: Part) -> String {
+    let root = &front_end.root;
+    let mut steps = String::new();
+    if let Node::At(path) = &front_end.node {
+        let _ = write!(steps, "[tools]\nnode = \"{}\"\n\n", path.display());
+    }
+    steps.push_str("[steps.node-modules]\nplugin = \"node-modules\"\ninputs = { project = \"source\" }\n");
+    config(&mut steps, (!root.is_empty()).then(|| format!("root = \"{root}\"")).as_slice());
+    steps.push_str("grants = { fetch = [\"npm\"] }\n");
+    if part == Part::Packages {
+        return steps;
+    }
+    let run = front_end.build.as_ref().map_or_else(|| vec!["npm", "run", "build"], Build::command);
+    let has_overlay = front_end.has_workspaces && root.is_empty();
+    let overlay = if has_overlay { ", overlay = \"node-modules.workspaces\"" } else { "" };
+    let cwd = if root.is_empty() { String::new() } else { format!(", cwd = \"{root}\"") };
     let _ = write!(
-        out,
-        "\n# `{}` is there. If the front end is built before `collectstatic`, take the # away,\n\
-         # let `collect` name what the build writes, and give both `static` and `slug` the input `overlay = \"frontend\"`.\n\
-         # [tools]\n# node = \"/usr/bin/node\"\n#\n\
-         # [steps.node-modules]\n# plugin = \"node-modules\"\n# inputs = {{ project = \"source\" }}\n\
-         # grants = {{ fetch = [\"npm\"] }}{root}\n#\n\
-         # [steps.frontend]\n# plugin = \"command\"\n# inputs = {{ project = \"source\", node-modules = \"node-modules\" }}\n\
-         # config = {{ run = [\"npm\", \"run\", \"build\"]{cwd}, collect = [\"dist\"] }}\n# grants = {{ exec = [\"npm\"] }}\n",
-        join(node, "package-lock.json"),
+        steps,
+        "\n[steps.frontend]\nplugin = \"command\"\n\
+         inputs = {{ project = \"source\", node-modules = \"node-modules\"{overlay} }}\n\
+         config = {{ run = {}{cwd}, exclude = [\"**/*.py\"], collect-written = true }}\n\
+         grants = {{ exec = [\"npm\"] }}\n",
+        list(&run),
     );
+    steps
 }
 
 fn targets(out: &mut String, project: &Project) {
@@ -154,14 +225,16 @@ fn target(out: &mut String, project: &Project, name: &str) {
         let _ = writeln!(out, "release-commands = [\"python {manage} migrate --noinput\"]");
     }
     let mut data: Vec<String> = settings.data.iter().map(|path| join(&project.directory, path)).collect();
-    data.extend(settings.variables.iter().any(|name| name == "DATABASE_URL").then(|| "db.sqlite3".to_owned()));
+    data.extend(
+        settings.variables.iter().any(|variable| variable.name == "DATABASE_URL").then(|| "db.sqlite3".to_owned()),
+    );
     data.dedup();
     if !data.is_empty() {
         let _ = writeln!(out, "data = {}      # kept from release to release", list(&data));
     }
     let mut env: Vec<String> =
         settings.module.iter().map(|module| format!("DJANGO_SETTINGS_MODULE = \"{module}\"")).collect();
-    env.extend(settings.variables.iter().map(|name| format!("{name} = \"{}\"", stand_in(name))));
+    env.extend(settings.variables.iter().map(assignment));
     if !env.is_empty() {
         let _ = writeln!(out, "env = {{ {} }}", env.join(", "));
     }
@@ -169,19 +242,8 @@ fn target(out: &mut String, project: &Project, name: &str) {
     let _ = writeln!(out, "# env-file = \".env.{name}\"   # what a slug and a repository must not hold{like}");
 }
 
-/// A value that lets the application start.
-fn stand_in(variable: &str) -> &str {
-    match variable {
-        name if name.contains("SECRET") || name.ends_with("KEY") => KEY,
-        name if name.contains("DEBUG") => "False",
-        name if name.ends_with("HOSTS") => "localhost,127.0.0.1",
-        name if name.ends_with("HOST") => "localhost",
-        name if name.ends_with("PORT") => "0",
-        "DATABASE_URL" => "sqlite:////app/src/db.sqlite3",
-        name if name.contains("REDIS") || name.contains("BROKER") => "redis://127.0.0.1:6379/0",
-        name if name.ends_with("URL") => "http://localhost",
-        _ => "unset",
-    }
+fn assignment(variable: &Variable) -> String {
+    format!("{} = \"{}\"", variable.name, variable.value)
 }
 
 fn config(out: &mut String, settings: &[String]) {

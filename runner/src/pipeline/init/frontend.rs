@@ -1,0 +1,166 @@
+//! The front end that lies beside a project: which packages of npm it has, and which command builds it.
+//!
+//! Where its files go is not found out: `command` keeps whatever the build writes.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::project::directories;
+use super::settings::strings;
+
+/// What npm calls its lock.
+const LOCKS: &[&str] = &["npm-shrinkwrap.json", "package-lock.json"];
+/// What people call the script that builds for production, the surest first.
+const SCRIPTS: &[&str] = &["build:prod", "build:production", "build-prod", "production", "build"];
+/// Where bundlers are told what they write.
+const BUNDLERS: &[&str] =
+    &["vite.config.", "webpack.config.", "rollup.config.", "webpack.common.", "webpack.prod.", "package.json"];
+
+/// A front end.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct FrontEnd {
+    /// The directory of its lock.
+    pub(super) root: String,
+    /// The lock's name.
+    pub(super) lock: &'static str,
+    /// What runs it, where there is something to run.
+    pub(super) build: Option<Build>,
+    /// Whether what it builds is Django's to serve, as far as can be told.
+    pub(super) is_served: bool,
+    /// Whether workspaces have packages of their own.
+    pub(super) has_workspaces: bool,
+    pub(super) node: Node,
+}
+
+/// Where `node` is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Node {
+    /// Where programs see it.
+    Seen,
+    /// Elsewhere, so that a pipeline must name it.
+    At(PathBuf),
+    Missing,
+}
+
+/// What of a front end a pipeline takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    /// What its script builds.
+    Built,
+    /// The packages alone, which the settings name.
+    Packages,
+    /// Nothing, as long as nobody says more.
+    Nothing,
+}
+
+/// The script that builds it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Build {
+    pub(super) script: String,
+    /// Whether it is the workspaces that have it.
+    pub(super) in_workspaces: bool,
+}
+
+impl FrontEnd {
+    /// The front end that the project most likely serves: of those with a script that builds them the nearest to the top.
+    /// `texts` are those of the settings.
+    pub(super) fn find(dir: &Path, manage: &str, texts: &[String], node: &Node) -> Option<Self> {
+        let mut places = vec![String::new()];
+        places.extend(directories(dir, ""));
+        places.extend((!manage.is_empty()).then(|| directories(dir, manage)).into_iter().flatten());
+        let mut found: Vec<Self> =
+            places.into_iter().filter_map(|root| Self::at(dir, root, manage, texts, node)).collect();
+        let rank = |it: &Self| (it.build.is_some() && it.is_served, it.build.is_some());
+        let best = found.iter().map(rank).max()?;
+        let index = found.iter().position(|it| rank(it) == best)?;
+        Some(found.swap_remove(index))
+    }
+
+    /// What of it the pipeline takes.
+    pub(super) fn part(&self, uses_packages: bool) -> Part {
+        match &self.build {
+            _ if self.node == Node::Missing => Part::Nothing,
+            Some(_) if self.is_served => Part::Built,
+            _ if uses_packages => Part::Packages,
+            _ => Part::Nothing,
+        }
+    }
+
+    fn at(dir: &Path, root: String, manage: &str, texts: &[String], node: &Node) -> Option<Self> {
+        let at = dir.join(&root);
+        let lock = LOCKS.iter().find(|lock| at.join(lock).is_file()).copied()?;
+        let build = Build::of(&at);
+        let is_served = root.is_empty()
+            || root == manage
+            || !manage.is_empty() && root.starts_with(&format!("{manage}/"))
+            || texts.iter().any(|text| names_directory(text, &root))
+            || writes_outside(&at);
+        let has_workspaces = json(&at.join(lock)).get("packages").and_then(Value::as_object).is_some_and(|packages| {
+            packages.keys().any(|place| !place.starts_with("node_modules/") && place.contains("/node_modules/"))
+        });
+        Some(Self { root, lock, build, is_served, has_workspaces, node: node.clone() })
+    }
+}
+
+impl Build {
+    fn of(at: &Path) -> Option<Self> {
+        let manifest = json(&at.join("package.json"));
+        let own = script(&manifest).map(|script| Self { script, in_workspaces: false });
+        own.or_else(|| {
+            let members = members(at, &manifest);
+            let script = members.iter().find_map(|member| script(&json(&member.join("package.json"))))?;
+            Some(Self { script, in_workspaces: true })
+        })
+    }
+
+    /// What `npm` is told.
+    pub(super) fn command(&self) -> Vec<&str> {
+        let mut words = vec!["npm", "run", &self.script];
+        words.extend(if self.in_workspaces { &["--workspaces", "--if-present"][..] } else { &[] });
+        words
+    }
+}
+
+/// The script of a `package.json` that builds for production.
+fn script(manifest: &Value) -> Option<String> {
+    let scripts = manifest.get("scripts")?.as_object()?;
+    SCRIPTS.iter().find(|name| scripts.contains_key(**name)).map(|&name| name.to_owned())
+}
+
+/// The directories of the workspaces.
+fn members(at: &Path, manifest: &Value) -> Vec<PathBuf> {
+    let list = manifest.get("workspaces").and_then(|list| list.as_array().or_else(|| list.get("packages")?.as_array()));
+    let names = list.into_iter().flatten().filter_map(Value::as_str).map(|name| name.trim_start_matches("./"));
+    names
+        .flat_map(|name| match name.strip_suffix("/*") {
+            Some(parent) => directories(at, parent),
+            None => vec![name.to_owned()],
+        })
+        .map(|name| at.join(name))
+        .collect()
+}
+
+/// Whether settings have a path that goes by a directory: `BASE_DIR / "frontend" / "dist"`, `"../frontend/dist"`.
+fn names_directory(text: &str, root: &str) -> bool {
+    let name = root.rsplit('/').next().unwrap_or(root);
+    let code = text.lines().filter(|line| !line.trim_start().starts_with('#'));
+    code.flat_map(strings).any(|literal| literal.split('/').any(|part| part == name))
+}
+
+/// Whether a bundler is told to write outside of its own directory.
+fn writes_outside(at: &Path) -> bool {
+    let entries = fs::read_dir(at).into_iter().flatten().flatten();
+    let bundlers = entries.filter(|entry| {
+        entry.file_name().to_str().is_some_and(|name| BUNDLERS.iter().any(|bundler| name.starts_with(bundler)))
+    });
+    let mut texts = bundlers.filter_map(|entry| fs::read_to_string(entry.path()).ok());
+    texts.any(|text| text.contains("../") || text.contains("'..'") || text.contains("\"..\""))
+}
+
+/// A file of JSON; nothing where it is none.
+fn json(path: &Path) -> Value {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    serde_json::from_str(&text).unwrap_or_default()
+}

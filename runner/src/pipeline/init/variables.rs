@@ -1,0 +1,272 @@
+//! Which variables of the environment a piece of Python needs, and values that let it start. Reads line by line, as people
+//! write settings; knows nothing of what Python would make of the whole.
+
+use super::settings::strings;
+
+/// Calls that read a variable and fail without it, where they have no default.
+const STRICT: &[&str] = &["environ[", "env(", "config("];
+/// Calls that give nothing without it.
+const LENIENT: &[&str] = &["environ.get(", "getenv("];
+/// A key that protects nothing but a first look at the application.
+const KEY: &str = "for-a-first-look-on-this-machine-only-replace-it-by-an-env-file";
+
+/// A variable of the environment.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Variable {
+    pub(super) name: String,
+    /// What lets the application start.
+    pub(super) value: String,
+}
+
+/// What a call gives where the variable is not set.
+#[derive(Debug, PartialEq, Eq)]
+enum Otherwise {
+    /// An error.
+    Fails,
+    /// Nothing, or something that is empty.
+    Empty,
+    /// What the project's authors thought of.
+    Default,
+}
+
+/// A call that reads a variable.
+struct Read<'a> {
+    name: &'a str,
+    /// The function, such as `env.int`.
+    call: &'a str,
+    otherwise: Otherwise,
+    /// What follows the call.
+    rest: &'a str,
+}
+
+/// The variables without which a text does not load, or without which nothing is served: a secret key and the names of
+/// hosts, where there is no other.
+pub(super) fn needed(text: &str) -> Vec<Variable> {
+    let mut found = Vec::new();
+    // Lines that are indented more than this run only where a variable is set.
+    let mut guard: Option<usize> = None;
+    for line in text.lines().filter(|line| !line.trim().is_empty() && !line.trim_start().starts_with('#')) {
+        let indent = line.len() - line.trim_start().len();
+        guard = guard.filter(|guard| indent > *guard);
+        if guard.is_some() {
+            continue;
+        }
+        if is_guard(line.trim_start()) {
+            guard = Some(indent);
+            continue;
+        }
+        found.extend(
+            reads(line)
+                .into_iter()
+                .filter(|read| is_needed(read, line))
+                .map(|read| Variable { name: read.name.to_owned(), value: stand_in(&read) }),
+        );
+    }
+    found
+}
+
+/// The variables that a text's scheme of django-environ gives a default: `DB_HOST=(str, "localhost"),`.
+pub(super) fn given(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().flat_map(|line| {
+        let defaults = line.match_indices("=(").filter(|(at, _)| {
+            let rest = &line[at + 2..];
+            rest[..rest.find(')').unwrap_or(rest.len())].contains(',')
+        });
+        defaults.map(|(at, _)| last_word(&line[..at])).filter(|name| is_variable(name))
+    })
+}
+
+/// Whether what is below a line copes with variables that are not set.
+fn is_guard(line: &str) -> bool {
+    let asks = ["in os.environ", "in environ", "environ.get(", "getenv("].iter().any(|it| line.contains(it));
+    line.starts_with("try:") || line.starts_with("if ") && asks
+}
+
+/// Whether a line sets what must be off for a first look: at pages for users, at an address without TLS.
+fn is_switch(line: &str) -> bool {
+    ["DEBUG =", "SECURE_SSL_REDIRECT ="].iter().any(|setting| line.trim_start().starts_with(setting))
+}
+
+fn is_needed(read: &Read<'_>, line: &str) -> bool {
+    if is_switch(line) {
+        return read.otherwise != Otherwise::Empty;
+    }
+    let serves = read.name.ends_with("ALLOWED_HOSTS") || line.trim_start().starts_with("SECRET_KEY =");
+    match read.otherwise {
+        Otherwise::Fails => true,
+        Otherwise::Empty => serves || read.rest.starts_with(['.', '[']),
+        Otherwise::Default => false,
+    }
+}
+
+fn reads(line: &str) -> Vec<Read<'_>> {
+    let mut found = Vec::new();
+    for (open, _) in line.match_indices(['(', '[']) {
+        let call = call_before(&line[..open]);
+        let named = format!("{call}{}", &line[open..=open]);
+        let is_strict =
+            STRICT.iter().any(|it| named == *it || named.ends_with(&format!(".{it}"))) || call.starts_with("env.");
+        // People have functions of their own for these.
+        let is_own = is_switch(line) && !call.is_empty();
+        let is_lenient = is_own || LENIENT.iter().any(|it| named == *it || named.ends_with(&format!(".{it}")));
+        if !is_strict && !is_lenient {
+            continue;
+        }
+        let (arguments, rest) = enclosed(&line[open + 1..]);
+        let Some(name) =
+            strings(arguments).first().copied().filter(|_| arguments.trim_start().starts_with(['"', '\'']))
+        else {
+            continue;
+        };
+        if is_variable(name) {
+            found.push(Read {
+                name,
+                call,
+                otherwise: otherwise(arguments, is_strict, rest.is_none()),
+                rest: rest.unwrap_or(""),
+            });
+        }
+    }
+    found
+}
+
+/// What a call's arguments say of the variable that is not set. Where a line ends before them, a default may follow.
+fn otherwise(arguments: &str, is_strict: bool, is_cut: bool) -> Otherwise {
+    let parts = arguments.split(',').skip(1).map(str::trim).filter(|part| !part.is_empty());
+    let mut defaults = parts.filter(|part| !part.starts_with("cast") && !part.starts_with("parser"));
+    match defaults.next().map(|part| part.trim_start_matches("default").trim_start_matches([' ', '='])) {
+        Some("None" | "\"\"" | "''" | "[]") => Otherwise::Empty,
+        Some(off) if ["false", "0", "no", "off"].contains(&off.trim_matches(['"', '\'']).to_lowercase().as_str()) => {
+            Otherwise::Empty
+        }
+        Some(_) => Otherwise::Default,
+        None if is_cut => Otherwise::Default,
+        None if is_strict => Otherwise::Fails,
+        None => Otherwise::Empty,
+    }
+}
+
+/// The dotted name at the end of a text.
+fn call_before(text: &str) -> &str {
+    let start = text.rfind(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '.'))).map_or(0, |at| at + 1);
+    &text[start..]
+}
+
+fn last_word(text: &str) -> &str {
+    text.rsplit(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).next().unwrap_or_default()
+}
+
+/// What a bracket holds, and what follows it; none where the line ends before.
+fn enclosed(text: &str) -> (&str, Option<&str>) {
+    let mut depth = 0;
+    for (at, c) in text.char_indices() {
+        match c {
+            '(' | '[' | '{' => depth += 1,
+            ')' | ']' | '}' if depth == 0 => return (&text[..at], Some(&text[at + 1..])),
+            ')' | ']' | '}' => depth -= 1,
+            _ => {}
+        }
+    }
+    (text, None)
+}
+
+/// Whether a word is the name of a variable, as people write them.
+fn is_variable(name: &str) -> bool {
+    name.len() > 1 && name.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
+}
+
+/// A value that lets the application start.
+fn stand_in(read: &Read<'_>) -> String {
+    let is_split_at_spaces = ["split()", "split(' ')", "split(\" \")"].iter().any(|it| read.rest.contains(it));
+    let kind = read.call.rsplit('.').next().unwrap_or_default();
+    let value = match read.name {
+        name if name.contains("SECRET") || name.ends_with("KEY") => KEY,
+        name if name.contains("DEBUG") || name.contains("SSL_REDIRECT") => "False",
+        name if name.ends_with("HOSTS") && is_split_at_spaces => "localhost 127.0.0.1",
+        name if name.ends_with("HOSTS") => "localhost,127.0.0.1",
+        name if name.ends_with("HOST") || name.ends_with("HOSTNAME") => "localhost",
+        _ if matches!(kind, "int" | "float") => "0",
+        _ if kind == "bool" => "False",
+        name if name.ends_with("PORT") => "0",
+        name if name.ends_with("STATIC_ROOT") => "/app/static",
+        name if name.ends_with("MEDIA_ROOT") => "/app/src/media",
+        "DATABASE_URL" => "sqlite:////app/src/db.sqlite3",
+        name if name.contains("REDIS") || name.contains("BROKER") => "redis://127.0.0.1:6379/0",
+        name if name.ends_with("URL") => "http://localhost",
+        _ => "unset",
+    };
+    value.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(text: &str) -> String {
+        needed(text).into_iter().map(|variable| variable.name).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn variables_without_a_default_are_needed() {
+        assert_eq!(names("SECRET_KEY = os.environ['SECRET_KEY']"), "SECRET_KEY");
+        assert_eq!(names("SECRET_KEY = env(\"DJANGO_SECRET_KEY\")"), "DJANGO_SECRET_KEY");
+        assert_eq!(names("X = config('X', cast=int)"), "X");
+        assert_eq!(names("X = env.list('X')"), "X");
+        assert_eq!(names("X = os.environ.get('X').split(',')"), "X");
+        for line in [
+            "X = config('X', default=1)",
+            "X = os.environ.get('X')",
+            "X = env('X', 'y')",
+            "X = env('X',",
+            "app_config('X')",
+            "environ['X'",
+        ] {
+            assert_eq!(names(line), "", "{line}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_served_without_a_key_and_hosts() {
+        assert_eq!(names("SECRET_KEY = config('SECRET_KEY', None)"), "SECRET_KEY");
+        assert_eq!(names("SECRET_KEY = os.getenv('KEY', 'made-up')"), "");
+        assert_eq!(names("hosts = os.environ.get('ALLOWED_HOSTS')"), "ALLOWED_HOSTS");
+        let spaces = needed("ALLOWED_HOSTS = os.environ.get('ALLOWED_HOSTS', '').split(' ')");
+        assert_eq!(spaces[0].value, "localhost 127.0.0.1");
+    }
+
+    #[test]
+    fn debugging_and_redirects_to_tls_are_off() {
+        assert_eq!(needed("DEBUG = envbool('DEBUG', 'True')")[0].value, "False");
+        assert_eq!(names("DEBUG = env.bool('DJANGO_DEBUG', default=True)"), "DJANGO_DEBUG");
+        assert_eq!(names("DEBUG = os.environ.get('DEBUG', '1') == '1'"), "DEBUG");
+        assert_eq!(needed("SECURE_SSL_REDIRECT = config('SECURE_SSL_REDIRECT', default=True)")[0].value, "False");
+        for line in
+            ["DEBUG = os.environ.get('DEBUG', 'False') != 'False'", "DEBUG = env('DEBUG', False)", "DEBUG = True"]
+        {
+            assert_eq!(names(line), "", "{line}");
+        }
+    }
+
+    #[test]
+    fn what_is_read_only_where_it_is_set_is_not_needed() {
+        let text = "if 'X' in os.environ:\n    X = os.environ['X']\n    Y = os.environ['Y']\nZ = os.environ['Z']\n";
+        assert_eq!(names(text), "Z");
+        assert_eq!(names("try:\n    X = os.environ['X']\nexcept KeyError:\n    X = ''\n"), "");
+    }
+
+    #[test]
+    fn values_fit_what_reads_them() {
+        let value = |line: &str| needed(line).remove(0).value;
+        assert_eq!(value("X = env.int('X')"), "0");
+        assert_eq!(value("X = env.bool('X')"), "False");
+        assert_eq!(value("X = env.db('DATABASE_URL')"), "sqlite:////app/src/db.sqlite3");
+    }
+
+    #[test]
+    fn a_scheme_gives_defaults() {
+        let given = |text: &'static str| given(text).collect::<Vec<_>>();
+        assert_eq!(given("    DB_HOST=(str, 'localhost'),"), ["DB_HOST"]);
+        assert_eq!(given("env = environ.Env(DEBUG=(bool, False), X_KEY=(str, ''))"), ["DEBUG", "X_KEY"]);
+        assert_eq!(given("    DB_HOST=(str),"), [""; 0]);
+    }
+}
