@@ -3,6 +3,7 @@
 //! Nothing runs here but plugins describing themselves. Knows nothing of what is cached.
 
 use std::collections::HashMap;
+use std::error::Error as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -121,11 +122,10 @@ fn load(
         PluginRef::File(path) => match std::fs::read(pipeline.resolve(path)) {
             Ok(bytes) => match plugins.load(&path.display().to_string(), bytes) {
                 Err(error) if error.is_the_files() => {
-                    let cause =
-                        std::error::Error::source(&error).map_or_else(String::new, |cause| format!(": {cause}"));
-                    let diagnostic = pipeline.error(step.plugin.span(), format!("{error}{cause}"));
-                    let hint = error.hint();
-                    Ok(Err(Box::new(hint.into_iter().fold(diagnostic, Diagnostic::hint))))
+                    let causes = std::iter::successors(error.source(), |cause| (*cause).source());
+                    let message = causes.fold(error.to_string(), |message, cause| format!("{message}: {cause}"));
+                    let diagnostic = pipeline.error(step.plugin.span(), message);
+                    Ok(Err(Box::new(error.hint().into_iter().fold(diagnostic, Diagnostic::hint))))
                 }
                 loaded => loaded.map(Ok),
             },

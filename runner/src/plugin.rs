@@ -78,8 +78,10 @@ pub enum PluginError {
     Describe {
         /// The plugin, as the pipeline names it.
         name: String,
+        /// The last that it wrote to its standard streams.
+        said: String,
         /// What happened.
-        source: wasmtime::Error,
+        source: Failure,
     },
     /// Its own config schema is no JSON.
     #[error("plugin `{name}`: its config schema is not JSON")]
@@ -109,13 +111,10 @@ impl PluginError {
             Self::NotAComponent { .. } => {
                 Some("build it with `cargo build --release --target wasm32-wasip2`, or see the SDK's page".to_owned())
             }
-            Self::UnknownImport { .. } => {
-                Some("update `pipe`, or build the plugin against this version's `wit/`".to_owned())
-            }
+            Self::UnknownImport { import, .. } => Some(unknown_import(import).to_owned()),
             Self::NotAStep { .. } => Some("export `pipe:step/guest@0.1.0`: `pipe_sdk::step!` does".to_owned()),
-            Self::Describe { .. } | Self::Schema { .. } => {
-                Some("this is the plugin's fault: tell its author".to_owned())
-            }
+            Self::Describe { said, .. } if !said.is_empty() => Some(format!("{AUTHORS_FAULT} what it said:\n{said}")),
+            Self::Describe { .. } | Self::Schema { .. } => Some(AUTHORS_FAULT.to_owned()),
             Self::Engine(_) => None,
             Self::Store(error) => error.hint(),
         }
@@ -198,7 +197,7 @@ impl Plugins {
 impl Plugin {
     /// Whether WASI must be lent to it.
     fn wants_wasi(&self) -> bool {
-        self.description.capabilities.iter().any(|capability| capability == "wasi")
+        self.description.capabilities.iter().any(|capability| capability == WASI)
     }
 }
 
@@ -206,21 +205,49 @@ impl Plugin {
 fn capabilities(engine: &Engine, name: &str, component: &Component) -> Result<Vec<String>, PluginError> {
     let mut capabilities = Vec::new();
     for (import, _) in component.component_type().imports(engine) {
-        let interface = import.split('@').next().unwrap_or(import);
-        let capability = match interface {
-            "pipe:step/types" | "pipe:step/store" | "pipe:step/archive" | "pipe:step/context" | "pipe:step/log" => {
-                continue;
-            }
-            "pipe:step/exec" => "exec",
-            "pipe:step/fetch" => "fetch",
-            _ if interface.starts_with("wasi:") => "wasi",
-            _ => return Err(PluginError::UnknownImport { name: name.to_owned(), import: import.to_owned() }),
-        };
-        capabilities.push(capability.to_owned());
+        match capability(import) {
+            Some("") => {}
+            Some(capability) => capabilities.push(capability.to_owned()),
+            None => return Err(PluginError::UnknownImport { name: name.to_owned(), import: import.to_owned() }),
+        }
     }
     capabilities.sort();
     capabilities.dedup();
     Ok(capabilities)
 }
+
+/// The capability that an import asks for, empty for what every step has; none where nobody here can give it.
+fn capability(import: &str) -> Option<&'static str> {
+    let (interface, version) = import.split_once('@')?;
+    let (package, interface) = interface.split_once('/')?;
+    match (package, interface) {
+        ("pipe:step", _) if !version.starts_with("0.1.") => None,
+        ("pipe:step", "types" | "store" | "archive" | "context" | "log") => Some(""),
+        ("pipe:step", "exec") => Some("exec"),
+        ("pipe:step", "fetch") => Some("fetch"),
+        ("wasi:cli" | "wasi:clocks" | "wasi:filesystem" | "wasi:io" | "wasi:random" | "wasi:sockets", _)
+            if version.starts_with("0.2.") =>
+        {
+            Some(WASI)
+        }
+        _ => None,
+    }
+}
+
+/// What to do about an import that nobody here can give.
+fn unknown_import(import: &str) -> &'static str {
+    if import.starts_with("pipe:step/") {
+        "update `pipe`, or build the plugin against this version's `wit/`"
+    } else if import.starts_with("wasi:http/") {
+        "a step has no network; build it without: with componentize-js, `disableFeatures: ['http', 'fetch-event']`"
+    } else {
+        "a step can import `pipe:step`, and WASI 0.2 without `wasi:http`"
+    }
+}
+
+/// The capability of components that bring the runtime of a language.
+const WASI: &str = "wasi";
+
+const AUTHORS_FAULT: &str = "this is the plugin's fault: tell its author";
 
 const POISONED: &str = "no thread panics while it holds a lock of the plugins";

@@ -222,7 +222,7 @@ pub(super) struct Host {
     pub(super) store: Store,
     pub(super) table: ResourceTable,
     pub(super) memory: super::run::Memory,
-    pub(super) wasi: wasmtime_wasi::WasiCtx,
+    pub(super) wasi: super::wasi::Wasi,
     /// None while a plugin describes itself: it has no inputs and may ask for nothing.
     pub(super) services: Option<Services>,
     pub(super) observations: HashSet<Observation>,

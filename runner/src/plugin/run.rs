@@ -13,13 +13,17 @@ use super::bindings::exports::pipe::step::guest;
 use super::bindings::{StepExecFetch, StepExecFetchPre};
 use super::host::{Code, Failure, Host, Left, Services};
 use super::observe::Observation;
-use super::{PluginError, wasi};
+use super::wasi::{self, Wasi};
+use super::{AUTHORS_FAULT, PluginError, WASI};
 use crate::description::{PluginDescription, Port, PortKind};
 use crate::digest::Digest;
 use crate::store::Store;
 
 /// How often a running plugin is asked whether it is time to stop.
 pub(super) const TICK: Duration = Duration::from_millis(10);
+
+/// How long a plugin may take to describe itself.
+const TIME_TO_DESCRIBE: Duration = Duration::from_secs(20);
 
 /// What passes through a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -147,7 +151,7 @@ fn linker(engine: &Engine, with_wasi: bool) -> wasmtime::Result<Linker<Host>> {
     let mut linker = Linker::new(engine);
     StepExecFetch::add_to_linker::<_, HasSelf<_>>(&mut linker, |host| host)?;
     if with_wasi {
-        wasmtime_wasi::p2::add_to_linker_sync(&mut linker)?;
+        wasi::add_to_linker(&mut linker)?;
     }
     Ok(linker)
 }
@@ -166,11 +170,12 @@ fn wasm_store(engine: &Engine, store: &Store, services: Option<Services>, limits
     let mut table = ResourceTable::new();
     table.set_max_capacity(limits.handles);
     let cancel = services.as_ref().map(|services| Arc::clone(&services.cancel));
+    let listener = services.as_ref().map(|services| (services.events.clone(), services.step.clone()));
     let host = Host {
         store: store.clone(),
         table,
         memory: Memory::new(limits.memory),
-        wasi: wasi::nothing_ambient(),
+        wasi: Wasi::new(listener, limits.log),
         services,
         observations: HashSet::new(),
         left: Left { output: limits.output, log: limits.log, calls: limits.calls },
@@ -198,15 +203,17 @@ pub(super) fn describe(
     component: &Component,
     capabilities: Vec<String>,
 ) -> Result<PluginDescription, PluginError> {
-    let linker = linker(engine, true).map_err(PluginError::Engine)?;
-    let limits = Limits { time: Duration::from_mins(1), ..Limits::default() };
-    let (mut wasm, _) = wasm_store(engine, store, None, &limits);
-    let step = StepExecFetch::instantiate(&mut wasm, component, &linker)
-        .map_err(|source| PluginError::NotAStep { name: name.to_owned(), source })?;
-    let said = step
-        .pipe_step_guest()
-        .call_describe(&mut wasm)
-        .map_err(|source| PluginError::Describe { name: name.to_owned(), source })?;
+    let with_wasi = capabilities.iter().any(|capability| capability == WASI);
+    let step =
+        link(engine, component, with_wasi).map_err(|source| PluginError::NotAStep { name: name.to_owned(), source })?;
+    let limits = Limits { time: TIME_TO_DESCRIBE, ..Limits::default() };
+    let (mut wasm, timed_out) = wasm_store(engine, store, None, &limits);
+    let described = step.instantiate(&mut wasm).and_then(|step| step.pipe_step_guest().call_describe(&mut wasm));
+    let said = described.map_err(|error| PluginError::Describe {
+        name: name.to_owned(),
+        said: wasm.data().wasi.last_words(),
+        source: trapped(error, wasm.data(), timed_out.load(Ordering::Relaxed), &limits),
+    })?;
     let config_schema = serde_json::from_str(&said.config_schema)
         .map_err(|source| PluginError::Schema { name: name.to_owned(), source })?;
     Ok(PluginDescription {
@@ -260,8 +267,10 @@ pub(super) fn run(
 
 /// What ended a plugin that did not return.
 fn trapped(error: wasmtime::Error, host: &Host, timed_out: bool, limits: &Limits) -> Failure {
-    let step = host.services.as_ref().map_or("", |services| services.step.as_str());
-    let raise = |what: &str| format!("raise `limits.{what}` of `[steps.{step}]`");
+    let raise = |what: &str| match &host.services {
+        Some(services) => format!("raise `limits.{what}` of `[steps.{}]`", services.step),
+        None => AUTHORS_FAULT.to_owned(),
+    };
     if timed_out {
         return Failure::new(Code::TimedOut, format!("took longer than its limit of {} s", limits.time.as_secs()))
             .hint(raise("time"));
@@ -278,16 +287,15 @@ fn trapped(error: wasmtime::Error, host: &Host, timed_out: bool, limits: &Limits
     }
     match error.downcast::<Failure>() {
         Ok(failure) => failure,
-        Err(error) => Failure::new(Code::Internal, format!("the plugin crashed: {}", error.root_cause()))
-            .hint("this is the plugin's fault: tell its author"),
+        Err(error) => {
+            Failure::new(Code::Internal, format!("the plugin crashed: {}", error.root_cause())).hint(AUTHORS_FAULT)
+        }
     }
 }
 
 /// A plugin that does not give what it said it would is at fault.
 fn check_outputs(description: &PluginDescription, outputs: &[Binding]) -> Result<(), Failure> {
-    let fault = |message: String| {
-        Err(Failure::new(Code::Internal, message).hint("this is the plugin's fault: tell its author"))
-    };
+    let fault = |message: String| Err(Failure::new(Code::Internal, message).hint(AUTHORS_FAULT));
     for port in &description.outputs {
         let mut bound = outputs.iter().filter(|binding| binding.port == port.name);
         match (bound.next(), bound.next()) {

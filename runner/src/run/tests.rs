@@ -1,5 +1,6 @@
 //! Small pipelines of the `files` step, built for real: what runs again after which edit, and why.
 
+mod lent;
 mod limits;
 mod sound;
 
