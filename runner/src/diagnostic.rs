@@ -6,6 +6,12 @@ use std::fmt::Write as _;
 use std::ops::Range;
 use std::sync::Arc;
 
+use unicode_width::UnicodeWidthChar as _;
+
+/// How many columns of a line are shown before and behind the place that is meant, at most.
+const BEFORE: usize = 60;
+const BEHIND: usize = 100;
+
 /// A file's text, and the name that the user knows the file by.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Document {
@@ -111,14 +117,15 @@ impl Diagnostic {
         let _ = writeln!(out, "{place} {}", paint.bold(&self.message));
 
         let text = self.document.line(line);
+        let (shown, before, underlined) = self.excerpt(text, column);
         let number = line.to_string();
         let gutter = " ".repeat(number.len());
         let bar = paint.blue("|");
         let label = self.label.as_deref().map(|label| format!(" {label}")).unwrap_or_default();
-        let underline = paint.red(&format!("{}{label}", "^".repeat(self.underlined(text, column))));
+        let underline = paint.red(&format!("{}{label}", "^".repeat(underlined)));
         let _ = writeln!(out, "{gutter} {bar}");
-        let _ = writeln!(out, "{} {bar} {}", paint.blue(&number), text.replace('\t', " ").trim_end());
-        let _ = writeln!(out, "{gutter} {bar} {}{underline}", " ".repeat(column - 1));
+        let _ = writeln!(out, "{} {bar} {}", paint.blue(&number), shown.trim_end());
+        let _ = writeln!(out, "{gutter} {bar} {}{underline}", " ".repeat(before));
         for hint in &self.hints {
             let lead = format!("{gutter} {} ", paint.blue("="));
             let rest = format!("\n{gutter}         ");
@@ -127,13 +134,48 @@ impl Diagnostic {
         out
     }
 
-    /// How many characters to underline: never beyond the line, and at least one.
-    fn underlined(&self, line: &str, column: usize) -> usize {
-        let start = self.document.text.floor_char_boundary(self.span.start);
-        let end = self.document.text.floor_char_boundary(self.span.end.max(start));
-        let wanted = self.document.text[start..end].chars().take_while(|&c| c != '\n' && c != '\r').count();
-        wanted.min((line.chars().count() + 1).saturating_sub(column)).max(1)
+    /// What a terminal shows of a line, how many of its columns are before the place, and how many to underline: never beyond the
+    /// line, and at least one.
+    fn excerpt(&self, line: &str, column: usize) -> (String, usize, usize) {
+        let start = line.char_indices().nth(column - 1).map_or(line.len(), |(start, _)| start);
+        let (before, from) = line.split_at(start);
+        let wanted = self.span.end.saturating_sub(self.span.start);
+        let (place, behind) = from.split_at(from.floor_char_boundary(wanted));
+        let (place, behind) = match place.chars().next() {
+            Some(_) => (place, behind),
+            None => from.split_at(from.chars().next().map_or(0, char::len_utf8)),
+        };
+
+        let before = shown(before);
+        let left_out = before.char_indices().rev().nth(BEFORE).map_or(0, |(start, _)| start);
+        let before = if left_out > 0 { format!("…{}", &before[left_out..]) } else { before };
+        let place = cut(shown(place));
+        let (columns, underlined) = (width(&before), width(&place).max(1));
+        (before + &place + &cut(shown(behind)), columns, underlined)
     }
+}
+
+/// Characters as a terminal shows them in a line: without those that would move its cursor.
+fn shown(text: &str) -> String {
+    let visible = |c: char| match c {
+        '\t' => ' ',
+        _ if c.is_control() => char::REPLACEMENT_CHARACTER,
+        _ => c,
+    };
+    text.chars().map(visible).collect()
+}
+
+/// The beginning of what is long.
+fn cut(text: String) -> String {
+    match text.char_indices().nth(BEHIND) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}
+
+/// How many columns of a terminal characters take.
+fn width(text: &str) -> usize {
+    text.chars().map(|c| c.width().unwrap_or(0)).sum()
 }
 
 /// All of them in the order of their places, with an empty line between.
@@ -226,6 +268,29 @@ f.toml:2:6: no good
             assert!(Diagnostic::new(&document, span, "m").render(Colour::Never).starts_with(place));
         }
         assert!(Diagnostic::new(&Document::new("f", ""), 0..0, "m").render(Colour::Never).starts_with("f:1:1: m"));
+    }
+
+    #[test]
+    fn wide_characters_and_tabs_keep_the_underline_below_its_place() {
+        let rendered = at("\t名前 = '値段' # x\n", "'値段'").render(Colour::Never);
+        assert_eq!(rendered, "f.toml:1:7: no good\n  |\n1 |  名前 = '値段' # x\n  |         ^^^^^^\n");
+    }
+
+    #[test]
+    fn a_long_line_is_cut_on_both_sides() {
+        let text = format!("a = \"{}\" , oops, \"{}\"\n", "x".repeat(5000), "y".repeat(5000));
+        let rendered = at(&text, "oops").render(Colour::Never);
+        let lines: Vec<&str> = rendered.lines().collect();
+        assert_eq!(lines[0], "f.toml:1:5010: no good");
+        assert!(lines[2].starts_with("1 | …xxx") && lines[2].ends_with("yyy…"), "{}", lines[2]);
+        assert_eq!(lines[2].find("oops").map(|at| lines[2][..at].chars().count()), lines[3].find('^'));
+        assert!(lines[2].chars().count() < 200, "{}", lines[2]);
+    }
+
+    #[test]
+    fn a_file_cannot_move_the_cursor() {
+        let rendered = at("a = \u{1b}[2Jx\n", "x").render(Colour::Never);
+        assert!(!rendered.contains('\u{1b}'), "{rendered}");
     }
 
     #[test]
