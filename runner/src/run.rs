@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use crate::diagnostic::{Diagnostic, Document};
 use crate::event::{Event, Events};
 use crate::exec::{Base, Executor};
 use crate::execute::{self, Executed, Execution, Failures, Whole};
@@ -282,17 +283,30 @@ impl Project {
     }
 }
 
-/// The text of the pipeline `file`, or of the one for the current directory, and where it is or would be.
+/// The text of a pipeline and where it is or would be: of the `file`, or of the one in that directory, the current one where none
+/// is named. In a directory without one it is the built-in one for the project there.
 pub fn read_pipeline(file: Option<&Path>) -> Result<(PathBuf, String), RunError> {
-    let path = file.unwrap_or(Path::new(pipeline::FILE_NAME)).to_owned();
-    match std::fs::read_to_string(&path) {
-        Ok(text) => Ok((path, text)),
-        Err(error) if file.is_none() && error.kind() == std::io::ErrorKind::NotFound => {
-            let text = pipeline::default_for(Path::new("."))?;
-            Ok((path, text))
-        }
-        Err(source) => Err(RunError::Read { path, source }),
+    let (directory, path) = match file {
+        Some(directory) if directory.is_dir() => (Some(directory), directory.join(pipeline::FILE_NAME)),
+        Some(file) => (None, file.to_owned()),
+        None => (Some(Path::new(".")), PathBuf::from(pipeline::FILE_NAME)),
+    };
+    match std::fs::read(&path) {
+        Ok(bytes) => match String::from_utf8(bytes) {
+            Ok(text) => Ok((path, text)),
+            Err(error) => Err(RunError::Pipeline(vec![not_utf8(&path, &error)])),
+        },
+        Err(source) => match directory.filter(|_| source.kind() == std::io::ErrorKind::NotFound) {
+            Some(directory) => Ok((path, pipeline::default_for(directory)?)),
+            None => Err(RunError::Read { path, source }),
+        },
     }
+}
+
+fn not_utf8(path: &Path, error: &std::string::FromUtf8Error) -> Diagnostic {
+    let place = error.utf8_error().valid_up_to();
+    let document = Document::new(path.display().to_string(), String::from_utf8_lossy(error.as_bytes()));
+    Diagnostic::new(&document, place..place, "this byte is no UTF-8").hint("save the file as UTF-8")
 }
 
 fn fetch_config(pipeline: &Pipeline) -> FetchConfig {

@@ -81,3 +81,11 @@ fn a_missing_file_leads_to_init() {
     assert!(said.stderr.contains("`release.pipeline`"), "{}", said.stderr);
     assert!(said.stderr.contains("pipe init"), "{}", said.stderr);
 }
+
+#[test]
+fn a_byte_that_is_no_text_has_a_place() {
+    let project = Project::new();
+    std::fs::write(project.path().join("release.pipeline"), b"[app]\nname = \"a\xff\"\n").expect("written");
+    let said = project.run(["run"]).code(3);
+    assert!(said.stderr.starts_with("release.pipeline:2:10: this byte is no UTF-8"), "{}", said.stderr);
+}

@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use runner::pipeline::FILE_NAME;
 use runner::run::Project;
 
 use super::{Context, Failure};
@@ -15,13 +14,8 @@ pub(super) struct FileArg {
 }
 
 impl FileArg {
-    /// The file that is meant; none: whatever suits the current directory.
-    pub(super) fn path(&self) -> Option<PathBuf> {
-        self.file.as_ref().map(|file| if file.is_dir() { file.join(FILE_NAME) } else { file.clone() })
-    }
-
     /// Opens the pipeline and checks all of it; `locked` refuses to resolve anything anew.
     pub(super) fn open(&self, context: &Context, locked: bool) -> Result<Project, Failure> {
-        Ok(Project::open(&context.home()?, self.path().as_deref(), locked)?)
+        Ok(Project::open(&context.home()?, self.file.as_deref(), locked)?)
     }
 }

@@ -512,6 +512,21 @@ fn numbers_that_json_cannot_say_are_refused_in_a_config() {
 }
 
 #[test]
+fn a_name_that_cannot_be_is_one_error_wherever_it_is_used() {
+    refused(
+        "[steps.Out]\nplugin = \"files\"\n[targets.a]\ndriver = \"local\"\nrelease = \"Out\"\n",
+        &expect![[r#"
+            p:3:8: `Out` cannot be the name of a step
+              |
+            3 | [steps.Out]
+              |        ^^^
+              = hint: a name starts with a lower-case letter, then come letters, digits, `-` and `_`, 63 at most
+              = hint: `out` would do
+        "#]],
+    );
+}
+
+#[test]
 fn targets_are_checked_as_far_as_they_go() {
     refused(
         "[steps.slug]\nplugin = \"slug\"\n[targets.a]\ndriver = \"lcal\"\nrelease = \"slgu\"\naddress = \"8000\"\n\

@@ -105,7 +105,12 @@ impl RunError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Init(error) => Some(error.hint()),
-            Self::Read { .. } => Some("`pipe init` writes one".to_owned()),
+            Self::Read { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+                Some("`pipe init` writes one".to_owned())
+            }
+            Self::Read { .. } => {
+                Some("a pipeline is a text file, or a directory with a `release.pipeline` in it".to_owned())
+            }
             Self::NoSlug => Some("add a step with `plugin = \"slug\"`".to_owned()),
             Self::Plugin(error) => error.hint(),
             Self::Lock(error) => error.hint(),

@@ -13,20 +13,20 @@ pub(super) fn steps(reader: &Reader, item: &Item<'_>) -> Vec<Step> {
     let entries = reader.entries(item).into_iter();
     let steps = entries.filter_map(|(name, item)| {
         let fields = reader.fields(&item)?;
-        let name = step_name(reader, name);
-        let step = step(fields);
-        Some(Step { name: name?, ..step })
+        // One that cannot have its name is kept under it, for whatever names it.
+        step_name(reader, name.clone());
+        Some(Step { name, ..step(fields) })
     });
     steps.collect()
 }
 
-fn step_name(reader: &Reader, name: Spanned<String>) -> Option<Spanned<String>> {
+fn step_name(reader: &Reader, name: Spanned<String>) {
     if *name == "source" {
         let error = reader.error(name.span(), "a step cannot be called `source`");
         reader.report(error.hint("as an input, `source` stands for the source directory; give the step another name"));
-        return None;
+    } else {
+        name_of(reader, name, "a step");
     }
-    name_of(reader, name, "a step")
 }
 
 fn step(mut fields: Fields<'_, '_>) -> Step {

@@ -12,9 +12,9 @@ pub(super) fn targets(reader: &Reader, item: &Item<'_>) -> Vec<Target> {
     let entries = reader.entries(item).into_iter();
     let targets = entries.filter_map(|(name, item)| {
         let fields = reader.fields(&item)?;
-        let name = name_of(reader, name, "a target");
-        let target = target(fields);
-        Some(Target { name: name?, ..target? })
+        // One that cannot have its name is kept under it, for whatever names it.
+        name_of(reader, name.clone(), "a target");
+        Some(Target { name, ..target(fields)? })
     });
     targets.collect()
 }
