@@ -1,6 +1,7 @@
 //! The command line itself: help, completions, pictures, and what a wrong word leads to.
 
 use pipe_tests::Project;
+use serde_json::Value;
 
 const PIPELINE: &str = "\
 [app]
@@ -88,4 +89,30 @@ fn a_directory_without_a_project_has_no_pipeline() {
 fn a_doctor_looks_at_the_sandbox() {
     let said = Project::new().run(["doctor"]).success();
     assert!(said.stdout.contains("ok"), "{}", said.stdout);
+}
+
+#[test]
+fn what_lists_something_does_so_as_json_too() {
+    let project = Project::new().pipeline(PIPELINE);
+    let list = |args: &[&str]| {
+        let said = project.run(args).success().stdout;
+        let list: Value = serde_json::from_str(&said).expect("JSON");
+        list.as_array().expect("a list").clone()
+    };
+    assert_eq!(list(&["plan", "--json"])[0]["outcome"], "runs");
+    assert!(list(&["runs", "--json"]).is_empty());
+    project.run(["run", "--no-release"]).success();
+    assert_eq!(list(&["plan", "--json"])[0]["outcome"], "cached");
+    assert_eq!(list(&["runs", "--json"])[0]["outcome"], "succeeded");
+    assert!(list(&["plugin", "list", "--json"]).iter().any(|plugin| plugin["name"] == "slug"));
+    assert!(list(&["slug", "list", "--json"]).is_empty());
+    assert!(list(&["ps", "--json"]).is_empty());
+}
+
+#[test]
+fn a_directory_stands_for_the_pipeline_in_it() {
+    let project = Project::new().file("here/release.pipeline", PIPELINE);
+    assert!(project.run(["plan", "here"]).success().stdout.contains("chosen"));
+    let said = project.run(["promote", "one", "other", "--file", "here"]).code(2);
+    assert!(said.stderr.contains("the pipeline has no target `other`"), "{}", said.stderr);
 }

@@ -76,6 +76,12 @@ fn a_run_ends_with_a_page_that_is_served_and_goes_on_being_served() {
     let story = project.run(["releases", "staging"]).success().stdout;
     let current = story.lines().find(|line| line.contains("serves")).expect("a release that serves");
     assert!(current.trim_start().starts_with("3 ") && current.contains(short), "{story}");
+    let story = project.run(["releases", "staging", "--json"]).success().stdout;
+    let story: Value = serde_json::from_str(&story).expect("JSON");
+    assert_eq!(
+        (&story[0]["number"], &story[0]["outcome"], &story[0]["slug"]),
+        (&3.into(), &"serves".into(), &end["slug"])
+    );
     serves(staging, "/");
 
     // A release that does not come up changes nothing.

@@ -6,6 +6,7 @@ use std::path::{self, PathBuf};
 
 use clap::ColorChoice;
 use runner::store::Store;
+use serde::Serialize;
 
 use super::failure::{Failure, Kind};
 use crate::report::Paint;
@@ -39,6 +40,12 @@ impl Context {
     /// The store in [`Context::home`].
     pub(super) fn store(&self) -> Result<Store, Failure> {
         Ok(Store::open(&self.home()?)?)
+    }
+
+    /// Writes an answer for other programs to standard output, as JSON.
+    pub(super) fn print_json(&self, answer: &impl Serialize) -> Result<(), Failure> {
+        let json = serde_json::to_string_pretty(answer).map_err(|error| Failure::of(Kind::Internal, &error))?;
+        self.print(json + "\n")
     }
 
     /// Writes an answer to standard output. That its reader has gone (`pipe … | head`) is no failure.

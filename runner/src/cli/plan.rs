@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use runner::run::Preview;
+use serde_json::{Value, json};
 
 use super::file::FileArg;
 use super::why::preview;
@@ -13,13 +14,20 @@ use super::{Context, Failure};
 pub(super) struct PlanArgs {
     #[command(flatten)]
     file: FileArg,
+    /// As JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 pub(super) fn plan(args: &PlanArgs, context: &Context) -> Result<(), Failure> {
     let project = args.file.open(context, true)?;
+    let previews = preview(&project)?;
+    if args.json {
+        return context.print_json(&previews.iter().map(|(step, preview)| json(step, preview)).collect::<Vec<_>>());
+    }
     let paint = context.paint;
     let mut out = String::new();
-    for (step, preview) in preview(&project)? {
+    for (step, preview) in previews {
         let text = match preview {
             Preview::Cached => paint.dim("cached"),
             Preview::Runs(why) => format!("{} {why}", paint.green("runs:")),
@@ -35,4 +43,12 @@ pub(super) fn plan(args: &PlanArgs, context: &Context) -> Result<(), Failure> {
         let _ = writeln!(out, "{} {text}", paint.bold(&format!("{:<12}", *target.name)));
     }
     context.print(out)
+}
+
+fn json(step: &str, preview: &Preview) -> Value {
+    match preview {
+        Preview::Cached => json!({ "step": step, "outcome": "cached" }),
+        Preview::Runs(why) => json!({ "step": step, "outcome": "runs", "why": why }),
+        Preview::Depends(on) => json!({ "step": step, "outcome": "depends", "on": on }),
+    }
 }

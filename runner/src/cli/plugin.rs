@@ -7,6 +7,7 @@ use std::sync::Arc;
 use runner::description::{Port, PortKind};
 use runner::diagnostic;
 use runner::plugin::{Plugin, Plugins, builtins};
+use serde_json::{Value, json};
 
 use super::failure::Kind;
 use super::{Context, Failure};
@@ -21,7 +22,11 @@ pub(super) struct PluginArgs {
 #[derive(Debug, clap::Subcommand)]
 enum PluginCommand {
     /// Lists the built-in plugins.
-    List,
+    List {
+        /// As JSON, all that `inspect` says of each.
+        #[arg(long)]
+        json: bool,
+    },
     /// Shows what a plugin takes, gives and asks for, without running it on anything.
     Inspect {
         /// A built-in plugin, or a component's file.
@@ -36,32 +41,36 @@ enum PluginCommand {
 pub(super) fn plugin(args: &PluginArgs, context: &Context) -> Result<(), Failure> {
     let plugins = Plugins::open(&context.home()?, &context.store()?)?;
     match &args.command {
-        PluginCommand::List => list(&plugins, context),
+        PluginCommand::List { json } => list(&plugins, *json, context),
         PluginCommand::Inspect { plugin, json } => {
             let plugin = find(&plugins, plugin)?;
-            let description = &plugin.description;
-            if *json {
-                let mut value = serde_json::json!({ "digest": plugin.digest });
-                let fields = serde_json::to_value(description).map_err(|error| Failure::of(Kind::Internal, &error))?;
-                if let (Some(value), serde_json::Value::Object(fields)) = (value.as_object_mut(), fields) {
-                    value.extend(fields);
-                }
-                context.print(format!("{value:#}\n"))
-            } else {
-                context.print(inspected(&plugin, context))
-            }
+            if *json { context.print_json(&described(&plugin)?) } else { context.print(inspected(&plugin, context)) }
         }
     }
 }
 
-fn list(plugins: &Plugins, context: &Context) -> Result<(), Failure> {
+fn list(plugins: &Plugins, json: bool, context: &Context) -> Result<(), Failure> {
+    let plugins = builtins().iter().map(|builtin| Ok(plugins.load(builtin.name, builtin.bytes)?));
+    let plugins = plugins.collect::<Result<Vec<_>, Failure>>()?;
+    if json {
+        let all = plugins.iter().map(|plugin| described(plugin)).collect::<Result<Vec<_>, _>>()?;
+        return context.print_json(&all);
+    }
     let mut out = String::new();
-    for builtin in builtins() {
-        let plugin = plugins.load(builtin.name, builtin.bytes)?;
-        let name = context.paint.bold(&format!("{:<14}", builtin.name));
+    for plugin in plugins {
+        let name = context.paint.bold(&format!("{:<14}", plugin.description.name));
         let _ = writeln!(out, "{name} {}", plugin.description.summary);
     }
     context.print(out)
+}
+
+fn described(plugin: &Plugin) -> Result<Value, Failure> {
+    let mut value = json!({ "digest": plugin.digest });
+    let fields = serde_json::to_value(&plugin.description).map_err(|error| Failure::of(Kind::Internal, &error))?;
+    if let (Some(value), Value::Object(fields)) = (value.as_object_mut(), fields) {
+        value.extend(fields);
+    }
+    Ok(value)
 }
 
 fn find(plugins: &Plugins, name: &str) -> Result<Arc<Plugin>, Failure> {

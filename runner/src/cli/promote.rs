@@ -21,7 +21,7 @@ pub(super) struct PromoteArgs {
     from: String,
     /// The target that is to run it, such as `production`.
     to: String,
-    /// The pipeline file [default: `release.pipeline` here, or what suits the project].
+    /// The pipeline file, or the directory that it is in [default: `release.pipeline` here, or what suits the project].
     #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     file: Option<PathBuf>,
     /// Print one event a line, as JSON.

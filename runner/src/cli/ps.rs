@@ -3,16 +3,25 @@
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
 
-use runner::release;
+use runner::agent::log::stamp;
+use runner::release::{self, TargetStatus};
+use serde_json::{Value, json};
 
 use super::{Context, Failure};
 
 /// Shows what runs: every process of every target, its state, and where the target answers.
 #[derive(Debug, clap::Args)]
-pub(super) struct PsArgs {}
+pub(super) struct PsArgs {
+    /// As JSON.
+    #[arg(long)]
+    json: bool,
+}
 
-pub(super) fn ps(_: &PsArgs, context: &Context) -> Result<(), Failure> {
+pub(super) fn ps(args: &PsArgs, context: &Context) -> Result<(), Failure> {
     let status = release::status(&context.home()?)?;
+    if args.json {
+        return context.print_json(&status.iter().map(json).collect::<Vec<_>>());
+    }
     if status.is_empty() {
         return context.print("nothing runs; `pipe run` releases\n");
     }
@@ -34,6 +43,25 @@ pub(super) fn ps(_: &PsArgs, context: &Context) -> Result<(), Failure> {
         }
     }
     context.print(text)
+}
+
+fn json(target: &TargetStatus) -> Value {
+    let processes = target.processes.iter().map(|process| {
+        json!({
+            "name": process.name,
+            "release": process.release,
+            "state": process.state,
+            "since": stamp(process.since),
+            "restarts": process.restarts,
+        })
+    });
+    json!({
+        "app": target.app,
+        "target": target.target,
+        "release": target.release,
+        "url": target.url,
+        "processes": processes.collect::<Vec<_>>(),
+    })
 }
 
 fn row(width: usize, [target, release, process, state, since, restarts]: [String; 6], address: &str) -> String {

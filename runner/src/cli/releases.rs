@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 use runner::agent::log::stamp;
 use runner::release::{History, Release, Stage};
 
+use serde_json::{Value, json};
+
 use super::target::TargetArg;
 use super::{Context, Failure};
 
@@ -13,11 +15,17 @@ use super::{Context, Failure};
 pub(super) struct ReleasesArgs {
     #[command(flatten)]
     target: TargetArg,
+    /// As JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 pub(super) fn releases(args: &ReleasesArgs, context: &Context) -> Result<(), Failure> {
     let target = args.target.find(context)?;
     let releases = History::open(&context.home()?)?.releases(&target.app, &target.name)?;
+    if args.json {
+        return context.print_json(&releases.iter().rev().map(json).collect::<Vec<_>>());
+    }
     let who = releases.iter().map(|release| release.who.len()).max().unwrap_or_default().max(3);
     let how = releases.iter().map(|release| release.how.to_string().len()).max().unwrap_or_default().max(3);
     let mut text = format!("{:>4}  {:<19}  {:<who$}  {:<12}  {:<how$}  OUTCOME\n", "#", "WHEN", "WHO", "SLUG", "HOW");
@@ -31,18 +39,39 @@ pub(super) fn releases(args: &ReleasesArgs, context: &Context) -> Result<(), Fai
             release.who,
             release.slug.id.short(),
             release.how.to_string(),
-            outcome(release),
+            told(release),
         );
     }
     context.print(text)
 }
 
-fn outcome(release: &Release) -> String {
-    match (release.stage, &release.failure) {
-        (Stage::Failed, Some(failure)) => format!("failed: {failure}"),
-        (Stage::Failed, None) => "failed".to_owned(),
-        (stage, _) if stage.is_switched() && release.current => "serves".to_owned(),
-        (stage, _) if stage.is_switched() => "served".to_owned(),
-        (stage, _) => format!("under way: {stage}"),
+fn json(release: &Release) -> Value {
+    json!({
+        "number": release.number,
+        "at": stamp(release.at),
+        "who": release.who,
+        "slug": release.slug.id,
+        "how": release.how.to_string(),
+        "outcome": outcome(release),
+        "stage": release.stage,
+        "failure": release.failure,
+    })
+}
+
+/// How a release went, in a word or two.
+fn outcome(release: &Release) -> &'static str {
+    match release.stage {
+        Stage::Failed => "failed",
+        stage if stage.is_switched() && release.current => "serves",
+        stage if stage.is_switched() => "served",
+        _ => "under way",
+    }
+}
+
+fn told(release: &Release) -> String {
+    match (outcome(release), &release.failure) {
+        (outcome @ "failed", Some(failure)) => format!("{outcome}: {failure}"),
+        (outcome @ "under way", _) => format!("{outcome}: {}", release.stage),
+        (outcome, _) => outcome.to_owned(),
     }
 }

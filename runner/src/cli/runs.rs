@@ -1,12 +1,12 @@
 //! `pipe runs`.
 
-use std::fmt::Write as _;
 use std::time::{Duration, UNIX_EPOCH};
 
 use runner::agent::log::stamp;
 use runner::diagnostic;
 use runner::event::log::{LogError, Logs};
 use runner::event::{Event, Outcome, Stamped};
+use serde::Serialize;
 
 use super::failure::Kind;
 use super::run::Reports;
@@ -22,6 +22,9 @@ pub(super) struct RunsArgs {
     /// How many to list.
     #[arg(long, short, value_name = "N", default_value_t = 20)]
     limit: usize,
+    /// As JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -41,7 +44,7 @@ enum RunsCommand {
 pub(super) fn runs(args: &RunsArgs, context: &Context) -> Result<(), Failure> {
     let logs = Logs::of(&context.home()?);
     match &args.command {
-        None => list(&logs, args.limit, context),
+        None => list(&logs, args, context),
         Some(RunsCommand::Show { number, json, reports }) => {
             let number = number
                 .or_else(|| logs.numbers().first().copied())
@@ -85,38 +88,67 @@ fn lines(events: &[Stamped]) -> String {
     events.iter().filter_map(|event| serde_json::to_string(event).ok()).map(|line| line + "\n").collect()
 }
 
-fn list(logs: &Logs, limit: usize, context: &Context) -> Result<(), Failure> {
+fn list(logs: &Logs, args: &RunsArgs, context: &Context) -> Result<(), Failure> {
+    // Two lists at once, or a run that ends one: what has gone meanwhile is not listed.
+    let runs = logs.numbers().into_iter().take(args.limit);
+    let runs = runs.filter_map(|number| Summary::of(number, &logs.read(number).ok()?));
+    if args.json {
+        return context.print_json(&runs.collect::<Vec<_>>());
+    }
     let mut text =
         format!("{:>5}  {:<19}  {:<16}  {:>6}  {:>6}  {:>8}  OUTCOME\n", "#", "WHEN", "APP", "STEPS", "CACHED", "TIME");
-    for number in logs.numbers().into_iter().take(limit) {
-        // Two lists at once, or a run that ends one: what has gone meanwhile is not listed.
-        let Ok(events) = logs.read(number) else { continue };
-        if let Some(line) = summary(number, &events) {
-            text.push_str(&line);
-        }
+    for run in runs {
+        text.push_str(&run.row());
     }
     context.print(text)
 }
 
-/// One line of a run.
-fn summary(number: u64, events: &[Stamped]) -> Option<String> {
-    let first = events.first()?;
-    let Event::RunStarted { app, steps, .. } = &first.event else { return None };
-    let when = stamp(UNIX_EPOCH + Duration::from_millis(first.at)).replace('T', " ");
-    let mut line = format!("{number:>5}  {:<19}  {app:<16}  {steps:>6}  ", &when[..19]);
-    match events.last().map(|last| &last.event) {
-        Some(Event::RunFinished { outcome, cached, elapsed_ms, slug, .. }) => {
-            let outcome = match outcome {
-                Outcome::Succeeded => "succeeded",
-                Outcome::Failed => "failed",
-                Outcome::Cancelled => "cancelled",
-            };
-            let slug = slug.as_deref().map(|slug| format!(" {}", &slug[..slug.len().min(19)])).unwrap_or_default();
-            let _ = writeln!(line, "{cached:>6}  {:>8}  {outcome}{slug}", report::duration(*elapsed_ms));
-        }
-        _ => {
-            let _ = writeln!(line, "{:>6}  {:>8}  goes on, or was killed", "", "");
-        }
+/// One run of a list.
+#[derive(Serialize)]
+struct Summary {
+    number: u64,
+    at: String,
+    app: String,
+    steps: usize,
+    /// Nothing where it goes on, or was killed.
+    #[serde(flatten)]
+    end: Option<End>,
+}
+
+#[derive(Serialize)]
+struct End {
+    outcome: Outcome,
+    cached: usize,
+    elapsed_ms: u64,
+    slug: Option<String>,
+}
+
+impl Summary {
+    fn of(number: u64, events: &[Stamped]) -> Option<Self> {
+        let first = events.first()?;
+        let Event::RunStarted { app, steps, .. } = &first.event else { return None };
+        let end = match &events.last()?.event {
+            Event::RunFinished { outcome, cached, elapsed_ms, slug, .. } => {
+                Some(End { outcome: *outcome, cached: *cached, elapsed_ms: *elapsed_ms, slug: slug.clone() })
+            }
+            _ => None,
+        };
+        let at = stamp(UNIX_EPOCH + Duration::from_millis(first.at));
+        Some(Self { number, at, app: app.clone(), steps: *steps, end })
     }
-    Some(line)
+
+    fn row(&self) -> String {
+        let when = &self.at.replace('T', " ")[..19];
+        let begun = format!("{:>5}  {when:<19}  {:<16}  {:>6}  ", self.number, self.app, self.steps);
+        let Some(end) = &self.end else {
+            return format!("{begun}{:>6}  {:>8}  goes on, or was killed\n", "", "");
+        };
+        let outcome = match end.outcome {
+            Outcome::Succeeded => "succeeded",
+            Outcome::Failed => "failed",
+            Outcome::Cancelled => "cancelled",
+        };
+        let slug = end.slug.as_deref().map(|slug| format!(" {}", &slug[..slug.len().min(19)])).unwrap_or_default();
+        format!("{begun}{:>6}  {:>8}  {outcome}{slug}\n", end.cached, report::duration(end.elapsed_ms))
+    }
 }

@@ -2,10 +2,14 @@
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
+use std::time::{Duration, UNIX_EPOCH};
 
+use runner::agent::log::stamp;
 use runner::slug::{self, Manifest, Record, Registry};
 use runner::store::Store;
+use serde_json::{Value, json};
 
+use super::failure::Kind;
 use super::{Context, Failure};
 
 /// Looks at the slugs that this machine has built. An id may be shortened.
@@ -18,8 +22,12 @@ pub(super) struct SlugArgs {
 #[derive(Debug, clap::Subcommand)]
 enum SlugCommand {
     /// Lists them, the newest first.
-    List,
-    /// Shows what is in one: its manifest and its packages.
+    List {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Shows what is in one, as JSON: its manifest and its packages.
     Show {
         /// The slug's id.
         id: String,
@@ -41,6 +49,9 @@ enum SlugCommand {
         from: String,
         /// The other.
         to: String,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -48,36 +59,48 @@ pub(super) fn slug(args: &SlugArgs, context: &Context) -> Result<(), Failure> {
     let registry = Registry::of(&context.home()?);
     let store = context.store()?;
     match &args.command {
-        SlugCommand::List => list(&registry, context),
+        SlugCommand::List { json } => list(&registry, *json, context),
         SlugCommand::Show { id, attestation } => show(&store, &registry.find(id)?, *attestation, context),
-        SlugCommand::Export { id, output } => {
-            let exported = slug::export(&store, &registry.find(id)?, output)?;
-            let json = serde_json::to_value(&exported).unwrap_or_default();
-            context.print(format!("{json:#}\n"))
-        }
-        SlugCommand::Diff { from, to } => {
+        SlugCommand::Export { id, output } => context.print_json(&slug::export(&store, &registry.find(id)?, output)?),
+        SlugCommand::Diff { from, to, json } => {
             let difference = slug::diff(&store, &registry.find(from)?.tree, &registry.find(to)?.tree)?;
+            if *json {
+                return context.print_json(&difference);
+            }
             context.print(if difference.is_empty() { "no difference\n".to_owned() } else { difference.to_string() })
         }
     }
 }
 
-fn list(registry: &Registry, context: &Context) -> Result<(), Failure> {
+fn list(registry: &Registry, json: bool, context: &Context) -> Result<(), Failure> {
+    let slugs = registry.list()?;
+    if json {
+        let slugs = slugs.iter().map(|slug| json!({ "id": slug.id, "app": slug.app, "created": created(slug) }));
+        return context.print_json(&slugs.collect::<Vec<_>>());
+    }
     let mut out = String::new();
-    for record in registry.list()? {
-        let _ = writeln!(out, "{}  {}", record.id, context.paint.bold(&record.app));
+    for slug in slugs {
+        let when = created(&slug).replace('T', " ");
+        let _ = writeln!(out, "{}  {}  {}", slug.id, &when[..19], context.paint.bold(&slug.app));
     }
     context.print(out)
+}
+
+/// When a slug was first built.
+fn created(slug: &Record) -> String {
+    stamp(UNIX_EPOCH + Duration::from_secs(slug.created))
 }
 
 fn show(store: &Store, record: &Record, attestation: bool, context: &Context) -> Result<(), Failure> {
     if let Some(digest) = record.attestation.filter(|_| attestation) {
         return context.print(store.get(&digest)?);
     }
-    let (_, manifest) = Manifest::read(store, &record.tree)?;
-    let mut shown = serde_json::to_value(&manifest).unwrap_or_default();
-    if let Some(shown) = shown.as_object_mut() {
-        shown.insert("packages".to_owned(), serde_json::json!(manifest.packages(store)?));
+    let (id, manifest) = Manifest::read(store, &record.tree)?;
+    let mut shown = json!({ "id": id });
+    let fields = serde_json::to_value(&manifest).map_err(|error| Failure::of(Kind::Internal, &error))?;
+    if let (Some(shown), Value::Object(fields)) = (shown.as_object_mut(), fields) {
+        shown.extend(fields);
+        shown.insert("packages".to_owned(), json!(manifest.packages(store)?));
     }
-    context.print(format!("{}\n{shown:#}\n", context.paint.bold(&record.id.to_string())))
+    context.print_json(&shown)
 }
