@@ -35,7 +35,7 @@ pub(crate) fn account(history: &History, target: &Target, listening: Option<Sock
     let user = match given.user {
         _ if !nix::unistd::geteuid().is_root() => None,
         Some(user) => Some(user),
-        None => Some(free_user(&all.iter().filter_map(|given| given.user).collect::<Vec<_>>())?),
+        None => Some(free_user(history.path(), &all.iter().filter_map(|given| given.user).collect::<Vec<_>>())?),
     };
     // One that somebody else has taken in the meantime is given up.
     let before = given.address.and_then(|address| address.parse().ok()).filter(|address| is_free(*address));
@@ -47,13 +47,16 @@ pub(crate) fn account(history: &History, target: &Target, listening: Option<Sock
     Ok(Account { user, address })
 }
 
-fn free_user(taken: &[u32]) -> Result<u32, Failure> {
+/// An id that nobody has. The agents of several home directories, each of which knows of its own targets only, begin at different places.
+fn free_user(state: &Path, taken: &[u32]) -> Result<u32, Failure> {
     let is_known = |id: u32| {
         matches!(User::from_uid(Uid::from_raw(id)), Ok(Some(_)))
             || matches!(Group::from_gid(Gid::from_raw(id)), Ok(Some(_)))
     };
-    USERS
-        .into_iter()
+    let count = USERS.end() - USERS.start() + 1;
+    let first = u32::from(number_of(state)) % count;
+    (first..first + count)
+        .map(|nth| USERS.start() + nth % count)
         .find(|id| !taken.contains(id) && !is_known(*id))
         .ok_or_else(|| Failure::new("no user id is left for another target"))
 }
@@ -77,9 +80,7 @@ impl Ports {
 
     /// Agents of several home directories do not all begin at the same place.
     pub(crate) fn of(home: &Path) -> Self {
-        let hash = Digest::of(home.as_os_str().as_bytes());
-        let [first, second, ..] = *hash.as_bytes();
-        Self(Self::RANGE.start + u16::from_le_bytes([first, second]) % 10_000)
+        Self(Self::RANGE.start + number_of(home) % 10_000)
     }
 
     /// A loopback port on which nothing listens, and that is no process's in `taken` which may be down just now.
@@ -92,5 +93,25 @@ impl Ports {
             }
         }
         Err(Failure::new("no port is left for another process"))
+    }
+}
+
+/// A number that is always the same for a path, and hardly ever that of another.
+fn number_of(path: &Path) -> u16 {
+    let [first, second, ..] = *Digest::of(path.as_os_str().as_bytes()).as_bytes();
+    u16::from_le_bytes([first, second])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_of_two_homes_are_not_the_same_user() {
+        let user = |state: &str, taken: &[u32]| free_user(Path::new(state), taken).map_err(|failure| failure.message);
+        let one = user("/home/one/agent/state.db", &[]).expect("an id");
+        assert!(USERS.contains(&one));
+        assert_ne!(user("/home/other/agent/state.db", &[]), Ok(one));
+        assert_ne!(user("/home/one/agent/state.db", &[one]), Ok(one));
     }
 }
