@@ -27,7 +27,7 @@ torture: build
 build: plugins
 	$(CARGO) build --locked --release --workspace --bin pipe
 ifneq ($(TARGET_DIR),target)
-	mkdir -p target/release && ln -sf $(abspath $(TARGET_DIR))/release/pipe $(PIPE)
+	mkdir -p target/release && ln -sf "$$(cd "$(TARGET_DIR)" && pwd)/release/pipe" $(PIPE)
 endif
 
 # The built-in steps, each a WebAssembly module of its own; `pipe` embeds them.

@@ -48,9 +48,7 @@ use protocol::Failure;
 use root::Root;
 use running::{Running, Serving};
 
-use crate::release::{
-    Contents, History, HistoryError, ProcessRecord, Release, Stage, Target,
-};
+use crate::release::{Contents, History, HistoryError, ProcessRecord, Release, Stage, Target};
 use crate::slug::Manifest;
 use crate::store::{Store, StoreError};
 
@@ -176,9 +174,8 @@ impl Agent {
         let config = config.map_err(|error| Failure { hint: error.hint(), ..Failure::of(&error) })?;
         let home = self.home.clone();
         let (target, contents) = (target.clone(), contents.clone());
-        let opened = tokio::task::spawn_blocking(move || {
-            Root::open(&home, &target, &contents, config, account.user, arrives)
-        });
+        let opened =
+            tokio::task::spawn_blocking(move || Root::open(&home, &target, &contents, config, account.user, arrives));
         opened.await.map_err(|error| Failure::of(&error))?
     }
 
@@ -268,11 +265,8 @@ impl Agent {
             processes.push(process);
         }
         let ports = processes.iter().filter(|process| process.slot.name == deploy::WEB).map(|process| process.port);
-        let upstream = if root.serves() {
-            Some(front::Upstream::new(ports, self.assets(&root, release).await))
-        } else {
-            None
-        };
+        let upstream =
+            if root.serves() { Some(front::Upstream::new(ports, self.assets(&root, release).await)) } else { None };
         running
             .switch(Serving { number: release.number, url: url_of(account.address, None), upstream, processes }, front);
         Ok(())

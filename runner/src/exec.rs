@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
@@ -199,7 +200,7 @@ impl Executor {
     fn tell_tests(&self, outcome: &Outcome, services: &Services) {
         for (path, found) in &outcome.collected {
             let Found::File(digest) = found else { continue };
-            if path.ends_with(".xml")
+            if Path::new(path).extension().is_some_and(|extension| extension.eq_ignore_ascii_case("xml"))
                 && let Ok(bytes) = self.store.get(digest)
                 && let Ok(tests) = junit::read(&bytes)
             {

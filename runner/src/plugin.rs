@@ -81,7 +81,7 @@ pub enum PluginError {
         /// The last that it wrote to its standard streams.
         said: String,
         /// What happened.
-        source: Failure,
+        source: Box<Failure>,
     },
     /// Its own config schema is no JSON.
     #[error("plugin `{name}`: its config schema is not JSON")]

@@ -122,7 +122,7 @@ pub fn release(
     events: &Events,
     cancel: &AtomicBool,
 ) -> Result<Released, ReleaseError> {
-    let wish = Wish::Slug { target: target.clone(), slug: *slug, how: how.clone() };
+    let wish = Wish::Slug { target: Box::new(target.clone()), slug: *slug, how: how.clone() };
     served(order(home, &target.app, &target.name, wish, events, cancel)?)
 }
 

@@ -93,7 +93,7 @@ fn a_doctor_looks_at_the_sandbox() {
 
 #[test]
 fn what_lists_something_does_so_as_json_too() {
-    let project = Project::new().pipeline(PIPELINE);
+    let project = Project::new().file("a.txt", "hello").pipeline(PIPELINE);
     let list = |args: &[&str]| {
         let said = project.run(args).success().stdout;
         let list: Value = serde_json::from_str(&said).expect("JSON");

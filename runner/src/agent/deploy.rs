@@ -84,8 +84,7 @@ pub(super) async fn deploy(
     }
     refuse_missing_environment(&root, &target.name)?;
     let front = running.front(account.address).await?;
-    let release =
-        agent.history.begin(&target, &contents, &how, &order.who).map_err(|error| Failure::of(&error))?;
+    let release = agent.history.begin(&target, &contents, &how, &order.who).map_err(|error| Failure::of(&error))?;
     let number = release.number;
     log::prune(&root.logs, number, running.status().map(|status| status.release));
     let _ = say.send(Progress::Started { release: number, slug: contents.slug.id });
@@ -384,7 +383,10 @@ fn refuse_missing_environment(root: &Root, target: &str) -> Result<(), Failure> 
         return Ok(());
     }
     Err(Failure::new(format!("the slug needs what the target does not give: `{}`", missing.join("`, `"))).hint(
-        format!("`pipe config {target} set {}=…`, or put it into the file that the target's `env-file` names", missing[0]),
+        format!(
+            "`pipe config {target} set {}=…`, or put it into the file that the target's `env-file` names",
+            missing[0]
+        ),
     ))
 }
 

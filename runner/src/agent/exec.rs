@@ -54,8 +54,7 @@ impl Session {
     /// Starts a program where the processes of a target run.
     pub fn start(home: &Path, app: &str, target: &str, argv: &[String], stdio: Stdio) -> Result<Self, ExecError> {
         let history = History::open(home)?;
-        let release =
-            history.current(app, target)?.ok_or_else(|| ExecError::NothingRuns(target.to_owned()))?;
+        let release = history.current(app, target)?.ok_or_else(|| ExecError::NothingRuns(target.to_owned()))?;
         let contents = release.contents();
         let config = history.config(app, target, contents.config)?;
         let user = history.given(app, target)?.user.filter(|_| nix::unistd::geteuid().is_root());

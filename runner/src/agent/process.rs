@@ -158,12 +158,7 @@ struct Wishes {
     again: Arc<Notify>,
 }
 
-async fn supervise(
-    plan: Plan,
-    mut record: Option<ProcessRecord>,
-    mut wishes: Wishes,
-    status: watch::Sender<Status>,
-) {
+async fn supervise(plan: Plan, mut record: Option<ProcessRecord>, mut wishes: Wishes, status: watch::Sender<Status>) {
     let mut quick_ends = 0;
     loop {
         let began = Instant::now();

@@ -47,7 +47,7 @@ pub(crate) struct Order {
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Wish {
     /// The slug, and what the pipeline file says of the target.
-    Slug { target: Target, slug: SlugRef, how: How },
+    Slug { target: Box<Target>, slug: SlugRef, how: How },
     /// Nothing: it is to be what it was at that release.
     Back { number: u64 },
     /// The config: names with their values, or without one where they go.

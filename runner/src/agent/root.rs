@@ -69,8 +69,8 @@ impl Root {
         arrives: bool,
     ) -> Result<Self, Failure> {
         // A handle of now: the store may have been mended since this process began.
-        let store = Store::open_for_releases(home)
-            .map_err(|error| Failure { hint: error.hint(), ..Failure::of(&error) })?;
+        let store =
+            Store::open_for_releases(home).map_err(|error| Failure { hint: error.hint(), ..Failure::of(&error) })?;
         let arrived = Arrived::open(&store, &contents.slug, arrives)
             .map_err(|error| Failure { hint: error.hint(), ..Failure::of(&error) })?;
         let runtime = Runtime::find(&arrived.manifest.runtime, &store, home).map_err(|error| {
@@ -147,7 +147,14 @@ impl Root {
     }
 
     /// One start of a command of the release, with `instance` for what it writes beside its data.
-    pub(crate) fn job(&self, instance: &Path, number: u64, process: &Slot, command: &str, port: u16) -> io::Result<Job> {
+    pub(crate) fn job(
+        &self,
+        instance: &Path,
+        number: u64,
+        process: &Slot,
+        command: &str,
+        port: u16,
+    ) -> io::Result<Job> {
         let spec = self.spec(instance, ["/bin/sh", "-c", command], port)?;
         Ok(Job { spec, log: self.log(number, process), grace: GRACE })
     }

@@ -23,7 +23,7 @@ pub(super) fn wanted(history: &History, order: &Order) -> Result<Option<Wanted>,
             let config = history.config_version(app, target).map_err(failed)?;
             let formation = formation(history, app, target).map_err(failed)?;
             let contents = Contents { slug: *slug, config, formation };
-            Ok(Some(Wanted { target: settings.clone(), contents, how: how.clone() }))
+            Ok(Some(Wanted { target: (**settings).clone(), contents, how: how.clone() }))
         }
         Wish::Back { number } => {
             let releases = history.releases(app, target).map_err(failed)?;

@@ -58,8 +58,7 @@ mod tests {
 
     use super::*;
 
-    const QUICK: Pace =
-        Pace { every: Duration::from_millis(10), patience: Duration::from_millis(100), silences: 3 };
+    const QUICK: Pace = Pace { every: Duration::from_millis(10), patience: Duration::from_millis(100), silences: 3 };
 
     /// A server that answers with an error as long as `speaks`, and then accepts and says nothing.
     async fn server(speaks: Arc<AtomicBool>) -> u16 {

@@ -69,8 +69,11 @@ pub(super) fn config(args: &ConfigArgs, context: &Context) -> Result<(), Failure
         Some(ConfigCommand::Unset { names, json }) => {
             let known = values(&target, context)?;
             if let Some(name) = names.iter().find(|name| !known.contains_key(*name)) {
-                return Err(Failure::new(Kind::Usage, format!("`{name}` is not set by the config of `{}`", target.name))
-                    .hint(format!("`pipe config {}` lists what is", target.name)));
+                return Err(Failure::new(
+                    Kind::Usage,
+                    format!("`{name}` is not set by the config of `{}`", target.name),
+                )
+                .hint(format!("`pipe config {}` lists what is", target.name)));
             }
             change(&target, names.iter().map(|name| (name.clone(), None)).collect(), *json, context)
         }
@@ -88,7 +91,7 @@ fn list(target: &Known, context: &Context) -> Result<(), Failure> {
     if values.is_empty() {
         return context.print(format!("nothing is set; `pipe config {} set NAME=value` does\n", target.name));
     }
-    context.print(values.keys().map(|name| format!("{name}\n")).collect::<String>())
+    context.print(values.keys().flat_map(|name| [name, "\n"]).collect::<String>())
 }
 
 fn export(target: &Known, context: &Context) -> Result<(), Failure> {
@@ -146,9 +149,8 @@ fn from_input(name: &str) -> Result<String, Failure> {
 }
 
 fn read(file: &Path) -> Result<Changes, Failure> {
-    let text = fs::read_to_string(file).map_err(|error| {
-        Failure::of(Kind::Usage, &error).about(format!("cannot read `{}`", file.display()))
-    })?;
+    let text = fs::read_to_string(file)
+        .map_err(|error| Failure::of(Kind::Usage, &error).about(format!("cannot read `{}`", file.display())))?;
     let values = env_file(&text).map_err(|line| Failure::from(SettingsError::Line { path: file.to_owned(), line }))?;
     Ok(values.into_iter().map(|(name, value)| (name, Some(value))).collect())
 }

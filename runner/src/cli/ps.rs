@@ -34,7 +34,11 @@ pub(super) fn ps(args: &PsArgs, context: &Context) -> Result<(), Failure> {
             let columns = [
                 name.clone(),
                 process.release.to_string(),
-                if process.instance > 1 { format!("{}.{}", process.name, process.instance) } else { process.name.clone() },
+                if process.instance > 1 {
+                    format!("{}.{}", process.name, process.instance)
+                } else {
+                    process.name.clone()
+                },
                 process.state.to_string(),
                 duration(SystemTime::now().duration_since(process.since).unwrap_or_default()),
                 process.restarts.to_string(),

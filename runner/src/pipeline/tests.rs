@@ -204,7 +204,7 @@ fn unknown_keys_are_met_with_the_nearest_name() {
               |
             8 | colour = 1
               | ^^^^^^
-              = hint: known here: `plugin`, `inputs`, `config`, `grants` and `limits`
+              = hint: known here: `plugin`, `inputs`, `config`, `grants`, `limits` and `pool`
 
             p:10:1: unknown key `tme` in `steps.a.limits`
                |
@@ -836,13 +836,13 @@ fn a_config_is_held_against_its_plugins_schema() {
 
             dir/p:11:85: `venv.config.options.level`: 0 is less than the minimum of 1
                |
-            11 | config = { ad = [], add = [1], bytecode = "yes", mode = "mrge", options = { level = 0, lvel = 1 } }
-               |                                                                                     ^
+            11 | … = [1], bytecode = "yes", mode = "mrge", options = { level = 0, lvel = 1 } }
+               |                                                               ^
 
             dir/p:11:88: unknown key `lvel` in `venv.config.options` of `python-venv`
                |
-            11 | config = { ad = [], add = [1], bytecode = "yes", mode = "mrge", options = { level = 0, lvel = 1 } }
-               |                                                                                        ^^^^
+            11 | …[1], bytecode = "yes", mode = "mrge", options = { level = 0, lvel = 1 } }
+               |                                                               ^^^^
                = hint: did you mean `level`?
         "#]],
     );

@@ -212,7 +212,7 @@ pub(super) fn describe(
     let said = described.map_err(|error| PluginError::Describe {
         name: name.to_owned(),
         said: wasm.data().wasi.last_words(),
-        source: trapped(error, wasm.data(), timed_out.load(Ordering::Relaxed), &limits),
+        source: Box::new(trapped(error, wasm.data(), timed_out.load(Ordering::Relaxed), &limits)),
     })?;
     let config_schema = serde_json::from_str(&said.config_schema)
         .map_err(|source| PluginError::Schema { name: name.to_owned(), source })?;

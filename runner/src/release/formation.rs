@@ -104,7 +104,8 @@ mod tests {
 
     #[test]
     fn what_is_not_named_runs_once() {
-        let formation = Formation::default().with(["web=4".parse().expect("a count"), "mail=0".parse().expect("a count")]);
+        let formation =
+            Formation::default().with(["web=4".parse().expect("a count"), "mail=0".parse().expect("a count")]);
         assert_eq!((formation.count("web"), formation.count("mail"), formation.count("worker")), (4, 0, 1));
         assert_eq!(formation.to_string(), "mail=0 web=4");
     }

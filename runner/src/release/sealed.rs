@@ -65,14 +65,15 @@ fn make(path: &Path) -> io::Result<[u8; KEY]> {
     let mut key = [0; KEY];
     SystemRandom::new().fill(&mut key).map_err(|_| io::Error::other("the system gives no random bytes"))?;
     let directory = path.parent().unwrap_or(Path::new("."));
-    let draft = tempfile::Builder::new().make_in(directory, |path| {
-        fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
-    })?;
+    let draft = tempfile::Builder::new()
+        .make_in(directory, |path| fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path))?;
     draft.as_file().write_all(&key)?;
     draft.as_file().sync_all()?;
     match draft.persist_noclobber(path) {
         Ok(_) => fs::File::open(directory)?.sync_all()?,
-        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => fs::File::open(path)?.read_exact(&mut key)?,
+        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => {
+            fs::File::open(path)?.read_exact(&mut key)?;
+        }
         Err(error) => return Err(error.error),
     }
     Ok(key)

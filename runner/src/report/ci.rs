@@ -62,7 +62,7 @@ impl Log {
             Event::StepFinished { step, outcome: StepOutcome::Ran | StepOutcome::Failed, .. } => {
                 if let Some(text) = self.output.remove(step).filter(|text| !text.trim().is_empty()) {
                     // A line of a program must not be taken for a command to the service.
-                    let lines = text.trim_end().lines().map(|line| format!("  | {line}\n")).collect::<String>();
+                    let lines = text.trim_end().lines().flat_map(|line| ["  | ", line, "\n"]).collect::<String>();
                     let title = format!("output of {step}");
                     match self.ci {
                         Ci::GitHub => github::fold(&title, &lines, out)?,

@@ -1,7 +1,7 @@
 //! More and fewer of a process, while what runs already goes on.
 
 use std::collections::BTreeSet;
-use std::time::SystemTime;
+use std::time::UNIX_EPOCH;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -9,13 +9,13 @@ use runner::release::{self, History, ProcessState, Target};
 
 use super::host::{Host, Slug, eventually, page};
 
-/// The web processes that run, each with its instance and the time of its start.
-fn running(host: &Host) -> Vec<(u32, SystemTime)> {
+/// The web processes that run, each with its instance and the time of its start, in milliseconds as the state keeps it.
+fn running(host: &Host) -> Vec<(u32, u128)> {
     let status = release::status(host.home.path()).expect("a status");
     let processes = status.iter().flat_map(|target| &target.processes);
     processes
         .filter(|process| process.state == ProcessState::Running)
-        .map(|process| (process.instance, process.since))
+        .map(|process| (process.instance, process.since.duration_since(UNIX_EPOCH).expect("a time").as_millis()))
         .collect()
 }
 

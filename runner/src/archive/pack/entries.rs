@@ -14,7 +14,7 @@ const PACKED_AT: u64 = 315_532_801;
 /// Bytes of a block: a header, and what contents are filled up to.
 pub(super) const BLOCK: u64 = 512;
 /// The end of a tar: two empty blocks.
-pub(super) const END: [u8; 2 * BLOCK as usize] = [0; 2 * BLOCK as usize];
+pub(super) const END: [u8; 1024] = [0; 1024];
 /// The size from which a file is read piece by piece, in bytes.
 const STREAMED: u64 = 4 << 20;
 

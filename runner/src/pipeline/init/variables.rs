@@ -172,7 +172,7 @@ fn enclosed(text: &str) -> (&str, Option<&str>) {
 
 /// Whether a word is the name of a variable, as people write them.
 fn is_variable(name: &str) -> bool {
-    name.len() > 1 && name.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
 }
 
 /// A value that lets the application start.

@@ -75,11 +75,7 @@ CREATE TABLE configs (
 ";
 
 /// Makes the tables, or makes those of an older version into today's.
-pub(super) fn bring_up_to_date(
-    connection: &mut Connection,
-    path: &Path,
-    sealer: &Sealer,
-) -> Result<(), HistoryError> {
+pub(super) fn bring_up_to_date(connection: &mut Connection, path: &Path, sealer: &Sealer) -> Result<(), HistoryError> {
     // What is replaced is overwritten, so that nothing of it stays in the file.
     connection.pragma_update(None, "secure_delete", true)?;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -131,12 +127,13 @@ mod tests {
             stage TEXT NOT NULL) STRICT;
         CREATE TABLE processes (directory TEXT PRIMARY KEY, release INTEGER NOT NULL REFERENCES releases (id),
             name TEXT NOT NULL, port INTEGER NOT NULL, started INTEGER NOT NULL, restarts INTEGER NOT NULL) STRICT;
-        INSERT INTO targets VALUES (1, 'demo', 'staging', NULL, '127.0.0.1:8000', 1);
+        INSERT INTO targets VALUES (1, 'demo', 'staging', NULL, '127.0.0.1:8000', NULL);
         INSERT INTO releases VALUES (1, 1, 1,
             'blake3:0000000000000000000000000000000000000000000000000000000000000000',
             'blake3:0000000000000000000000000000000000000000000000000000000000000000',
             '{\"env\":{\"SECRET_KEY\":\"hunter2-hunter2\"},\"release_commands\":[],\"data\":[],\"address\":null,\"host\":null,\"health\":null}',
             '\"run\"', 'me', 1, 'drained', NULL);
+        UPDATE targets SET current = 1;
         PRAGMA user_version = 1;
     ";
 

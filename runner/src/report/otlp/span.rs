@@ -58,7 +58,7 @@ pub(super) fn spans(events: &[Stamped]) -> Vec<Value> {
                 open.entry(step.clone()).or_default().attributes.extend(attributes);
             }
             Event::StepRetried { step, message } => {
-                open.entry(step.clone()).or_default().happened(*at, "retry", message)
+                open.entry(step.clone()).or_default().happened(*at, "retry", message);
             }
             Event::StepFlaky { step, message, .. } => {
                 open.entry(step.clone()).or_default().happened(*at, "flaky", message);

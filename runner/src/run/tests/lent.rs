@@ -19,13 +19,13 @@ fn nothing_of_this_machine_is_lent_and_no_wait_takes_time() {
     let built = built.expect("built");
     let told = built.executed.output(0, "told").expect("given");
     let told = project.open().expect("opened").store.get(told.digest()).expect("kept");
-    expect_test::expect![[r#"
+    expect_test::expect![[r"
         date 315532801
         clock 0 3600000000000
         random [131, 6, 135, 219]
         environment []
         directories 0
-    "#]]
+    "]]
     .assert_eq(&String::from_utf8(told).expect("text"));
 }
 
@@ -39,7 +39,7 @@ fn what_a_component_says_before_it_crashes_is_heard() {
     drop(events);
     assert_eq!(error.fault(), Fault::Plugin);
     assert!(matches!(error, RunError::Step { .. }), "{error}");
-    let said = received.into_iter().filter_map(|event| match event {
+    let said = received.into_iter().filter_map(|stamped| match stamped.event {
         Event::StepOutput { text, .. } => Some(text),
         _ => None,
     });
