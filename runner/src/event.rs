@@ -7,15 +7,18 @@ pub mod junit;
 pub mod log;
 mod part;
 mod schema;
+mod texts;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::sync::mpsc;
+use std::sync::{Arc, PoisonError, RwLock, mpsc};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::release::Stage;
+use crate::secret::Masks;
 
 pub use part::{Fault, Level, Location, Outcome, StepFailure, StepOutcome, TestCase, TestOutcome};
 pub use schema::schema;
@@ -224,21 +227,43 @@ pub enum Event {
     },
 }
 
-/// Where events go in. Cheap to clone; events of a reader that has gone are dropped.
+/// Where events go in. Cheap to clone; events of a reader that has gone are dropped. What is masked, no reader gets to see.
 #[derive(Debug, Clone)]
-pub struct Events(mpsc::Sender<Stamped>);
+pub struct Events {
+    sender: mpsc::Sender<Stamped>,
+    masks: Arc<RwLock<Masks>>,
+}
 
 impl Events {
     /// A pair of where events go in and where they come out.
     pub fn channel() -> (Self, mpsc::Receiver<Stamped>) {
         let (sender, receiver) = mpsc::channel();
-        (Self(sender), receiver)
+        (Self { sender, masks: Arc::default() }, receiver)
+    }
+
+    /// Masks texts in all events from now on.
+    pub fn mask<'t>(&self, texts: impl IntoIterator<Item = &'t str>) {
+        self.masks.write().unwrap_or_else(PoisonError::into_inner).add(texts);
+    }
+
+    /// What is masked.
+    pub fn masks(&self) -> Masks {
+        self.masks.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Says that something happened.
-    pub fn send(&self, event: Event) {
+    pub fn send(&self, mut event: Event) {
+        let masks = self.masks.read().unwrap_or_else(PoisonError::into_inner);
+        if !masks.is_empty() {
+            for text in event.texts() {
+                if let Cow::Owned(masked) = masks.mask(text) {
+                    *text = masked;
+                }
+            }
+        }
+        drop(masks);
         // Nobody listens any more: the run goes on all the same.
-        let _ = self.0.send(Stamped::now(event));
+        let _ = self.sender.send(Stamped::now(event));
     }
 
     /// Says that a user should look at something.

@@ -14,9 +14,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::event::{Event, junit};
-use crate::key::KeyBuilder;
+use crate::key::{Fields as _, KeyBuilder};
 use crate::plugin::{Code, Failure, Services};
-use crate::sandbox::{self, Ended, Mount, Run, Scratch, Spec};
+use crate::sandbox::{self, Ended, Mount, Run, Scratch, Spec, Stream};
+use crate::secret::{self, Leak, Search, SearchError, Secrets};
 use crate::store::{Store, StoreError, TreeBuilder};
 
 /// Raised when a change to how programs are run could change what they give.
@@ -107,7 +108,7 @@ impl Command {
     }
 
     /// The name of the action. Limits are no part of it: they only fail, and failures are not kept.
-    fn key(&self, base: &Base) -> Digest {
+    fn key(&self, base: &Base, secrets: &Secrets) -> Digest {
         let mut key = KeyBuilder::new("exec")
             .field("rules", RULES)
             .field("runtime", base.digest.as_bytes())
@@ -124,7 +125,15 @@ impl Command {
         for (at, tree) in &self.mounts {
             key.add(&format!("mount {at}"), tree.as_bytes());
         }
+        for (name, secret) in secrets.iter() {
+            key.add(&format!("secret {name}"), secret.mac().as_bytes());
+        }
         key.finish()
+    }
+
+    /// The failure of a program that left a secret in what is collected.
+    fn refuse(&self, leak: Option<Leak>) -> Result<(), Failure> {
+        leak.map_or(Ok(()), |leak| Err(leak.failure(&self.program)))
     }
 }
 
@@ -170,7 +179,7 @@ impl Executor {
 
     /// Runs a program, unless what it gives is known.
     pub fn run(&self, command: &Command, services: &Services) -> Result<Outcome, Failure> {
-        let key = command.key(&self.base);
+        let key = command.key(&self.base, &services.secrets);
         let known = || -> Result<Option<Outcome>, StoreError> {
             Ok(self.store.action(&key)?.and_then(|record| serde_json::from_slice(&record).ok()))
         };
@@ -212,7 +221,7 @@ impl Executor {
     fn run_now(&self, command: &Command, services: &Services) -> Result<Outcome, Failure> {
         // Held until the outcome is in the store: they are the writable layers.
         let mut layers = Vec::new();
-        let mut spec = self.spec(command, &mut layers)?;
+        let mut spec = self.spec(command, &services.secrets, &mut layers)?;
         spec.limits.memory = Some(services.memory.unwrap_or_else(sandbox::ample_memory));
         let stdin = command.stdin.as_ref().map(|digest| self.stdin(digest)).transpose()?;
         let run = Run {
@@ -221,13 +230,26 @@ impl Executor {
             output_limit: Some(OUTPUT_LIMIT),
             cancel: Some(&services.cancel),
         };
-        let show = |_, bytes: &[u8]| {
-            let text = String::from_utf8_lossy(bytes).into_owned();
-            services.events.send(Event::StepOutput { step: services.step.clone(), text });
+        let masks = services.events.masks();
+        let (mut stdout, mut stderr) = (masks.stream(), masks.stream());
+        let show = |bytes: &[u8]| {
+            if !bytes.is_empty() {
+                let text = String::from_utf8_lossy(bytes).into_owned();
+                services.events.send(Event::StepOutput { step: services.step.clone(), text });
+            }
         };
+        let show_masked = |stream, bytes: &[u8]| match stream {
+            Stream::Stdout => show(&stdout.next(bytes)),
+            Stream::Stderr => show(&stderr.next(bytes)),
+        };
+        let search = Search::new(&services.secrets);
         let started = Instant::now();
-        let outcome =
-            sandbox::run(&spec, run, show, |root| Ok((self.collect(command, root)?, self.written(command, &layers)?)));
+        let outcome = sandbox::run(&spec, run, show_masked, |root| {
+            let collected = self.collect(command, root, search.as_ref())?;
+            Ok((collected, self.written(command, &layers, search.as_ref())?))
+        });
+        show(&stdout.end());
+        show(&stderr.end());
         let exit_code = match outcome.as_ref().map(|outcome| &outcome.ended) {
             Ok(Ended::Exited(code)) => Some(*code),
             Ok(Ended::Killed(signal)) => Some(128 + signal),
@@ -273,11 +295,11 @@ impl Executor {
         };
         let kept: Option<Result<_, Failure>> = outcome.collected;
         let (collected, written) = kept.transpose()?.unwrap_or_default();
-        let (stdout, stderr) = (self.store.put(&outcome.stdout)?, self.store.put(&outcome.stderr)?);
-        Ok(Outcome { exit_code, stdout, stderr, collected, written })
+        let [stdout, stderr] = [outcome.stdout, outcome.stderr].map(|output| self.store.put(&masks.mask_bytes(output)));
+        Ok(Outcome { exit_code, stdout: stdout?, stderr: stderr?, collected, written })
     }
 
-    fn spec(&self, command: &Command, layers: &mut Vec<Scratch>) -> Result<Spec, StoreError> {
+    fn spec(&self, command: &Command, secrets: &Secrets, layers: &mut Vec<Scratch>) -> Result<Spec, StoreError> {
         let mut spec = Spec::new(std::iter::once(&command.program).chain(&command.args));
         let fixed = [
             ("PATH", self.base.path.as_str()),
@@ -302,6 +324,10 @@ impl Executor {
             spec.mounts.push(Mount::Overlay { lower, at: at.clone(), scratch: layer.path().to_owned() });
             layers.push(layer);
         }
+        if !secrets.is_empty() {
+            let texts = secrets.iter().map(|(name, secret)| (name.to_owned(), secret.text().to_owned())).collect();
+            spec.mounts.push(Mount::Texts { at: secret::DIRECTORY.to_owned(), texts });
+        }
         Ok(spec)
     }
 
@@ -314,13 +340,27 @@ impl Executor {
         Ok(file)
     }
 
-    fn collect(&self, command: &Command, root: &sandbox::Root) -> Result<BTreeMap<String, Found>, Failure> {
+    /// Keeps what was collected; nothing of it where a secret is found in it.
+    fn collect(
+        &self,
+        command: &Command,
+        root: &sandbox::Root,
+        search: Option<&Search>,
+    ) -> Result<BTreeMap<String, Found>, Failure> {
         let mut collected = BTreeMap::new();
         for path in &command.collect {
             let found = match root.open(path).map_err(|error| Failure::of(Code::Unavailable, &error))? {
                 sandbox::Found::Nothing => continue,
-                sandbox::Found::Directory(directory) => Found::Tree(self.store.import(directory.path())?),
+                sandbox::Found::Directory(directory) => {
+                    if let Some(search) = search {
+                        command.refuse(search.directory(directory.path(), path)?)?;
+                    }
+                    Found::Tree(self.store.import(directory.path())?)
+                }
                 sandbox::Found::File { mut file, .. } => {
+                    if let Some(search) = search {
+                        command.refuse(search.file(&mut file, path)?)?;
+                    }
                     let mut writer = self.store.writer()?;
                     io::copy(&mut file, &mut writer).map_err(|error| match StoreError::inside(error) {
                         Ok(error) => error.into(),
@@ -334,12 +374,21 @@ impl Executor {
         Ok(collected)
     }
 
-    /// What lies in the writable layers of the mounts that were asked for, without the places of mounts within them.
-    fn written(&self, command: &Command, layers: &[Scratch]) -> Result<BTreeMap<String, Digest>, Failure> {
+    /// What lies in the writable layers of the mounts that were asked for, without the places of mounts within them; nothing of it
+    /// where a secret is found in it.
+    fn written(
+        &self,
+        command: &Command,
+        layers: &[Scratch],
+        search: Option<&Search>,
+    ) -> Result<BTreeMap<String, Digest>, Failure> {
         let mut written = BTreeMap::new();
         for (index, ((at, _), layer)) in command.mounts.iter().zip(layers).enumerate() {
             if !command.collect_written.contains(at) {
                 continue;
+            }
+            if let Some(search) = search {
+                command.refuse(search.directory(&layer.written(), at)?)?;
             }
             let tree = self.store.import(&layer.written())?;
             let mut builder = TreeBuilder::new(&self.store, Some(&tree))?;
@@ -358,6 +407,25 @@ impl Services {
     /// How long the step may still take.
     fn time_left(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())
+    }
+}
+
+impl Leak {
+    /// The failure of a step that gives a secret away.
+    pub(crate) fn failure(&self, by: &str) -> Failure {
+        Failure::new(Code::Failed, format!("`{by}` left the secret `{}` in `{}`", self.secret, self.path)).hint(
+            "nothing of it was kept: write it elsewhere than what is collected, such as `/tmp`, or take it out at the end",
+        )
+    }
+}
+
+impl From<SearchError> for Failure {
+    fn from(error: SearchError) -> Self {
+        match error {
+            SearchError::Store(error) => error.into(),
+            SearchError::TooLarge(_) => Self::of(Code::LimitExceeded, &error),
+            SearchError::Io { .. } => Self::of(Code::Unavailable, &error),
+        }
     }
 }
 

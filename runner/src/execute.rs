@@ -22,7 +22,7 @@ use crate::event::{Event, StepFailure, StepOutcome};
 use crate::pipeline::check::BoundValue;
 use crate::plan::{Graph, PlannedStep};
 use crate::plugin::{Binding, Code, Failure, Pinned, Plugins, Services, Value};
-use crate::step::{self, Lookup, Prepared, StepRecord};
+use crate::step::{self, Given, Lookup, Prepared, StepRecord};
 use crate::store::Store;
 
 pub use failures::Failures;
@@ -319,8 +319,14 @@ fn perform(
     inputs: Vec<Binding>,
     after: Option<String>,
 ) -> Result<Finished, Failure> {
-    let services = Services { step: step.name.clone(), grants: step.grants.clone(), ..execution.services.clone() };
-    let prepared = Prepared::new(&execution.app, step, inputs, &services.context, &*execution.pinned);
+    let services = Services {
+        step: step.name.clone(),
+        grants: step.grants.clone(),
+        secrets: execution.services.secrets.only(&step.grants.secrets),
+        ..execution.services.clone()
+    };
+    let given = Given { context: &services.context, secrets: &services.secrets, pinned: &*execution.pinned };
+    let prepared = Prepared::new(&execution.app, step, inputs, given);
     let why = match prepared.look_up(&execution.store)? {
         Lookup::Hit(record) => return Ok(Finished { record: *record, cached: true }),
         Lookup::Miss(why) => why,
@@ -336,7 +342,11 @@ fn perform(
     services.events.send(Event::StepStarted { step: step.name.clone(), why, after });
     let result = prepared.run(&execution.store, &execution.plugins, &services);
     match &result {
-        Err(failure) => execution.failures.add(prepared.key(), failure),
+        Err(failure) => {
+            // It is kept, and without what no reader gets to see.
+            let message = services.events.masks().mask(&failure.message).into_owned();
+            execution.failures.add(prepared.key(), &Failure { message, ..failure.clone() });
+        }
         Ok(record) if !execution.failures.is_empty() && !record.saw_outside() => {
             if let Some(earlier) = execution.failures.get(&prepared.key()) {
                 services.events.send(Event::StepFlaky {

@@ -146,6 +146,11 @@ impl Fetcher {
         })))
     }
 
+    /// The passwords and tokens of private indexes, as they are and as an address spells them.
+    pub fn secrets(&self) -> Vec<String> {
+        self.0.http.credentials().texts()
+    }
+
     /// Fetches files side by side and gives their blobs in the same order. The first failure ends all.
     pub fn get(&self, requests: &[Request]) -> Result<Vec<Digest>, FetchError> {
         let wanted: Vec<Checksum> = requests.iter().map(|request| request.digest.parse()).collect::<Result<_, _>>()?;

@@ -29,6 +29,7 @@ pub mod step;
 pub mod doctor;
 pub mod runtime;
 pub mod sandbox;
+pub mod secret;
 
 pub mod digest;
 pub mod garbage;

@@ -86,6 +86,9 @@ pub struct Pipeline {
         extend("propertyNames" = { "pattern": units::NAME_PATTERN })
     )]
     pub pools: Vec<Pool>,
+    /// What the programs of some steps may know and nobody else, in the file's order; a step gets those that its grants name.
+    #[schemars(default, with = "BTreeMap<String, schema::Secret>", extend("propertyNames" = { "pattern": units::NAME_PATTERN }))]
+    pub secrets: Vec<Secret>,
     /// The steps, in the file's order. They run in the order that their inputs ask for.
     #[schemars(with = "BTreeMap<String, Step>", extend("propertyNames" = { "pattern": units::NAME_PATTERN }))]
     pub steps: Vec<Step>,
@@ -179,6 +182,24 @@ pub struct Pool {
     pub size: Spanned<usize>,
 }
 
+/// A text that programs may know and that is kept and shown nowhere.
+#[derive(Debug, Clone)]
+pub struct Secret {
+    /// Its name, and that of the file under `/run/secrets` that programs read it from.
+    pub name: Spanned<String>,
+    /// Where the runner reads it.
+    pub from: Spanned<SecretSource>,
+}
+
+/// Where a secret is read, when a run begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SecretSource {
+    /// A variable of the runner's environment.
+    Variable(String),
+    /// A file, relative to the pipeline file; it is no part of the source.
+    File(PathBuf),
+}
+
 /// One use of a plugin.
 #[derive(Debug, Clone, JsonSchema)]
 #[schemars(rename_all = "kebab-case", deny_unknown_fields)]
@@ -250,6 +271,9 @@ pub struct Grants {
     /// The native programs that it may run in the sandbox, such as `python`.
     #[schemars(default)]
     pub exec: Option<Spanned<Vec<Spanned<String>>>>,
+    /// The secrets of `[secrets]` that those programs find as files in `/run/secrets`.
+    #[schemars(default)]
+    pub secrets: Option<Spanned<Vec<Spanned<String>>>>,
 }
 
 /// What a step may use up.
@@ -350,11 +374,15 @@ impl Pipeline {
     }
 
     /// What the snapshot leaves out, as patterns: what the user excludes, and the files that say how to build and release,
-    /// which are no part of what is built. So a target's secrets stay out of the slug, and its settings do not change it.
+    /// which are no part of what is built. So secrets stay out of the slug, and a target's settings do not change it.
     pub fn source_exclude(&self) -> Vec<String> {
         let own = [self.path.clone(), LockFile::beside(&self.directory).path().to_owned()];
         let env_files = self.targets.iter().filter_map(|target| target.env_file.as_deref());
-        let files = own.into_iter().chain(env_files.map(|path| self.resolve(path)));
+        let secrets = self.secrets.iter().filter_map(|secret| match &*secret.from {
+            SecretSource::File(path) => Some(path),
+            SecretSource::Variable(_) => None,
+        });
+        let files = own.into_iter().chain(env_files.chain(secrets).map(|path| self.resolve(path)));
         let source = self.source_directory();
         let inside = files.filter_map(|file| anchored(&source, &file));
         self.source.exclude.iter().map(ToString::to_string).chain(inside).collect()
@@ -384,6 +412,11 @@ impl Grants {
     /// The programs that it may run.
     pub fn exec(&self) -> impl Iterator<Item = &str> {
         self.exec.iter().flat_map(|names| names.iter()).map(|name| name.as_str())
+    }
+
+    /// The secrets that those programs may read.
+    pub fn secrets(&self) -> impl Iterator<Item = &Spanned<String>> {
+        self.secrets.iter().flat_map(|names| names.iter())
     }
 }
 

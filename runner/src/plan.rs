@@ -160,6 +160,7 @@ fn planned(pipeline: &Pipeline, step: &Step, plugin: Arc<Plugin>, bindings: Vec<
         grants: Grants {
             exec: step.grants.exec().map(str::to_owned).collect(),
             fetch: step.grants.fetch().map(str::to_owned).collect(),
+            secrets: step.grants.secrets().map(ToString::to_string).collect(),
         },
         limits: Limits {
             time: step.limits.time.as_ref().map_or(defaults.time, |time| **time),

@@ -24,6 +24,7 @@ use crate::pipeline::{self, Pipeline};
 use crate::plan::{self, Graph};
 use crate::plugin::{Grants, Pin, Pinned, Plugins, RUNTIME_OF_PROGRAMS, Services};
 use crate::runtime::{Resolver, Runtime, Wish};
+use crate::secret::Secrets;
 use crate::slug::{self, Manifest, Registry};
 use crate::source;
 use crate::store::Store;
@@ -92,6 +93,7 @@ impl Project {
     /// Builds: what is known is taken from the store, the rest runs.
     pub fn build(&self, build: Build, events: &Events, cancel: &Arc<AtomicBool>) -> Result<Built, RunError> {
         let started = now();
+        events.mask(self.fetcher.secrets().iter().map(String::as_str));
         let runtime = self.runtime()?;
         let mode = if self.locked { lock::Mode::Locked } else { lock::Mode::Keep };
         lock::ensure(&self.pipeline, &self.lock_resolver(&runtime), &mode, events)?;
@@ -135,6 +137,7 @@ impl Project {
 
     /// Resolves what the pipeline's locks leave open, as far as `mode` says; gives the paths of the files that it wrote.
     pub fn lock(&self, mode: &lock::Mode, events: &Events) -> Result<Vec<PathBuf>, RunError> {
+        events.mask(self.fetcher.secrets().iter().map(String::as_str));
         Ok(lock::ensure(&self.pipeline, &self.lock_resolver(&self.runtime()?), mode, events)?)
     }
 
@@ -175,11 +178,14 @@ impl Project {
             path: runtime.path().to_owned(),
         };
         let (pin, pinned) = self.pins(runtime, events);
+        let secrets = Secrets::read(&self.pipeline, &self.home)?;
+        events.mask(secrets.iter().map(|(_, secret)| secret.text()));
         let services = Services {
             step: String::new(),
             events: events.clone(),
             grants: Grants::default(),
             context: Arc::new(self.context(runtime)),
+            secrets,
             executor: Arc::new(Executor::new(self.store.clone(), base, build.jobs)),
             fetcher: self.fetcher.clone(),
             pin,
@@ -203,15 +209,16 @@ impl Project {
 
     /// What steps may ask about the whole run.
     fn context(&self, runtime: &Runtime) -> BTreeMap<String, String> {
-        [
+        let known = [
             ("app.name", self.pipeline.app.name.to_string()),
             ("app.python", self.python(runtime)),
             ("platform", self.pipeline.platform.to_string()),
+            ("runtime.python", runtime.python().to_owned()),
             ("runtime.digest", runtime.digest().to_string()),
             (RUNTIME_OF_PROGRAMS, runtime.build_digest().to_string()),
-        ]
-        .map(|(name, value)| (name.to_owned(), value))
-        .into()
+        ];
+        let tools = runtime.tools().iter().map(|(name, digest)| (format!("tool.{name}"), digest.to_string()));
+        known.map(|(name, value)| (name.to_owned(), value)).into_iter().chain(tools).collect()
     }
 
     /// How steps ask for versions: one way that resolves what `pipe.lock` does not say, and one that does not.

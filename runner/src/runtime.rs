@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::fetch::Fetcher;
-use crate::key::KeyBuilder;
+use crate::key::{Fields as _, KeyBuilder};
 use crate::lockfile::LockFile;
 use crate::pipeline::{self, Pipeline};
 use crate::sandbox::Mount;
@@ -87,6 +87,7 @@ pub struct Runtime {
     python: String,
     mounts: Vec<Mount>,
     build_mounts: Vec<Mount>,
+    tools: Vec<(String, Digest)>,
     path: String,
 }
 
@@ -188,6 +189,7 @@ impl Runtime {
             python: parts.python,
             mounts: parts.mounts,
             build_mounts,
+            tools: tools.digests,
             path,
         }
     }
@@ -205,6 +207,11 @@ impl Runtime {
     /// What identifies it with all that only builds see: compilers, headers, tools.
     pub fn build_digest(&self) -> Digest {
         self.build_digest
+    }
+
+    /// The tools that builds see besides, by name, each with what identifies it.
+    pub fn tools(&self) -> &[(String, Digest)] {
+        &self.tools
     }
 
     /// The version of its Python, such as `3.11.2`.

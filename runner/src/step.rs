@@ -3,16 +3,20 @@
 //! There are two look-ups. By the full key: everything that the step could see. Then by what earlier runs of the same plugin,
 //! config and grants did see: if all of that still holds, the step would do the same again. Knows nothing of the graph.
 
+mod why;
+
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
 
 use crate::digest::Digest;
 use crate::event::Event;
-use crate::key::{Explanation, KeyBuilder};
+use crate::key::{Explanation, Fields, KeyBuilder};
 use crate::plan::PlannedStep;
 use crate::plugin::{Binding, Call, Code, DETERMINISM, Failure, Observation, Pinned, Plugins, Services, Value, World};
+use crate::secret::{Search, Secrets};
 use crate::store::{Claim, Store, StoreError};
 
 /// The contract that plugins are hosted by.
@@ -65,48 +69,76 @@ pub struct Prepared<'a> {
     app: &'a str,
     step: &'a PlannedStep,
     inputs: Vec<Binding>,
-    key: KeyBuilder,
+    given: Given<'a>,
     family: Digest,
-    context: &'a BTreeMap<String, String>,
-    pinned: &'a Pinned,
+    key: Digest,
+}
+
+/// What a step can ask about, besides its config and inputs.
+#[derive(Clone, Copy)]
+pub struct Given<'a> {
+    /// What the pipeline says about the run.
+    pub context: &'a BTreeMap<String, String>,
+    /// The secrets that it is granted.
+    pub secrets: &'a Secrets,
+    /// What stands in `pipe.lock`.
+    pub pinned: &'a Pinned,
 }
 
 impl<'a> Prepared<'a> {
-    /// Puts the key together. Each field is here for a reason:
+    /// Puts the key together.
+    pub fn new(app: &'a str, step: &'a PlannedStep, inputs: Vec<Binding>, given: Given<'a>) -> Self {
+        let mut prepared = Self { app, step, inputs, given, family: Digest::of(b""), key: Digest::of(b"") };
+        let mut key = KeyBuilder::new("step");
+        prepared.own_fields(&mut key);
+        prepared.family = key.finish();
+        prepared.given_fields(&mut key);
+        prepared.key = key.finish();
+        prepared
+    }
+
+    /// What names the family, whose runs differ only in what they were given. Each field is here for a reason:
     ///
     /// - `track`, `determinism`: the contract and how plugins run, which could change what a plugin gives;
-    /// - `plugin`: the digest of its file;
-    /// - `config`: canonical JSON;
+    /// - `plugin`: the digest of its file; its name and version follow from that, and are here for those who read them;
+    /// - `config …`: each value of it;
     /// - `grants`: a plugin sees whether it is refused;
     /// - `memory`: a plugin sees where it ends. Time is no part of it: it only fails, and failures are not kept;
-    /// - `ports`: which ports are bound, and to what kind;
-    /// - `context …`: what the pipeline says about the run, the runtime's digest among it;
-    /// - `input …`: the digests of the inputs.
-    ///
-    /// All but the last two name the family, whose runs differ in what they were given only.
-    pub fn new(
-        app: &'a str,
-        step: &'a PlannedStep,
-        inputs: Vec<Binding>,
-        context: &'a BTreeMap<String, String>,
-        pinned: &'a Pinned,
-    ) -> Self {
-        let mut key = own_fields(step);
+    /// - `ports`: which ports are bound, and to what kind.
+    fn own_fields(&self, fields: &mut impl Fields) {
+        let Self { step, inputs, .. } = self;
+        own_fields(step, fields);
         let ports: Vec<_> = inputs.iter().map(|input| format!("{} {}", input.port, input.value.kind())).collect();
-        key.add_list("ports", ports.iter().map(String::as_str));
-        let family = key.finish();
-        for (name, value) in context {
-            key.add(&format!("context {name}"), value.as_bytes());
+        fields.add_list("ports", ports.iter().map(String::as_str));
+    }
+
+    /// What runs of one family differ in:
+    ///
+    /// - `context …`: what the pipeline says about the run, the runtime's digest among it;
+    /// - `secret …`: the keyed hash of each secret that it is granted;
+    /// - `input …`: the digests of the inputs.
+    fn given_fields(&self, fields: &mut impl Fields) {
+        for (name, value) in self.given.context {
+            fields.add(&format!("context {name}"), value.as_bytes());
         }
-        for (index, input) in inputs.iter().enumerate() {
-            key.add(&format!("input {} {index}", input.port), input.value.digest().as_bytes());
+        for (name, secret) in self.given.secrets.iter() {
+            fields.add_digest(&format!("secret {name}"), secret.mac());
         }
-        Self { app, step, inputs, key, family, context, pinned }
+        for (index, input) in self.inputs.iter().enumerate() {
+            fields.add_digest(&input_field(index, &input.port), input.value.digest());
+        }
+    }
+
+    fn explain(&self) -> Explanation {
+        let mut explanation = Explanation::default();
+        self.own_fields(&mut explanation);
+        self.given_fields(&mut explanation);
+        explanation
     }
 
     /// The full key.
     pub fn key(&self) -> Digest {
-        self.key.finish()
+        self.key
     }
 
     /// Looks for an earlier run that gave what this one would.
@@ -124,13 +156,13 @@ impl<'a> Prepared<'a> {
 
     /// What an earlier run with all the same gave.
     pub fn known(&self, store: &Store) -> Result<Option<StepRecord>, StoreError> {
-        let Some(record) = store.action(&self.key.finish())?.as_deref().and_then(read) else { return Ok(None) };
+        let Some(record) = store.action(&self.key)?.as_deref().and_then(read) else { return Ok(None) };
         Ok(self.first_change(store, &record, Observation::is_outside)?.is_none().then_some(record))
     }
 
     /// The right to run the step, which one of all runs has at a time; none once `cancelled`.
     pub fn claim(&self, store: &Store, cancelled: &dyn Fn() -> bool) -> Result<Option<Claim>, StoreError> {
-        store.claim(&self.key.finish(), cancelled)
+        store.claim(&self.key, cancelled)
     }
 
     /// Runs the step and keeps what it gives.
@@ -158,10 +190,13 @@ impl<'a> Prepared<'a> {
                 answer => break answer?,
             }
         };
+        if let Some(search) = Search::new(self.given.secrets) {
+            self.refuse_secrets(store, &search, &answer.outputs)?;
+        }
         let record = StepRecord {
             outputs: answer.outputs,
             observations: answer.observations,
-            explanation: self.key.explain(),
+            explanation: self.explain(),
             ports: self.inputs.iter().map(|input| input.port.clone()).collect(),
             elapsed_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
             lasting: answer.lasting,
@@ -179,10 +214,24 @@ impl<'a> Prepared<'a> {
         Ok(record)
     }
 
+    /// What programs leave is looked through as they end; here, what the step itself gives, which may come from its inputs.
+    fn refuse_secrets(&self, store: &Store, search: &Search, outputs: &[Binding]) -> Result<(), Failure> {
+        for Binding { port, value } in outputs {
+            let leak = match value {
+                Value::Tree(tree) => search.tree(store, tree, "")?,
+                Value::Blob(blob) => search.file(&mut store.open_blob(blob)?, port)?,
+            };
+            if let Some(leak) = leak {
+                return Err(leak.failure(&format!("{}.{port}", self.step.name)));
+            }
+        }
+        Ok(())
+    }
+
     fn keep(&self, store: &Store, record: &StepRecord) -> Result<(), StoreError> {
         let refs: Vec<Digest> = record.outputs.iter().map(|output| *output.value.digest()).collect();
         let bytes = serde_json::to_vec(&record).expect("a record is plain data");
-        store.put_action_of(Some(&self.family), &self.key.finish(), &bytes, &refs)?;
+        store.put_action_of(Some(&self.family), &self.key, &bytes, &refs)?;
         store.put_action(&latest_key(self.app, &self.step.name), &bytes, &[])
     }
 
@@ -193,60 +242,56 @@ impl<'a> Prepared<'a> {
         record: &'r StepRecord,
         relevant: impl Fn(&Observation) -> bool,
     ) -> Result<Option<&'r Observation>, StoreError> {
-        let inputs: Vec<Value> = self.inputs.iter().map(|input| input.value).collect();
-        let world = World { context: &|name| self.context.get(name).cloned(), pin: self.pinned };
-        for observation in record.observations.iter().filter(|observation| relevant(observation)) {
-            if !observation.holds(store, &inputs, &world)? {
-                return Ok(Some(observation));
-            }
-        }
-        Ok(None)
+        Ok(self.changes(store, record, relevant, 1)?.pop())
     }
 
-    /// What changed since the nearest earlier run of the step of this name, in one line.
-    fn why(&self, store: &Store) -> Result<String, StoreError> {
-        let Some(record) = latest(store, self.app, &self.step.name)? else {
-            return Ok("it has not run before".to_owned());
-        };
-        let changed = self.key.explain().differences(&record.explanation);
-        let own: Vec<&str> = changed
-            .iter()
-            .filter(|name| !name.starts_with("input ") && !name.starts_with("context "))
-            .map(|name| match name.as_str() {
-                "plugin" => "the plugin",
-                "config" => "the config",
-                "grants exec" | "grants fetch" => "a grant",
-                "memory" => "the memory limit",
-                "ports" => "what its inputs are bound to",
-                _ => "the engine",
-            })
-            .collect();
-        if let Some(first) = own.first() {
-            return Ok(format!("{first} has changed"));
+    /// What an earlier run saw and that is no longer so: `most` of it.
+    fn changes<'r>(
+        &self,
+        store: &Store,
+        record: &'r StepRecord,
+        relevant: impl Fn(&Observation) -> bool,
+        most: usize,
+    ) -> Result<Vec<&'r Observation>, StoreError> {
+        let inputs: Vec<Value> = self.inputs.iter().map(|input| input.value).collect();
+        let Given { context, secrets, pinned } = self.given;
+        let world = World { context: &|name| context.get(name).cloned(), secrets, pin: pinned };
+        let mut changes = Vec::new();
+        for observation in record.observations.iter().filter(|observation| relevant(observation)) {
+            if changes.len() == most {
+                break;
+            }
+            if !observation.holds(store, &inputs, &world)? {
+                changes.push(observation);
+            }
         }
-        Ok(match self.first_change(store, &record, |_| true)? {
-            Some(observation) => observation.describe(&record.ports),
-            None => "its outputs are no longer in the store".to_owned(),
-        })
+        Ok(changes)
     }
 }
 
 /// What a step is, apart from its inputs.
-fn own_fields(step: &PlannedStep) -> KeyBuilder {
-    let mut key = KeyBuilder::new("step")
-        .field("track", TRACK)
-        .field("determinism", &DETERMINISM.to_le_bytes())
-        .field("plugin", step.plugin.digest.as_bytes())
-        .field("config", step.config.as_bytes())
-        .field("memory", &step.limits.memory.to_le_bytes());
-    key.add_list("grants exec", step.grants.exec.iter().map(String::as_str));
-    key.add_list("grants fetch", step.grants.fetch.iter().map(String::as_str));
-    key
+fn own_fields(step: &PlannedStep, fields: &mut impl Fields) {
+    fields.add("track", TRACK);
+    fields.add("determinism", DETERMINISM.to_string().as_bytes());
+    fields.add("plugin name", step.plugin.description.name.as_bytes());
+    fields.add("plugin version", step.plugin.description.version.as_bytes());
+    fields.add_digest("plugin", &step.plugin.digest);
+    fields.add_json("config", &serde_json::from_str(&step.config).unwrap_or(Json::Null));
+    fields.add("memory", step.limits.memory.to_string().as_bytes());
+    fields.add_list("grants exec", step.grants.exec.iter().map(String::as_str));
+    fields.add_list("grants fetch", step.grants.fetch.iter().map(String::as_str));
+    fields.add_list("grants secrets", step.grants.secrets.iter().map(String::as_str));
 }
 
 /// The digest of what a step is, apart from its inputs.
 pub(crate) fn own_key(step: &PlannedStep) -> Digest {
-    own_fields(step).finish()
+    let mut key = KeyBuilder::new("step");
+    own_fields(step, &mut key);
+    key.finish()
+}
+
+fn input_field(index: usize, port: &str) -> String {
+    format!("input {index} {port}")
 }
 
 fn read(bytes: &[u8]) -> Option<StepRecord> {

@@ -57,7 +57,10 @@ fn a_plan_says_what_would_run_and_why() {
     project.run(BUILD).success();
     project.write("pages/a.txt", "good bye");
     let said = project.run(["why", "pages"]).success();
-    assert!(said.stdout.contains("`pages/**`"), "{}", said.stdout);
+    let reason = "runs: `pages/a.txt` in `trees` has changed";
+    assert_eq!(said.stdout, format!("`pages` {reason}\n"));
+    let said = project.run(["plan"]).success();
+    assert!(said.stdout.contains(reason), "{}", said.stdout);
     let said = project.run(["why", "shout"]).success();
     assert!(said.stdout.starts_with("`shout` depends on what `pages` gives\n`pages` runs: "), "{}", said.stdout);
 }

@@ -7,5 +7,6 @@ mod faults;
 mod front_end;
 mod interrupts;
 mod pipelines_that_are_refused;
+mod secrets;
 mod seen;
 mod steps;

@@ -100,8 +100,14 @@ impl Project {
     pub fn run_in<A: AsRef<OsStr>>(&self, directory: &str, args: impl IntoIterator<Item = A>) -> Outcome {
         let mut command = self.command();
         command.current_dir(self.path().join(directory)).args(args);
-        let output = command.output().expect("`make build` has built pipe");
-        Outcome { command: format!("{command:?}"), output }
+        Outcome::of(command)
+    }
+
+    /// Runs `pipe` in the project with more in its environment.
+    pub fn run_with<A: AsRef<OsStr>>(&self, variables: &[(&str, &str)], args: impl IntoIterator<Item = A>) -> Outcome {
+        let mut command = self.command();
+        command.envs(variables.iter().copied()).args(args);
+        Outcome::of(command)
     }
 
     /// `pipe` with nothing of this process's environment but what finds programs and registries.
@@ -133,6 +139,11 @@ fn pipe() -> PathBuf {
 }
 
 impl Outcome {
+    fn of(mut command: Command) -> Self {
+        let output = command.output().expect("`make build` has built pipe");
+        Self { command: format!("{command:?}"), output }
+    }
+
     /// It did what it was asked to.
     pub fn success(self) -> Said {
         self.code(0)

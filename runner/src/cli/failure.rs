@@ -8,6 +8,7 @@ use runner::diagnostic::{self, Diagnostic};
 use runner::event::{Event, Events, Location};
 use runner::plugin::PluginError;
 use runner::run::RunError;
+use runner::secret::Masks;
 use runner::slug::SlugError;
 use runner::store::StoreError;
 
@@ -92,6 +93,15 @@ impl Failure {
     #[must_use]
     pub(crate) fn hints(mut self, hints: impl IntoIterator<Item = String>) -> Self {
         self.hints.extend(hints);
+        self
+    }
+
+    /// The failure without what nobody must see.
+    #[must_use]
+    pub(crate) fn masked(mut self, masks: &Masks) -> Self {
+        for text in self.messages.iter_mut().chain(&mut self.hints) {
+            *text = masks.mask(text).into_owned();
+        }
         self
     }
 

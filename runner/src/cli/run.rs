@@ -123,6 +123,7 @@ pub(super) fn run(args: &RunArgs, context: &Context) -> Result<(), Failure> {
     if result.is_ok() {
         collect_now_and_then(context, &reporting.events);
     }
+    let result = result.map_err(|failure| failure.masked(&reporting.events.masks()));
     reporting.finish(progress, &result);
     result
 }

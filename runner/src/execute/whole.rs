@@ -2,12 +2,12 @@
 //! gave, and no step is looked at by itself.
 //!
 //! The key is made of what each step is apart from its inputs, of where those come from, and of all that is not a step's: the
-//! source and what the pipeline says about the run. A graph with a step that may fetch has none, since what stands in
+//! source, what the pipeline says about the run, and the keyed hashes of its secrets. A graph with a step that may fetch has none, since what stands in
 //! `pipe.lock` has a say in it.
 
 use super::{Executed, Execution, Finished};
 use crate::digest::Digest;
-use crate::key::KeyBuilder;
+use crate::key::{Fields as _, KeyBuilder};
 use crate::pipeline::check::BoundValue;
 use crate::plan::Graph;
 use crate::plugin::{Binding, Value};
@@ -23,6 +23,9 @@ impl Whole {
         let mut key = KeyBuilder::new("graph").field("source", execution.source.as_bytes());
         for (name, value) in &*execution.services.context {
             key.add(name, value.as_bytes());
+        }
+        for (name, secret) in execution.services.secrets.iter() {
+            key.add(&format!("secret {name}"), secret.mac().as_bytes());
         }
         for step in graph.node_weights() {
             if !step.grants.fetch.is_empty() {

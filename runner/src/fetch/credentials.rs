@@ -74,6 +74,13 @@ impl Credentials {
         }
     }
 
+    /// All passwords and tokens, as they are and as an address spells them.
+    pub(super) fn texts(&self) -> Vec<String> {
+        let all = self.origins.values().chain(self.variables.values()).chain(self.netrc.values());
+        let texts = all.map(|(Secret::Basic { password: text, .. } | Secret::Bearer(text))| text.clone());
+        texts.flat_map(|text| encoded(&text).into_iter().chain([text])).collect()
+    }
+
     fn find(&self, url: &Url) -> Option<&Secret> {
         let host = url.host_str()?;
         self.origins
@@ -113,6 +120,13 @@ fn take(url: &mut Url) -> Option<Secret> {
     url.set_username("").ok()?;
     url.set_password(None).ok()?;
     Some(Secret::Basic { name, password })
+}
+
+/// A password as an address spells it.
+fn encoded(text: &str) -> Option<String> {
+    let mut url = Url::parse("https://name@host").ok()?;
+    url.set_password(Some(text)).ok()?;
+    url.password().map(str::to_owned)
 }
 
 /// Undoes the percent encoding of an address.
@@ -197,5 +211,8 @@ mod tests {
         assert_eq!(url.as_str(), "https://a.example/simple");
         assert_eq!(sent(&credentials, "https://a.example/x").as_deref(), Some("Basic bWU6cEBzcw=="));
         assert_eq!(format!("{credentials:?}"), "Credentials(…)");
+        for text in ["p@ss", "p%40ss", "two", "tok", "p"] {
+            assert!(credentials.texts().iter().any(|known| known == text), "{text}");
+        }
     }
 }

@@ -34,6 +34,10 @@ impl Http {
         Self { client: OnceLock::new(), credentials, offline, retry_after }
     }
 
+    pub(super) const fn credentials(&self) -> &Credentials {
+        &self.credentials
+    }
+
     pub(super) fn offline(&self) -> bool {
         self.offline
     }

@@ -91,6 +91,7 @@ impl<'a> Check<'a> {
             }
         }
         self.grants(step, plugin);
+        self.secrets(step, plugin);
         let errors = self.schemas.check(pipeline, step, plugin);
         self.errors.extend(errors);
         step.inputs.iter().flat_map(|input| self.input(input, plugin)).collect()
@@ -185,12 +186,23 @@ impl<'a> Check<'a> {
                 self.errors.push(self.pipeline.error(list.span(), message).hint("take this grant out"));
             } else if names.is_empty() && plugin.asks_for(capability) {
                 let all = given.iter().filter(|(other, ..)| plugin.asks_for(other));
-                let all: Vec<String> = all.map(|(other, names, _, example)| grant(other, names, example)).collect();
+                let secrets: Vec<&str> = step.grants.secrets().map(|name| name.as_str()).collect();
+                let kept = (!secrets.is_empty()).then(|| grant("secrets", &secrets, ""));
+                let all = all.map(|(other, names, _, example)| grant(other, names, example));
+                let all: Vec<String> = all.chain(kept).collect();
                 let message =
                     format!("`{}` needs the grant `{capability}`, and step `{}` has none", plugin.name, step.name);
                 let error = self.pipeline.error(step.plugin.span(), message).label(asks(capability));
                 self.errors.push(error.hint(format!("to allow it, write\ngrants = {{ {} }}", all.join(", "))));
             }
+        }
+    }
+
+    /// Only programs see secrets: without them a grant could only be a mistake.
+    fn secrets(&mut self, step: &Step, plugin: &PluginDescription) {
+        if let Some(list) = step.grants.secrets.as_ref().filter(|_| !plugin.asks_for("exec")) {
+            let message = format!("`{}` runs no programs, and only programs see secrets", plugin.name);
+            self.errors.push(self.pipeline.error(list.span(), message).hint("take this grant out"));
         }
     }
 

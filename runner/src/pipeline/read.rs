@@ -1,5 +1,6 @@
 //! From text to [`Pipeline`]: each section of the file, and everything that is wrong with any of them.
 
+mod secret;
 mod step;
 mod target;
 
@@ -25,6 +26,7 @@ pub(super) fn pipeline(path: &Path, text: &str) -> Result<Pipeline, Vec<Diagnost
     let mut errors = reader.finish();
     errors.extend(references::targets(&pipeline));
     errors.extend(references::pools(&pipeline));
+    errors.extend(references::secrets(&pipeline));
     if errors.is_empty() { Ok(pipeline) } else { Err(errors) }
 }
 
@@ -56,6 +58,7 @@ fn sections(reader: &Reader, path: &Path, table: &DeTable<'_>) -> Pipeline {
     let index = section(&mut fields, "index", index).unwrap_or_default();
     let npm = section(&mut fields, "npm", npm).unwrap_or_default();
     let pools = fields.get("pools").map(|item| pools(reader, &item)).unwrap_or_default();
+    let secrets = fields.get("secrets").map(|item| secret::secrets(reader, &item)).unwrap_or_default();
     let steps = fields.get("steps").map(|item| step::steps(reader, &item)).unwrap_or_default();
     let targets = fields.get("targets").map(|item| target::targets(reader, &item)).unwrap_or_default();
     fields.finish();
@@ -72,6 +75,7 @@ fn sections(reader: &Reader, path: &Path, table: &DeTable<'_>) -> Pipeline {
         index,
         npm,
         pools,
+        secrets,
         steps,
         targets,
     }

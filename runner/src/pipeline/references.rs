@@ -1,4 +1,4 @@
-//! The names that a pipeline's parts know each other by: steps that exist, targets that exist, and no cycles.
+//! The names that a pipeline's parts know each other by: steps, targets and secrets that exist, and no cycles.
 //!
 //! Knows nothing of plugins and their ports.
 
@@ -41,6 +41,18 @@ pub(super) fn pools(pipeline: &Pipeline) -> Vec<Diagnostic> {
         } else {
             error.suggest(pool, names.iter().copied())
         }
+    });
+    unknown.collect()
+}
+
+/// What is wrong with the names that grants of secrets use.
+pub(super) fn secrets(pipeline: &Pipeline) -> Vec<Diagnostic> {
+    let names: Vec<&str> = pipeline.secrets.iter().map(|secret| secret.name.as_str()).collect();
+    let granted = pipeline.steps.iter().flat_map(|step| step.grants.secrets());
+    let unknown = granted.filter(|name| !names.contains(&name.as_str())).map(|name| {
+        let error = pipeline.error(name.span(), format!("unknown secret `{name}`"));
+        let example = format!("declare it:\n[secrets]\n{name} = {{ env = \"…\" }}");
+        if names.is_empty() { error.hint(example) } else { error.suggest(name, names.iter().copied()) }
     });
     unknown.collect()
 }

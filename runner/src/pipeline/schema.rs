@@ -58,6 +58,17 @@ pub(super) struct Runtime {
     sha256: Option<String>,
 }
 
+/// Where a secret is read.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "kebab-case", deny_unknown_fields, extend("oneOf" = [{ "required": ["env"] }, { "required": ["file"] }]))]
+#[expect(dead_code, reason = "only its schema is used")]
+pub(super) struct Secret {
+    /// The variable of `pipe`'s environment that holds it.
+    env: Option<String>,
+    /// The file that it is in, relative to the pipeline file.
+    file: Option<String>,
+}
+
 /// Where a target's slugs come from.
 #[derive(JsonSchema)]
 #[schemars(rename_all = "kebab-case")]

@@ -33,6 +33,7 @@ app = { name = "polls", python = "3.11" }
 source = { path = "polls", exclude = ["*.log", "/docs"] }
 tools = { node = "/usr/bin/node" }
 npm = { registry = "https://registry.npmjs.org" }
+secrets = { token = { env = "TOKEN" }, key = { file = "keys/deploy" } }
 
 [runtime]
 kind = "packages"
@@ -57,7 +58,7 @@ inputs = { project = "source" }
 plugin = "./steps/venv.wasm"
 inputs = { lock = "lock.lock", more = ["source", "lock"] }
 config = { add = ["gunicorn"], nested = { number = 1, ratio = 0.5, on = true } }
-grants = { fetch = ["index"], exec = ["python"] }
+grants = { fetch = ["index"], exec = ["python"], secrets = ["token"] }
 limits = { time = "10m", memory = "2GiB" }
 pool = "network"
 
@@ -92,6 +93,10 @@ fn everything_that_a_file_can_say_is_read() {
     );
     assert_eq!(venv.config.value()["nested"], json!({ "number": 1, "ratio": 0.5, "on": true }));
     assert_eq!(venv.grants.fetch().chain(venv.grants.exec()).collect::<Vec<_>>(), ["index", "python"]);
+    assert_eq!(venv.grants.secrets().map(ToString::to_string).collect::<Vec<_>>(), ["token"]);
+    let secrets: Vec<_> = pipeline.secrets.iter().map(|secret| (secret.name.as_str(), &*secret.from)).collect();
+    let (token, key) = (SecretSource::Variable("TOKEN".to_owned()), SecretSource::File("keys/deploy".into()));
+    assert_eq!(secrets, [("token", &token), ("key", &key)]);
     assert_eq!(venv.limits.time.as_deref().map(Duration::as_secs), Some(600));
     assert_eq!(venv.limits.memory.as_deref(), Some(&(2 << 30)));
     let staging = pipeline.target("staging").expect("it is there");
@@ -428,6 +433,75 @@ fn limits_and_grants_that_say_nothing_are_refused() {
               |                                      ^^^^^^^^^^^^^^^^^
               = hint: grant the file's name alone, such as `python`, without its directory or version
         "#]],
+    );
+}
+
+#[test]
+fn secrets_that_are_read_nowhere_or_granted_to_nothing_are_refused() {
+    refused(
+        "[secrets]\nToken = { env = \"T\" }\na = {}\nb = { env = \"B\", file = \"b\" }\nc = { env = \"A=B\" }\nd = \"text\"\n\
+         [steps.s]\nplugin = \"x\"\ngrants = { secrets = [\"tken\"] }\n",
+        &expect![[r#"
+            p:4:1: `Token` cannot be the name of a secret
+              |
+            4 | Token = { env = "T" }
+              | ^^^^^
+              = hint: a name starts with a lower-case letter, then come letters, digits, `-` and `_`, 63 at most
+              = hint: `token` would do
+
+            p:5:1: `secrets.a` has no `env`
+              |
+            5 | a = {}
+              | ^
+              = hint: add `env = "…"`, the variable that holds it
+                      or `file = "…"`, the file that it is in
+
+            p:6:18: a secret is read either by `env` or by `file`
+              |
+            6 | b = { env = "B", file = "b" }
+              |                  ^^^^
+              = hint: keep one of the two
+
+            p:7:13: `A=B` cannot be the name of a variable
+              |
+            7 | c = { env = "A=B" }
+              |             ^^^^^
+
+            p:8:5: `secrets.d` takes a table, not a string
+              |
+            8 | d = "text"
+              |     ^^^^^^ expected a table
+
+            p:11:23: unknown secret `tken`
+               |
+            11 | grants = { secrets = ["tken"] }
+               |                       ^^^^^^
+               = hint: declare it:
+                       [secrets]
+                       tken = { env = "…" }
+        "#]],
+    );
+    refused(
+        "[secrets]\npypi-token = { env = \"T\" }\n[steps.s]\nplugin = \"x\"\ngrants = { secrets = [\"pipy-token\"] }\n",
+        &expect![[r#"
+            p:7:23: unknown secret `pipy-token`
+              |
+            7 | grants = { secrets = ["pipy-token"] }
+              |                       ^^^^^^^^^^^^
+              = hint: did you mean `pypi-token`?
+        "#]],
+    );
+    refused(
+        "[steps.s]\nplugin = \"x\"\ngrants = { secrets = [\"pypi-token\"] }\n",
+        &expect![[r#"
+        p:5:23: unknown secret `pypi-token`
+          |
+        5 | grants = { secrets = ["pypi-token"] }
+          |                       ^^^^^^^^^^^^
+          = hint: declare it:
+                  [secrets]
+                  pypi-token = { env = "…" }
+    "#]],
     );
 }
 
@@ -798,6 +872,30 @@ fn grants_that_are_missing_or_of_no_use_are_named() {
 }
 
 #[test]
+fn a_secret_that_no_program_could_see_is_refused() {
+    misfit(
+        "[secrets]\ntoken = { env = \"TOKEN\" }\n[steps.lock]\nplugin = \"python-lock\"\ninputs = { project = \"source\" }\n\
+         grants = { secrets = [\"token\"] }\n\
+         [steps.venv]\nplugin = \"python-venv\"\ninputs = { lock = \"lock\" }\nconfig = { mode = \"copy\" }\n\
+         grants = { secrets = [\"token\"], exec = [\"uv\"] }\n",
+        &expect![[r#"
+            dir/p:8:22: `python-lock` runs no programs, and only programs see secrets
+              |
+            8 | grants = { secrets = ["token"] }
+              |                      ^^^^^^^^^
+              = hint: take this grant out
+
+            dir/p:10:10: `python-venv` needs the grant `fetch`, and step `venv` has none
+               |
+            10 | plugin = "python-venv"
+               |          ^^^^^^^^^^^^^ it fetches files by their digest
+               = hint: to allow it, write
+                       grants = { fetch = ["index"], exec = ["uv"], secrets = ["token"] }
+        "#]],
+    );
+}
+
+#[test]
 fn a_config_is_held_against_its_plugins_schema() {
     let venv = "[steps.lock]\nplugin = \"python-lock\"\ninputs = { project = \"source\" }\nconfig = { x = 1 }\n\
                 [steps.venv]\nplugin = \"python-venv\"\ninputs = { lock = \"lock\" }\ngrants = { fetch = [\"index\"], exec = [\"python\"] }\n";
@@ -934,6 +1032,7 @@ fn the_schema_knows_what_the_parser_knows() {
         ("source", "Source"),
         ("index", "Index"),
         ("npm", "Npm"),
+        ("secrets.a", "Secret"),
         ("steps.a", "Step"),
         ("targets.a", "Target"),
     ] {

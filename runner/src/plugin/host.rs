@@ -23,6 +23,7 @@ use crate::digest::Digest;
 use crate::event::{Events, Fault};
 use crate::exec::Executor;
 use crate::fetch::Fetcher;
+use crate::secret::Secrets;
 use crate::store::{Store, StoreError};
 
 use handles::{Blob, Builder, Command, Origin, Outcome, Tree, Writer};
@@ -177,6 +178,8 @@ pub struct Grants {
     pub exec: Vec<String>,
     /// Sources that may be fetched from.
     pub fetch: Vec<String>,
+    /// Secrets that programs may read.
+    pub secrets: Vec<String>,
 }
 
 /// Answers `fetch.pin`: source, requirements and constraints give JSON.
@@ -193,6 +196,8 @@ pub struct Services {
     pub grants: Grants,
     /// What the pipeline says about the whole run, by name.
     pub context: Arc<BTreeMap<String, String>>,
+    /// The secrets that its programs see.
+    pub secrets: Secrets,
     /// Runs native programs.
     pub executor: Arc<Executor>,
     /// Fetches by digest.

@@ -2,12 +2,17 @@
 //!
 //! A later run with other inputs gives the same outputs if all of this still holds, since a step sees nothing else.
 
+mod change;
+
 use serde::{Deserialize, Serialize};
 
 use super::run::Value;
 use crate::digest::Digest;
+use crate::secret::Secrets;
 use crate::store::{Globs, Store, StoreError};
 use crate::tree::Entry;
+
+pub use change::{Changed, How};
 
 /// A path in one of a step's inputs.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -79,6 +84,13 @@ pub enum Observation {
         /// What was answered.
         value: Option<String>,
     },
+    /// A secret that its programs could read.
+    Secret {
+        /// Its name.
+        name: String,
+        /// The keyed hash of its text.
+        mac: Digest,
+    },
     /// Versions that stand in `pipe.lock`.
     Pin {
         /// Which index.
@@ -135,6 +147,8 @@ pub type Pinned = dyn Fn(&str, &[String], &[String]) -> Option<String> + Send + 
 pub struct World<'a> {
     /// The answers of [`Observation::Context`].
     pub context: &'a dyn Fn(&str) -> Option<String>,
+    /// The secrets of [`Observation::Secret`].
+    pub secrets: &'a Secrets,
     /// The answers of [`Observation::Pin`]; none where nothing stands in `pipe.lock`.
     pub pin: &'a Pinned,
 }
@@ -172,6 +186,7 @@ impl Observation {
                 _ => false,
             },
             Self::Context { name, value } => (world.context)(name) == *value,
+            Self::Secret { name, mac } => world.secrets.get(name).is_some_and(|secret| secret.mac() == mac),
             Self::Pin { source, requirements, constraints, answer } => (world.pin)(source, requirements, constraints)
                 .is_some_and(|text| Digest::of(text.as_bytes()) == *answer),
         })
@@ -180,27 +195,5 @@ impl Observation {
     /// Whether this is about what is not an input, and so not in the step's full key.
     pub const fn is_outside(&self) -> bool {
         matches!(self, Self::Pin { .. })
-    }
-
-    /// What changed, in a few words, where this no longer holds.
-    pub fn describe(&self, ports: &[String]) -> String {
-        let place = |at: &Place| {
-            let port = ports.get(at.input).map_or("input", String::as_str);
-            if at.path.is_empty() { format!("`{port}`") } else { format!("`{}` in `{port}`", at.path) }
-        };
-        match self {
-            Self::Kind { at, kind: None } => format!("{} has appeared", place(at)),
-            Self::Kind { at, .. } => format!("{} is gone or of another kind", place(at)),
-            Self::Entries { at, .. } => format!("{} holds other names", place(at)),
-            Self::Content { at, .. } | Self::Link { at, .. } => format!("{} has changed", place(at)),
-            Self::Glob { at, include, .. } | Self::Select { at, include, .. } => {
-                format!("what `{}` means in {} has changed", include.join(" "), place(at))
-            }
-            Self::Context { name, .. } if name.starts_with("runtime.") => {
-                "the runtime, or a tool, has changed".to_owned()
-            }
-            Self::Context { name, .. } => format!("`{name}` of the pipeline has changed"),
-            Self::Pin { .. } => "`pipe.lock` has changed".to_owned(),
-        }
     }
 }

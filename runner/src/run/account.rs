@@ -53,7 +53,12 @@ fn account(project: &Project, execution: &Execution, executed: &Executed, node: 
         plugin: step.plugin_name.clone(),
         plugin_digest: step.plugin.digest,
         config: Digest::of(step.config.as_bytes()),
-        grants: [granted("exec", &step.grants.exec), granted("fetch", &step.grants.fetch)].concat(),
+        grants: [
+            granted("exec", &step.grants.exec),
+            granted("fetch", &step.grants.fetch),
+            granted("secret", &step.grants.secrets),
+        ]
+        .concat(),
         inputs: step
             .bindings
             .iter()

@@ -10,6 +10,7 @@ use crate::pipeline::InitError;
 use crate::plan::PlanError;
 use crate::plugin::{Failure, PluginError};
 use crate::runtime::RuntimeError;
+use crate::secret::{KeyError, SecretError};
 use crate::slug::SlugError;
 use crate::source::SourceError;
 use crate::store::StoreError;
@@ -46,6 +47,9 @@ pub enum RunError {
     /// There is no such runtime.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
+    /// There is no key for the pipeline's secrets.
+    #[error(transparent)]
+    Key(KeyError),
     /// The source cannot be read.
     #[error(transparent)]
     Source(#[from] SourceError),
@@ -81,6 +85,15 @@ impl From<PlanError> for RunError {
     }
 }
 
+impl From<SecretError> for RunError {
+    fn from(error: SecretError) -> Self {
+        match error {
+            SecretError::Unreadable(diagnostics) => Self::Pipeline(diagnostics),
+            SecretError::Key(error) => Self::Key(error),
+        }
+    }
+}
+
 impl RunError {
     /// Whose fault it is.
     pub const fn fault(&self) -> Fault {
@@ -92,6 +105,7 @@ impl RunError {
             | Self::Lock(_)
             | Self::Fetch(_)
             | Self::Runtime(_)
+            | Self::Key(_)
             | Self::Source(_)
             | Self::Store(_)
             | Self::Threads(_) => Fault::Environment,
@@ -116,6 +130,7 @@ impl RunError {
             Self::Lock(error) => error.hint(),
             Self::Fetch(error) => error.hint(),
             Self::Runtime(error) => error.hint(),
+            Self::Key(error) => error.hint(),
             Self::Source(error) => error.hint(),
             Self::Store(error) => error.hint(),
             Self::Slug(error) => error.hint(),

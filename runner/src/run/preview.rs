@@ -9,7 +9,7 @@ use super::{Build, Project, RunError};
 use crate::event::Events;
 use crate::pipeline::check::BoundValue;
 use crate::plugin::{Binding, Value};
-use crate::step::{Lookup, Prepared, StepRecord};
+use crate::step::{Given, Lookup, Prepared, StepRecord};
 
 /// What would become of a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,8 +46,10 @@ impl Project {
                     .iter()
                     .filter_map(|binding| Some(Binding { port: binding.port.clone(), value: value(&binding.value)? }))
                     .collect();
-                let context = &execution.services.context;
-                match Prepared::new(&execution.app, step, inputs, context, &*execution.pinned).look_up(&self.store)? {
+                let services = &execution.services;
+                let secrets = services.secrets.only(&step.grants.secrets);
+                let given = Given { context: &services.context, secrets: &secrets, pinned: &*execution.pinned };
+                match Prepared::new(&execution.app, step, inputs, given).look_up(&self.store)? {
                     Lookup::Hit(record) => {
                         records[node.index()] = Some(*record);
                         Preview::Cached

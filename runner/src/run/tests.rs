@@ -3,6 +3,7 @@
 mod lent;
 mod limits;
 mod sound;
+mod why;
 
 use std::fs;
 use std::path::PathBuf;
@@ -147,12 +148,15 @@ fn an_edit_that_a_step_could_see_runs_it_and_says_why() {
     project.outcomes();
     project.file("docs/more.md", "more\n");
     let steps = project.outcomes();
-    assert_eq!(steps[0], ended("docs", StepOutcome::Ran, "what `docs/**` means in `trees` has changed"));
+    assert_eq!(steps[0], ended("docs", StepOutcome::Ran, "`docs/more.md` in `trees` was added"));
     assert_eq!(steps[1].1, StepOutcome::Ran);
     project.file("release.pipeline", &TWO_STEPS.replace("\"site\"", "\"public\""));
     assert_eq!(
         project.outcomes(),
-        [ended("docs", StepOutcome::Cached, ""), ended("site", StepOutcome::Ran, "the config has changed")]
+        [
+            ended("docs", StepOutcome::Cached, ""),
+            ended("site", StepOutcome::Ran, "`config.to` is `\"public\"`, before `\"site\"`")
+        ]
     );
 }
 

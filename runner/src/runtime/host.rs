@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::identity::{Identities, Stamp};
 use super::{Parts, Record, RuntimeError};
 use crate::digest::Digest;
-use crate::key::KeyBuilder;
+use crate::key::{Fields as _, KeyBuilder};
 use crate::sandbox::Mount;
 
 /// What an interpreter says about itself.

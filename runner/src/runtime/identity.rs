@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::RuntimeError;
 use crate::digest::Digest;
-use crate::key::KeyBuilder;
+use crate::key::{Fields as _, KeyBuilder};
 
 /// Directories that come and go without changing anything: caches.
 const CACHE: &str = "__pycache__";

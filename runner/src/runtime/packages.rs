@@ -16,7 +16,7 @@ use super::host::{link_python, usr_links};
 use super::{Parts, Record, Resolver, RuntimeError};
 use crate::digest::Digest;
 use crate::fetch::Request;
-use crate::key::KeyBuilder;
+use crate::key::{Fields as _, KeyBuilder};
 use crate::sandbox::Mount;
 use crate::store::Store;
 use crate::tree::Entry;

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use super::RuntimeError;
 use super::identity::Identities;
 use crate::digest::Digest;
-use crate::key::KeyBuilder;
+use crate::key::{Fields as _, KeyBuilder};
 use crate::sandbox::Mount;
 
 /// Directories that are no single tool's.

@@ -3,6 +3,7 @@
 //! The new root is a small file system in memory. The old one hangs below it at [`OLD`] while mounts are made, and is gone
 //! before the program starts. No link of the new root is followed on the way: what it holds is not to be trusted.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::{OpenOptionsExt, chown, symlink};
@@ -20,6 +21,8 @@ use super::spec::{Mount, Network, Spec};
 const OLD: &str = "/.machine";
 /// Bytes for a root that is read-only: it holds mount points, links and small files.
 const ROOT_SIZE: u64 = 16 << 20;
+/// Bytes that a small file takes in memory at least, with room to spare.
+const PAGE: u64 = 64 << 10;
 /// A directory that every machine has, to put the new root on for a moment.
 const STAGE: &str = "/tmp";
 
@@ -122,6 +125,7 @@ impl Builder {
                 tmpfs(&at, *size, 0o755)?;
                 self.give(&at)
             }
+            Mount::Texts { at, texts } => self.texts(at, texts),
             Mount::Symlink { at, target } => self.link(at, target),
             Mount::File { at, content, executable } => self.file(at, content, *executable),
         }
@@ -148,6 +152,17 @@ impl Builder {
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
         mount(Some("overlay"), &target, Some("overlay"), flags, Some(options.as_str()))
             .map_err(|errno| Refusal::new(Mechanism::Overlay, at, errno))
+    }
+
+    fn texts(&self, at: &str, texts: &BTreeMap<String, String>) -> Result<(), Refusal> {
+        let directory = self.directory(at)?;
+        // What tmpfs keeps beside the texts is counted in pages.
+        let size = texts.values().map(|text| text.len() as u64 + PAGE).sum::<u64>() + PAGE;
+        tmpfs(&directory, size, 0o755)?;
+        for (name, text) in texts {
+            self.file(&format!("{at}/{name}"), text, false)?;
+        }
+        set_attributes(&directory, libc::MOUNT_ATTR_RDONLY, false)
     }
 
     /// Makes the directory `at` and those on the way to it, where they are missing.

@@ -66,6 +66,13 @@ pub enum Mount {
         /// What it says.
         target: String,
     },
+    /// A directory in memory with nothing in it but files that may be read.
+    Texts {
+        /// Where it is seen.
+        at: String,
+        /// Each file's text, by its name.
+        texts: BTreeMap<String, String>,
+    },
     /// A small file, read-only.
     File {
         /// Where it is.

@@ -10,7 +10,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use super::groups::{Group, Member};
 use super::{ArchiveError, BUFFER, entries, groups, unwritable};
 use crate::digest::Digest;
-use crate::key::KeyBuilder;
+use crate::key::{Fields as _, KeyBuilder};
 use crate::store::{Store, StoreError};
 use crate::tree::Entry;
 

@@ -119,8 +119,9 @@ fn grants(mut fields: Fields<'_, '_>) -> Grants {
     };
     let fetch = fields.get("fetch").and_then(|item| reader.list(&item, source));
     let exec = fields.get("exec").and_then(|item| reader.list(&item, program));
+    let secrets = fields.get("secrets").and_then(|item| reader.list(&item, Reader::string));
     fields.finish();
-    Grants { fetch, exec }
+    Grants { fetch, exec, secrets }
 }
 
 fn program(reader: &Reader, item: &Item<'_>) -> Option<Spanned<String>> {

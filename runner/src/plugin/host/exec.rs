@@ -42,6 +42,9 @@ impl Host {
         // What programs see besides their mounts is seen by the step that runs them.
         let value = services.context.get(RUNTIME_OF_PROGRAMS).cloned();
         self.observations.insert(Observation::Context { name: RUNTIME_OF_PROGRAMS.to_owned(), value });
+        for (name, secret) in services.secrets.iter() {
+            self.observations.insert(Observation::Secret { name: name.to_owned(), mac: *secret.mac() });
+        }
         let outcomes = services.executor.run_all(&commands, &services)?;
         outcomes.into_iter().map(|outcome| Ok(self.table.push(Outcome(outcome))?)).collect()
     }

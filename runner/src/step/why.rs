@@ -1,0 +1,288 @@
+//! Why a step runs, in one line: what is different from the earlier run that is nearest to this one.
+//!
+//! Of runs of the same family that is the one of which the fewest observations no longer hold; where there is none, what the
+//! step of this name was last run with.
+
+use std::fmt::Write as _;
+
+use super::{CANDIDATES, Prepared, StepRecord, input_field, latest, read};
+use crate::digest::Digest;
+use crate::key::Explanation;
+use crate::plugin::{Changed, How, Observation};
+use crate::store::{Store, StoreError};
+
+/// The most that is looked at of what is no longer as an earlier run saw it.
+const MOST: usize = 1000;
+/// The longest value that is shown in a reason, in bytes.
+const SHOWN: usize = 60;
+
+impl Prepared<'_> {
+    /// What changed since the nearest earlier run.
+    pub(super) fn why(&self, store: &Store) -> Result<String, StoreError> {
+        let mut nearest: Option<(usize, StepRecord)> = None;
+        for record in store.family(&self.family, CANDIDATES)?.iter().filter_map(|record| read(record)) {
+            let most = nearest.as_ref().map_or(MOST, |(fewest, _)| *fewest);
+            let changes = self.changes(store, &record, |_| true, most)?.len();
+            if nearest.as_ref().is_none_or(|(fewest, _)| changes < *fewest) {
+                nearest = Some((changes, record));
+            }
+        }
+        if let Some((_, record)) = nearest {
+            return self.what_it_saw(store, &record);
+        }
+        let Some(record) = latest(store, self.app, &self.step.name)? else {
+            return Ok("it has not run before".to_owned());
+        };
+        match first_and_rest(own_changes(&record.explanation, &self.explain())) {
+            Some(reason) => Ok(reason),
+            // Of the same family, and not among those whose outputs are there.
+            None => self.what_it_saw(store, &record),
+        }
+    }
+
+    /// What is no longer as a run of the same family saw it.
+    fn what_it_saw(&self, store: &Store, record: &StepRecord) -> Result<String, StoreError> {
+        let mut reasons: Vec<String> = Vec::new();
+        for observation in self.changes(store, record, |_| true, MOST)? {
+            for reason in self.reasons(store, record, observation)? {
+                if !reasons.contains(&reason) {
+                    reasons.push(reason);
+                }
+            }
+        }
+        Ok(first_and_rest(reasons).unwrap_or_else(|| "its outputs are no longer in the store".to_owned()))
+    }
+
+    /// What is different about one thing that an earlier run saw.
+    fn reasons(
+        &self,
+        store: &Store,
+        record: &StepRecord,
+        observation: &Observation,
+    ) -> Result<Vec<String>, StoreError> {
+        Ok(match observation {
+            Observation::Context { name, value } => {
+                let now = self.given.context.get(name);
+                vec![context_change(name, value.as_ref(), now, &record.explanation, &self.explain())]
+            }
+            Observation::Secret { name, .. } => vec![format!("the secret `{name}` has changed")],
+            Observation::Pin { .. } => vec!["`pipe.lock` pins other versions".to_owned()],
+            Observation::Kind { at, .. }
+            | Observation::Entries { at, .. }
+            | Observation::Content { at, .. }
+            | Observation::Link { at, .. }
+            | Observation::Glob { at, .. }
+            | Observation::Select { at, .. } => {
+                let port = record.ports.get(at.input).map_or("input", String::as_str);
+                let before = record.explanation.get(&input_field(at.input, port)).and_then(|text| text.parse().ok());
+                let now = self.inputs.get(at.input).map(|input| input.value);
+                let changed = observation.changed(store, before.as_ref(), now.as_ref())?;
+                changed.iter().map(|changed| told(changed, port)).collect()
+            }
+        })
+    }
+}
+
+/// A difference in an input, in words.
+fn told(changed: &Changed, port: &str) -> String {
+    let place = if changed.path.is_empty() { format!("`{port}`") } else { format!("`{}` in `{port}`", changed.path) };
+    match &changed.how {
+        How::Added => format!("{place} was added"),
+        How::Removed => format!("{place} was removed"),
+        How::Changed => format!("{place} has changed"),
+        How::Executable(true) => format!("{place} may be executed now"),
+        How::Executable(false) => format!("{place} may no longer be executed"),
+        How::Kind { before, now } => format!("{place} is a {now}, before a {before}"),
+        How::Link { before, now } => format!("{place} is a link to `{now}`, before to `{before}`"),
+    }
+}
+
+/// A difference in what the pipeline says about the run. What the runtime is made of stands beside it in the explanations.
+fn context_change(
+    name: &str,
+    before: Option<&String>,
+    now: Option<&String>,
+    then_all: &Explanation,
+    now_all: &Explanation,
+) -> String {
+    if !name.starts_with("runtime.") {
+        return value_change(&format!("`{name}` of the pipeline"), before.map(String::as_str), now.map(String::as_str));
+    }
+    let parts = now_all.differences(then_all).into_iter().filter_map(|field| {
+        if let Some(tool) = field.strip_prefix("context tool.") {
+            return Some(match (then_all.get(field), now_all.get(field)) {
+                (None, _) => format!("the tool `{tool}` is new"),
+                (_, None) => format!("the tool `{tool}` is gone"),
+                _ => format!("the tool `{tool}` has changed"),
+            });
+        }
+        let python = field == "context runtime.python";
+        python.then(|| value_change("the runtime's Python", then_all.get(field), now_all.get(field)))
+    });
+    first_and_rest(parts.collect()).unwrap_or_else(|| "the runtime has changed".to_owned())
+}
+
+/// What is different about the step itself, the most telling first.
+fn own_changes(before: &Explanation, now: &Explanation) -> Vec<String> {
+    let mut reasons = Vec::new();
+    let differing = now.differences(before);
+    for field in &differing {
+        let values = (before.get(field), now.get(field));
+        reasons.extend(match *field {
+            "track" | "determinism" => Some("pipe itself runs steps in another way".to_owned()),
+            "plugin" => Some(plugin_change(before, now)),
+            "plugin name" | "plugin version" => None,
+            "memory" => Some(value_change(
+                "`limits.memory`",
+                values.0.map(mebibytes).as_deref(),
+                values.1.map(mebibytes).as_deref(),
+            )),
+            "ports" => Some(value_change("what its inputs are bound to", values.0, values.1)),
+            _ if ["context ", "secret ", "input "].iter().any(|seen| field.starts_with(seen)) => None,
+            field => match field.strip_prefix("grants ") {
+                Some(grant) => Some(value_change(&format!("the grant `{grant}`"), values.0, values.1)),
+                None => Some(value_change(&format!("`{field}`"), values.0, values.1)),
+            },
+        });
+    }
+    reasons.dedup();
+    reasons
+}
+
+fn plugin_change(before: &Explanation, now: &Explanation) -> String {
+    let part = |of: &Explanation, field: &str| of.get(field).unwrap_or_default().to_owned();
+    let [name, version] = ["plugin name", "plugin version"].map(|field| (part(before, field), part(now, field)));
+    if name.0 != name.1 {
+        format!("its plugin is `{}`, before `{}`", name.1, name.0)
+    } else if version.0 != version.1 {
+        format!("the plugin `{}` is {}, before {}", name.1, version.1, version.0)
+    } else {
+        let short = |of: &Explanation| part(of, "plugin").chars().take("blake3:".len() + 8).collect::<String>();
+        format!("the plugin `{}` {} was built anew: {}, before {}", name.1, version.1, short(now), short(before))
+    }
+}
+
+fn mebibytes(bytes: &str) -> String {
+    bytes.parse::<u64>().map_or_else(|_| bytes.to_owned(), |bytes| format!("{} MiB", bytes >> 20))
+}
+
+/// A value that is another now; both are shown where they are short.
+fn value_change(what: &str, before: Option<&str>, now: Option<&str>) -> String {
+    let short = |value: &str| value.len() <= SHOWN && value.parse::<Digest>().is_err();
+    let show = |value: Option<&str>| value.filter(|value| short(value)).map(|value| format!("`{value}`"));
+    match (before, now) {
+        (None, Some(_)) => show(now).map_or_else(|| format!("{what} is new"), |now| format!("{what} is new: {now}")),
+        (Some(_), None) => {
+            show(before).map_or_else(|| format!("{what} is gone"), |before| format!("{what} is gone: it was {before}"))
+        }
+        _ => match (show(before), show(now)) {
+            (Some(before), Some(now)) => format!("{what} is {now}, before {before}"),
+            _ => format!("{what} has changed"),
+        },
+    }
+}
+
+/// The first of some reasons, and how many there are besides.
+fn first_and_rest(reasons: Vec<String>) -> Option<String> {
+    let rest = reasons.len().saturating_sub(1);
+    let mut line = reasons.into_iter().next()?;
+    if rest > 0 {
+        let _ = write!(line, " (and {rest} more)");
+    }
+    Some(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+    use crate::key::Fields as _;
+
+    fn explained(fields: &[(&str, &str)]) -> Explanation {
+        let mut explanation = Explanation::default();
+        for (name, value) in fields {
+            explanation.add(name, value.as_bytes());
+        }
+        explanation
+    }
+
+    #[test]
+    fn what_is_different_about_a_step_itself_is_told_with_both_values_where_they_are_short() {
+        let long = "x".repeat(100);
+        let before = explained(&[
+            ("determinism", "1"),
+            ("plugin name", "files"),
+            ("plugin version", "0.1.0"),
+            ("plugin", "blake3:00"),
+            ("config.to", "\"site\""),
+            ("config.old", "1"),
+            ("config.list", &long),
+            ("memory", "1073741824"),
+            ("grants exec", "[\"sh\"]"),
+            ("input 0 trees", "blake3:01"),
+        ]);
+        let now = explained(&[
+            ("determinism", "2"),
+            ("plugin name", "files"),
+            ("plugin version", "0.2.0"),
+            ("plugin", "blake3:01"),
+            ("config.to", "\"public\""),
+            ("config.new", "true"),
+            ("config.list", &long.replace('x', "y")),
+            ("memory", "2147483648"),
+            ("grants exec", "[\"sh\", \"python\"]"),
+            ("input 0 trees", "blake3:02"),
+        ]);
+        expect![[r#"
+            pipe itself runs steps in another way
+            the plugin `files` is 0.2.0, before 0.1.0
+            `config.to` is `"public"`, before `"site"`
+            `config.new` is new: `true`
+            `config.list` has changed
+            `limits.memory` is `2048 MiB`, before `1024 MiB`
+            the grant `exec` is `["sh", "python"]`, before `["sh"]`
+            `config.old` is gone: it was `1`"#]]
+        .assert_eq(&own_changes(&before, &now).join("\n"));
+        assert_eq!(own_changes(&now, &now), [""; 0]);
+        let built = |name: &str, digest: &str| explained(&[("plugin name", name), ("plugin", digest)]);
+        let cases = [
+            (built("files", "blake3:0123456789abcdef"), built("files", "blake3:fedcba9876543210")),
+            (built("files", "a"), built("command", "b")),
+        ];
+        expect![[r#"
+            the plugin `files`  was built anew: blake3:fedcba98, before blake3:01234567
+            its plugin is `command`, before `files`"#]]
+        .assert_eq(&cases.map(|(before, now)| own_changes(&before, &now).join("\n")).join("\n"));
+    }
+
+    #[test]
+    fn a_runtime_is_told_by_the_part_that_is_different() {
+        let context = |python: &str, node: &str| {
+            explained(&[
+                ("context runtime.python", python),
+                ("context tool.node", node),
+                ("context runtime.build", "x"),
+            ])
+        };
+        let (old, new) = ("old".to_owned(), "new".to_owned());
+        let told = |before: &Explanation, now: &Explanation| {
+            context_change("runtime.build", Some(&old), Some(&new), before, now)
+        };
+        let before = context("3.11.2", "blake3:01");
+        let cases = [
+            told(&before, &context("3.12.1", "blake3:01")),
+            told(&before, &context("3.11.2", "blake3:02")),
+            told(&before, &before),
+            context_change("app.python", Some(&"3.11".to_owned()), Some(&"3.12".to_owned()), &before, &before),
+            context_change("platform", Some(&"a".to_owned()), None, &before, &before),
+        ];
+        expect![[r#"
+            the runtime's Python is `3.12.1`, before `3.11.2`
+            the tool `node` has changed
+            the runtime has changed
+            `app.python` of the pipeline is `3.12`, before `3.11`
+            `platform` of the pipeline is gone: it was `a`"#]]
+        .assert_eq(&cases.join("\n"));
+    }
+}
