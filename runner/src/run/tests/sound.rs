@@ -88,6 +88,19 @@ fn look() -> impl Strategy<Value = Look> {
         globs().prop_map(|(input, glob)| Look::Select { input, glob }),
         at().prop_map(|(input, path)| Look::Pass { input, path }),
         at().prop_map(|(input, path)| Look::Without { input, path }),
+        at().prop_map(|(input, path)| Look::Size { input, path }),
+        (at(), path()).prop_map(|((input, path), other)| Look::Same { input, path, other: other.to_owned() }),
+        (at(), prop::sample::select(&["x", "d/z", "nothing"][..])).prop_map(|((input, path), below)| Look::Below {
+            input,
+            path,
+            below: below.to_owned()
+        }),
+        (at(), prop::sample::select(GLOBS)).prop_map(|((input, path), glob)| Look::Part {
+            input,
+            path,
+            glob: glob.to_owned()
+        }),
+        at().prop_map(|(input, path)| Look::Packed { input, path }),
     ]
 }
 

@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 
+use pipe_sdk::archive::{self, Format};
 use pipe_sdk::{
     Conflict, Description, Deserialize, Failure, Inputs, JsonSchema, Kind, Outputs, Port, Step, Tree, TreeBuilder,
 };
@@ -46,6 +47,16 @@ enum Look {
     Pass { input: usize, path: String },
     /// The whole input without what is there goes out.
     Without { input: usize, path: String },
+    /// How large is the file there?
+    Size { input: usize, path: String },
+    /// Do the files or directories at two places hold the same?
+    Same { input: usize, path: String, other: String },
+    /// The bytes of the file at `below` in the directory there, which is taken as a value first.
+    Below { input: usize, path: String, below: String },
+    /// What a glob means in the directory there goes out as it is.
+    Part { input: usize, path: String, glob: String },
+    /// The directory there goes out as it is, by way of an archive.
+    Packed { input: usize, path: String },
 }
 
 /// Something that has a limit.
@@ -63,6 +74,12 @@ enum Use {
     Log { bytes: usize },
     /// Makes so many calls, and takes no notice of what they answer.
     Calls { count: u64 },
+    /// Takes so many handles and gives none back.
+    Handles { count: usize },
+    /// Calls itself without end.
+    Stack,
+    /// Gives up in the middle.
+    Trap,
 }
 
 impl Step for Probe {
@@ -119,6 +136,39 @@ fn answer(look: &Look, trees: &[&Tree], out: &str, seen: &TreeBuilder) -> Result
             seen.put_tree(out, &TreeBuilder::finish(rest)?, Conflict::Refuse)?;
             String::new()
         }
+        Look::Size { input, path } => match tree(*input)?.open(path)? {
+            Some(file) => file.size().to_string(),
+            None => "-".to_owned(),
+        },
+        Look::Same { input, path, other } => {
+            let (one, other) = (digest(tree(*input)?, path)?, digest(tree(*input)?, other)?);
+            (one.is_some() && one == other).to_string()
+        }
+        Look::Below { input, path, below } => match tree(*input)?.subtree(path)? {
+            Some(directory) => read(&directory, below)?,
+            None => "-".to_owned(),
+        },
+        Look::Part { input, path, glob } => {
+            if let Some(directory) = tree(*input)?.subtree(path)? {
+                seen.put_tree(out, &directory.select(std::slice::from_ref(glob), &[])?, Conflict::Refuse)?;
+            }
+            String::new()
+        }
+        Look::Packed { input, path } => {
+            if let Some(directory) = tree(*input)?.subtree(path)? {
+                let packed = archive::pack(&directory, Format::Tar)?;
+                seen.put_tree(out, &archive::unpack(&packed, Format::Tar, 0)?, Conflict::Refuse)?;
+            }
+            String::new()
+        }
+    })
+}
+
+/// What the file or the directory there is known by.
+fn digest(tree: &Tree, path: &str) -> Result<Option<String>, Failure> {
+    Ok(match tree.subtree(path)? {
+        Some(directory) => Some(directory.digest()),
+        None => tree.open(path)?.map(|file| file.digest()),
     })
 }
 
@@ -167,6 +217,16 @@ fn use_up(used: &Use, trees: &[&Tree]) -> Result<(), Failure> {
             pipe_sdk::info(&"x".repeat(*bytes));
             Ok(())
         }
+        Use::Handles { count } => {
+            let held = (0..*count).map(|_| TreeBuilder::new(None)).collect::<Vec<_>>();
+            std::hint::black_box(&held);
+            Ok(())
+        }
+        Use::Stack => {
+            std::hint::black_box(deeper(0));
+            Ok(())
+        }
+        Use::Trap => panic!("as it was told to"),
         Use::Calls { count } => {
             for _ in 0..*count {
                 if let Some(tree) = trees.first() {
@@ -176,6 +236,11 @@ fn use_up(used: &Use, trees: &[&Tree]) -> Result<(), Failure> {
             Ok(())
         }
     }
+}
+
+#[expect(unconditional_recursion, reason = "the stack has a limit too")]
+fn deeper(depth: u64) -> u64 {
+    std::hint::black_box(deeper(std::hint::black_box(depth + 1)) + 1)
 }
 
 pipe_sdk::step!(Probe);

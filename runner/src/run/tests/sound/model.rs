@@ -31,6 +31,11 @@ pub(super) enum Look {
     Select { input: usize, glob: String },
     Pass { input: usize, path: String },
     Without { input: usize, path: String },
+    Size { input: usize, path: String },
+    Same { input: usize, path: String, other: String },
+    Below { input: usize, path: String, below: String },
+    Part { input: usize, path: String, glob: String },
+    Packed { input: usize, path: String },
 }
 
 /// What a step could tell about its inputs after it ran: a question and its answer.
@@ -49,6 +54,7 @@ enum Question {
     Link(String),
     Glob(String),
     Select(String),
+    SelectIn(String, String),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -205,13 +211,26 @@ impl Look {
         | Self::Glob { input, .. }
         | Self::Select { input, .. }
         | Self::Pass { input, .. }
-        | Self::Without { input, .. }) = &mut self;
+        | Self::Without { input, .. }
+        | Self::Size { input, .. }
+        | Self::Same { input, .. }
+        | Self::Below { input, .. }
+        | Self::Part { input, .. }
+        | Self::Packed { input, .. }) = &mut self;
         *input %= inputs;
         self
     }
 
     pub(super) fn to_toml(&self) -> String {
+        let two = |look: &str, input: &usize, (key, value): (&str, &str), path: &str| {
+            format!("{{ look = {look:?}, input = {input}, path = {path:?}, {key} = {value:?} }}")
+        };
         let (look, input, key, value) = match self {
+            Self::Same { input, path, other } => return two("same", input, ("other", other), path),
+            Self::Below { input, path, below } => return two("below", input, ("below", below), path),
+            Self::Part { input, path, glob } => return two("part", input, ("glob", glob), path),
+            Self::Size { input, path } => ("size", input, "path", path),
+            Self::Packed { input, path } => ("packed", input, "path", path),
             Self::Kind { input, path } => ("kind", input, "path", path),
             Self::Read { input, path } => ("read", input, "path", path),
             Self::Follow { input, path } => ("follow", input, "path", path),
@@ -252,7 +271,48 @@ impl Question {
                 node => node.clone(),
             })),
             Self::Select(glob) => Answer::Part(tree.select("", &matcher(glob))),
+            Self::SelectIn(path, glob) => match tree.get(path) {
+                Some(Node::Directory(below)) => Answer::Part(below.select("", &matcher(glob))),
+                _ => Answer::Content(None),
+            },
         }
+    }
+}
+
+/// What a step has been able to tell of its inputs so far.
+struct Facts<'a> {
+    inputs: &'a [&'a Directory],
+    facts: Vec<Fact>,
+}
+
+impl Facts<'_> {
+    fn know(&mut self, input: usize, question: Question) {
+        self.facts.push(Fact::new(input, question, self.inputs));
+    }
+
+    fn know_kind(&mut self, input: usize, path: &str) {
+        self.know(input, Question::Kind(path.to_owned()));
+    }
+
+    /// The text of a file, or `-`.
+    fn open(&mut self, input: usize, path: &str) -> String {
+        self.know_kind(input, path);
+        if matches!(self.inputs[input].get(path), Some(Node::File { .. })) {
+            self.know(input, Question::Content(path.to_owned()));
+        }
+        self.inputs[input].file(path).to_owned()
+    }
+
+    /// What a file or a directory holds, whether a file may be executed or not.
+    fn value(&mut self, input: usize, path: &str) -> Option<Node> {
+        self.know_kind(input, path);
+        let value = match self.inputs[input].get(path)? {
+            Node::File { content, .. } => Node::File { content: content.clone(), executable: false },
+            node @ Node::Directory(_) => node.clone(),
+            Node::Link(_) => return None,
+        };
+        self.know(input, Question::Content(path.to_owned()));
+        Some(value)
     }
 }
 
@@ -260,55 +320,81 @@ impl Question {
 pub(super) fn probe(looks: &[Look], inputs: &[&Directory]) -> (Directory, Vec<Fact>) {
     let mut seen = Directory::default();
     let mut told = String::new();
-    let mut facts = Vec::new();
+    let mut facts = Facts { inputs, facts: Vec::new() };
     for (number, look) in looks.iter().enumerate() {
         let out = format!("out/{number}");
-        let mut know = |input: usize, question: Question| facts.push(Fact::new(input, question, inputs));
-        let mut open = |input: usize, path: &str| -> String {
-            know(input, Question::Kind(path.to_owned()));
-            if matches!(inputs[input].get(path), Some(Node::File { .. })) {
-                know(input, Question::Content(path.to_owned()));
-            }
-            inputs[input].file(path).to_owned()
-        };
         let answer = match look {
-            Look::Read { input, path } => open(*input, path),
+            Look::Read { input, path } => facts.open(*input, path),
             Look::Follow { input, path } => {
-                let next = open(*input, path);
-                let found = open(*input, &next);
+                let next = facts.open(*input, path);
+                let found = facts.open(*input, &next);
                 format!("{next} {found}")
             }
             Look::Kind { input, path } => {
-                know(*input, Question::Kind(path.clone()));
+                facts.know_kind(*input, path);
                 inputs[*input].kind(path).to_owned()
             }
             Look::Entries { input, path } => {
-                know(*input, Question::Entries(path.clone()));
+                facts.know(*input, Question::Entries(path.clone()));
                 inputs[*input].entries(path)
             }
             Look::Link { input, path } => {
-                know(*input, Question::Link(path.clone()));
+                facts.know(*input, Question::Link(path.clone()));
                 inputs[*input].link(path).to_owned()
             }
             Look::Glob { input, glob } => {
-                know(*input, Question::Glob(glob.clone()));
+                facts.know(*input, Question::Glob(glob.clone()));
                 inputs[*input].glob(glob)
             }
             Look::Select { input, glob } => {
-                know(*input, Question::Select(glob.clone()));
+                facts.know(*input, Question::Select(glob.clone()));
                 seen.put(&out, Node::Directory(inputs[*input].select("", &matcher(glob))));
                 String::new()
             }
             Look::Pass { input, path } => {
-                know(*input, Question::Kind(path.clone()));
+                facts.know_kind(*input, path);
                 if let Some(node @ (Node::File { .. } | Node::Directory(_))) = inputs[*input].get(path) {
-                    know(*input, Question::Content(path.clone()));
+                    facts.know(*input, Question::Content(path.clone()));
+                    seen.put(&out, node.clone());
+                }
+                String::new()
+            }
+            Look::Size { input, path } => {
+                let content = facts.open(*input, path);
+                match inputs[*input].get(path) {
+                    Some(Node::File { .. }) => content.len().to_string(),
+                    _ => content,
+                }
+            }
+            Look::Same { input, path, other } => {
+                let (one, other) = (facts.value(*input, path), facts.value(*input, other));
+                (one.is_some() && one == other).to_string()
+            }
+            Look::Below { input, path, below } => {
+                facts.know_kind(*input, path);
+                match inputs[*input].get(path) {
+                    Some(Node::Directory(_)) => facts.open(*input, &format!("{path}/{below}")),
+                    _ => "-".to_owned(),
+                }
+            }
+            Look::Part { input, path, glob } => {
+                facts.know_kind(*input, path);
+                if let Some(Node::Directory(below)) = inputs[*input].get(path) {
+                    facts.know(*input, Question::SelectIn(path.clone(), glob.clone()));
+                    seen.put(&out, Node::Directory(below.select("", &matcher(glob))));
+                }
+                String::new()
+            }
+            Look::Packed { input, path } => {
+                facts.know_kind(*input, path);
+                if let Some(node @ Node::Directory(_)) = inputs[*input].get(path) {
+                    facts.know(*input, Question::Content(path.clone()));
                     seen.put(&out, node.clone());
                 }
                 String::new()
             }
             Look::Without { input, path } => {
-                know(*input, Question::Content(String::new()));
+                facts.know(*input, Question::Content(String::new()));
                 let mut rest = inputs[*input].clone();
                 drop(rest.remove(path));
                 seen.put(&out, Node::Directory(rest));
@@ -318,5 +404,5 @@ pub(super) fn probe(looks: &[Look], inputs: &[&Directory]) -> (Directory, Vec<Fa
         told += &[&number.to_string(), " ", &answer, "\n"].concat();
     }
     seen.put("told", Node::File { content: told, executable: false });
-    (seen, facts)
+    (seen, facts.facts)
 }
