@@ -1,5 +1,6 @@
 //! What `pipe` promises, tried from the outside. One binary, so that it links once.
 
+mod attacks;
 mod caching;
 mod command_line;
 mod example;
