@@ -22,8 +22,6 @@ use crate::store::{Store, StoreError, TreeBuilder};
 
 /// Raised when a change to how programs are run could change what they give.
 const RULES: &[u8] = b"1";
-/// The most that a program may write to standard output and error, in bytes.
-const OUTPUT_LIMIT: u64 = 64 << 20;
 /// 1980-01-01 00:00:01 UTC, the first second that a zip file can hold.
 const SOURCE_DATE_EPOCH: &str = "315532801";
 
@@ -222,12 +220,16 @@ impl Executor {
         // Held until the outcome is in the store: they are the writable layers.
         let mut layers = Vec::new();
         let mut spec = self.spec(command, &services.secrets, &mut layers)?;
-        spec.limits.memory = Some(services.memory.unwrap_or_else(sandbox::ample_memory));
+        let limits = services.limits;
+        spec.limits.memory = Some(limits.program_memory.unwrap_or_else(sandbox::ample_memory));
+        // What is in `/tmp` is in memory.
+        spec.limits.tmp = limits.program_memory.unwrap_or(spec.limits.tmp);
         let stdin = command.stdin.as_ref().map(|digest| self.stdin(digest)).transpose()?;
         let run = Run {
             stdin,
             time_limit: Some(services.time_left()),
-            output_limit: Some(OUTPUT_LIMIT),
+            output_limit: Some(limits.log),
+            layer_limit: Some(limits.output),
             cancel: Some(&services.cancel),
         };
         let masks = services.events.masks();
@@ -285,12 +287,18 @@ impl Executor {
                 .hint(format!("raise `limits.time` of `[steps.{}]`", services.step)));
             }
             Ended::TooMuchOutput => {
-                let limit = OUTPUT_LIMIT >> 20;
                 return Err(Failure::new(
                     Code::LimitExceeded,
-                    format!("`{name}` wrote more than {limit} MiB of output"),
+                    format!("`{name}` wrote more than {} of output", shown(limits.log)),
                 )
-                .hint("make it quieter, or send its output to a file"));
+                .hint(format!("make it quieter, or raise `limits.log` of `[steps.{}]`", services.step)));
+            }
+            Ended::TooMuchWritten => {
+                return Err(Failure::new(
+                    Code::LimitExceeded,
+                    format!("`{name}` wrote more than {} to its files", shown(limits.output)),
+                )
+                .hint(format!("raise `limits.output` of `[steps.{}]`", services.step)));
             }
         };
         let kept: Option<Result<_, Failure>> = outcome.collected;
@@ -401,6 +409,11 @@ impl Executor {
         }
         Ok(written)
     }
+}
+
+/// A limit in words: in MiB, where it is not less than one.
+fn shown(bytes: u64) -> String {
+    if bytes < 1 << 20 { format!("{bytes} bytes") } else { format!("{} MiB", bytes >> 20) }
 }
 
 impl Services {

@@ -286,10 +286,10 @@ pub struct Limits {
     /// How much memory it and each of its programs may take, in bytes, written such as `512MiB`, `2GiB`.
     #[schemars(default, with = "Option<String>", regex(pattern = units::SIZE_PATTERN))]
     pub memory: Option<Spanned<u64>>,
-    /// How much its plugin may write, in bytes, written such as `512MiB`, `2GiB`.
+    /// How much its plugin, and each of its programs to files, may write, in bytes, written such as `512MiB`, `2GiB`.
     #[schemars(default, with = "Option<String>", regex(pattern = units::SIZE_PATTERN))]
     pub output: Option<Spanned<u64>>,
-    /// How much its plugin may say, in bytes, written such as `512KiB`, `2MiB`.
+    /// How much its plugin may say, and each of its programs write to standard output and error, in bytes, written such as `512KiB`, `2MiB`.
     #[schemars(default, with = "Option<String>", regex(pattern = units::SIZE_PATTERN))]
     pub log: Option<Spanned<u64>>,
     /// How often its plugin may call the runner.

@@ -22,7 +22,7 @@ use crate::lock;
 use crate::lockfile::LockFile;
 use crate::pipeline::{self, Pipeline};
 use crate::plan::{self, Graph};
-use crate::plugin::{Grants, Pin, Pinned, Plugins, RUNTIME_OF_PROGRAMS, Services};
+use crate::plugin::{Grants, Limits, Pin, Pinned, Plugins, RUNTIME_OF_PROGRAMS, Services};
 use crate::runtime::{Resolver, Runtime, Wish};
 use crate::secret::Secrets;
 use crate::slug::{self, Manifest, Registry};
@@ -190,7 +190,7 @@ impl Project {
             fetcher: self.fetcher.clone(),
             pin,
             deadline: Instant::now(),
-            memory: None,
+            limits: Limits::default(),
             cancel: Arc::clone(cancel),
         };
         Ok(Execution {

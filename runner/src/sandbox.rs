@@ -19,6 +19,7 @@ mod confine;
 mod error;
 mod found;
 mod init;
+mod layers;
 mod namespaces;
 mod reap;
 mod root;

@@ -176,7 +176,7 @@ impl<'a> Prepared<'a> {
                 inputs: &self.inputs,
                 services: Services {
                     deadline: started + self.step.limits.time,
-                    memory: self.step.limits.program_memory,
+                    limits: self.step.limits,
                     ..services.clone()
                 },
                 limits: self.step.limits,

@@ -7,6 +7,7 @@ mod example;
 mod faults;
 mod front_end;
 mod interrupts;
+mod limits;
 mod pipelines_that_are_refused;
 mod secrets;
 mod seen;

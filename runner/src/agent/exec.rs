@@ -74,7 +74,9 @@ impl Session {
         Ok(match ended? {
             Ended::Exited(code) => u8::try_from(code).unwrap_or(u8::MAX),
             Ended::Killed(signal) => u8::try_from(128 + signal).unwrap_or(u8::MAX),
-            Ended::OutOfMemory | Ended::TimedOut | Ended::TooMuchOutput | Ended::Cancelled => 137,
+            Ended::OutOfMemory | Ended::TimedOut | Ended::TooMuchOutput | Ended::TooMuchWritten | Ended::Cancelled => {
+                137
+            }
         })
     }
 }

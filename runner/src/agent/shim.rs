@@ -47,7 +47,7 @@ fn hold(job: &Job, stops: SigSet) -> Result<Exit, SandboxError> {
         Ok(Ended::Exited(code)) => Exit::Code(code),
         Ok(Ended::Killed(signal)) => Exit::Signal(signal),
         Ok(Ended::OutOfMemory) => Exit::OutOfMemory,
-        Ok(Ended::TimedOut | Ended::TooMuchOutput | Ended::Cancelled) => Exit::Lost,
+        Ok(Ended::TimedOut | Ended::TooMuchOutput | Ended::TooMuchWritten | Ended::Cancelled) => Exit::Lost,
         // Its grace was over.
         Err(SandboxError::Lost(_)) => Exit::Signal(Signal::SIGKILL as i32),
         Err(error) => not_started(&error),

@@ -18,7 +18,7 @@ use wasmtime::component::ResourceTable;
 
 use super::bindings::pipe::step::types;
 use super::observe::{Observation, Place};
-use super::run::Value;
+use super::run::{Limits, Value};
 use crate::digest::Digest;
 use crate::event::{Events, Fault};
 use crate::exec::Executor;
@@ -206,8 +206,8 @@ pub struct Services {
     pub pin: Pin,
     /// When its time is over.
     pub deadline: Instant,
-    /// How much memory each of its native programs may use, in bytes; ample where none.
-    pub memory: Option<u64>,
+    /// What it and its native programs may use up.
+    pub limits: Limits,
     /// Set when the run is stopped.
     pub cancel: Arc<AtomicBool>,
 }

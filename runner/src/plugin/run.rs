@@ -70,9 +70,9 @@ pub struct Limits {
     pub memory: u64,
     /// Bytes of memory of each native program; ample where none.
     pub program_memory: Option<u64>,
-    /// Bytes that the plugin writes.
+    /// Bytes that the plugin writes; and that each native program writes to files.
     pub output: u64,
-    /// Bytes that the plugin says.
+    /// Bytes that the plugin says; and that each native program writes to standard output and error.
     pub log: u64,
     /// Calls into the runner.
     pub calls: u64,

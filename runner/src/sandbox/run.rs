@@ -18,6 +18,7 @@ use nix::unistd::Pid;
 use super::cgroup::Cgroup;
 use super::error::SandboxError;
 use super::found::Root;
+use super::layers::Layers;
 use super::spec::{Mount, Spec, build_owner};
 use super::wire::{Inbox, Report, Request, send};
 
@@ -30,6 +31,8 @@ pub struct Run<'a> {
     pub time_limit: Option<Duration>,
     /// How many bytes it may write to standard output and error together.
     pub output_limit: Option<u64>,
+    /// How many bytes may be in the writable layers of its overlays together; looked at a few times a second.
+    pub layer_limit: Option<u64>,
     /// Ends it, once true.
     pub cancel: Option<&'a AtomicBool>,
 }
@@ -54,8 +57,10 @@ pub enum Ended {
     OutOfMemory,
     /// It took longer than it may.
     TimedOut,
-    /// It wrote more than it may.
+    /// It wrote more to its outputs than it may.
     TooMuchOutput,
+    /// It wrote more to its layers than it may.
+    TooMuchWritten,
     /// We were asked to end it.
     Cancelled,
 }
@@ -115,6 +120,7 @@ pub fn run<T>(
         child: spawn(spec, stdio)?,
         outputs: [Output::new(Stream::Stdout, stdout), Output::new(Stream::Stderr, stderr)],
         budget: run.output_limit.unwrap_or(u64::MAX),
+        layers: run.layer_limit.map(|limit| Layers::new(spec, limit)),
         deadline,
         cancel: run.cancel,
     };
@@ -174,6 +180,7 @@ struct Running<'a> {
     outputs: [Output; 2],
     /// How many bytes of output are left to it.
     budget: u64,
+    layers: Option<Layers>,
     deadline: Option<Instant>,
     cancel: Option<&'a AtomicBool>,
 }
@@ -202,15 +209,24 @@ impl Running<'_> {
             }
         }
         // What a program wrote last may be read only after its end.
-        let overflown = self.outputs.iter().any(|output| output.overflown);
-        Ok(ended.filter(|_| !overflown).unwrap_or(Ended::TooMuchOutput))
+        if self.outputs.iter().any(|output| output.overflown) {
+            return Ok(Ended::TooMuchOutput);
+        }
+        if matches!(ended, Some(Ended::Exited(_) | Ended::Killed(_)))
+            && self.layers.as_mut().is_some_and(Layers::overflow)
+        {
+            return Ok(Ended::TooMuchWritten);
+        }
+        Ok(ended.unwrap_or(Ended::TooMuchOutput))
     }
 
-    fn reason_to_end(&self) -> Option<Ended> {
+    fn reason_to_end(&mut self) -> Option<Ended> {
         if self.cancel.is_some_and(|cancel| cancel.load(Ordering::Relaxed)) {
             Some(Ended::Cancelled)
         } else if self.outputs.iter().any(|output| output.overflown) {
             Some(Ended::TooMuchOutput)
+        } else if self.layers.as_mut().is_some_and(Layers::overflow_by_now) {
+            Some(Ended::TooMuchWritten)
         } else {
             self.deadline.is_some_and(|deadline| deadline <= Instant::now()).then_some(Ended::TimedOut)
         }
@@ -318,7 +334,7 @@ impl Child {
                 program: self.program.clone(),
                 reason: Errno::from_raw(errno).desc().to_lowercase(),
             }),
-            Ok(Some((Report::Ended { code: Some(0), .. }, _))) => Ok(Some(Ended::Exited(0))),
+            // Even of one that ended well: what it gave hangs on how much memory there was.
             Ok(Some((Report::Ended { .. }, _))) if self.cgroup.as_ref().is_some_and(Cgroup::ran_out) => {
                 Ok(Some(Ended::OutOfMemory))
             }

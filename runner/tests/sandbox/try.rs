@@ -105,7 +105,13 @@ impl Try {
     }
 
     pub(crate) fn try_run(self, cancel: Option<&AtomicBool>) -> Result<Tried, SandboxError> {
-        let run = Run { stdin: self.stdin, time_limit: Some(self.time), output_limit: self.output, cancel };
+        let run = Run {
+            stdin: self.stdin,
+            time_limit: Some(self.time),
+            output_limit: self.output,
+            layer_limit: None,
+            cancel,
+        };
         let collect = |root: &sandbox::Root| match root.open(self.collect?).unwrap_or(Found::Nothing) {
             Found::Nothing => None,
             Found::File { file, .. } => Some(vec![std::io::read_to_string(file).expect("a text")]),
