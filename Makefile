@@ -6,7 +6,7 @@ CARGO := cargo
 # Where cargo writes; `target/release/pipe` is the binary, wherever that is.
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: demo test torture bench build plugins check clean
+.PHONY: demo test torture bench build plugins check fuzz soak clean
 
 demo: build
 	$(PIPE) run pipelines/release.pipeline
@@ -39,6 +39,17 @@ check: build
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --release --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --release --workspace --no-deps
+
+# Longer runs of what the tests do for a moment. Each parser of what others wrote is attacked for FUZZ seconds; bytes that make
+# one panic stay in tests/fuzz/corpus.
+FUZZ := 600
+fuzz: build
+	PIPE_FUZZ_SECONDS=$(FUZZ) $(CARGO) test --locked --release --workspace --lib -- any_bytes any_text
+
+# The cache is held against a model without one, over so many random pipelines.
+CASES := 2000
+soak: build
+	PROPTEST_CASES=$(CASES) $(CARGO) test --locked --release --workspace --lib what_is_cached
 
 clean:
 	$(CARGO) clean

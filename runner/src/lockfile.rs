@@ -195,4 +195,14 @@ mod tests {
         assert!(file.update("python", |pins: Vec<Pin>| Ok::<_, LockFileError>(pins)).is_err());
         assert_eq!(fs::read_to_string(file.path()).expect("a file"), "[[python");
     }
+
+    #[test]
+    fn any_text_is_a_lock_or_refused() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let lock = LockFile::beside(dir.path());
+        pipe_fuzz::attack("pipe-lock", |bytes| {
+            fs::write(lock.path(), bytes).expect("written");
+            drop(lock.read::<toml::Table>("python"));
+        });
+    }
 }

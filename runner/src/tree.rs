@@ -218,4 +218,13 @@ mod tests {
         }
         assert_eq!(Tree::decode(&swapped), Err(TreeError::Encoding("its names are out of order")));
     }
+
+    #[test]
+    fn any_bytes_are_the_one_encoding_of_a_tree_or_none() {
+        pipe_fuzz::attack("tree", |bytes| {
+            if let Ok(tree) = Tree::decode(bytes) {
+                assert_eq!(tree.encode(), bytes);
+            }
+        });
+    }
 }

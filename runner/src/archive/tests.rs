@@ -104,3 +104,41 @@ fn damaged_archives_are_errors_and_not_panics() {
         }
     }
 }
+
+/// All that stays of an archive's entries is in the tree; what is refused leaves nothing.
+fn unpack_anything(corpus: &str, unpack: impl Fn(&[u8], &mut Unpacker<'_>) -> Result<(), ArchiveError>) {
+    let home = tempfile::tempdir().expect("a directory");
+    let store = Store::open(home.path()).expect("a store");
+    pipe_fuzz::attack(corpus, |bytes| {
+        let builder = TreeBuilder::new(&store, None).expect("a builder");
+        let mut unpacker = Unpacker { builder, store: &store, strip: 0, bytes: 0, entries: 0 };
+        if unpack(bytes, &mut unpacker).is_ok() {
+            let tree = unpacker.builder.finish().expect("a tree");
+            for found in store.walk(&tree).expect("all of it is kept") {
+                assert!(!found.path.split('/').any(|name| ["", ".", ".."].contains(&name)), "{}", found.path);
+            }
+        }
+    });
+}
+
+#[test]
+fn any_bytes_are_a_zip_or_refused() {
+    unpack_anything("zip", |bytes, unpacker| zip::unpack(std::io::Cursor::new(bytes), unpacker));
+}
+
+#[test]
+fn any_bytes_are_a_tar_or_refused() {
+    unpack_anything("tar", |bytes, unpacker| tar::unpack(bytes, unpacker, Format::Tar));
+}
+
+#[test]
+fn any_bytes_are_compressed_or_refused() {
+    unpack_anything("packed", |bytes, unpacker| {
+        let results = [
+            tar::unpack(flate2::bufread::MultiGzDecoder::new(bytes), unpacker, Format::TarGzip),
+            tar::unpack(bzip2::bufread::MultiBzDecoder::new(bytes), unpacker, Format::TarBzip2),
+            tar::unpack(liblzma::bufread::XzDecoder::new_multi_decoder(bytes), unpacker, Format::TarXz),
+        ];
+        results.into_iter().find(Result::is_ok).unwrap_or(Err(ArchiveError::NoPacker("any")))
+    });
+}

@@ -161,4 +161,13 @@ mod tests {
         let numbers = logs.numbers();
         assert_eq!((numbers.len(), numbers[0], numbers[KEPT - 1]), (KEPT, KEPT as u64 + 5, 6));
     }
+
+    #[test]
+    fn any_bytes_are_a_record_or_none() {
+        pipe_fuzz::attack("record", |bytes| {
+            drop(serde_json::from_slice::<Stamped>(bytes));
+            drop(serde_json::from_slice::<crate::step::StepRecord>(bytes));
+            drop(serde_json::from_slice::<crate::exec::Outcome>(bytes));
+        });
+    }
 }

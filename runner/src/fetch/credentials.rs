@@ -215,4 +215,9 @@ mod tests {
             assert!(credentials.texts().iter().any(|known| known == text), "{text}");
         }
     }
+
+    #[test]
+    fn any_text_is_a_netrc() {
+        pipe_fuzz::attack("netrc", |bytes| drop(parse_netrc(&String::from_utf8_lossy(bytes))));
+    }
 }

@@ -278,4 +278,11 @@ mod tests {
         }
         assert_eq!(normalise("Zope.Interface__x"), "zope-interface-x");
     }
+
+    #[test]
+    fn any_bytes_are_a_page_of_an_index_or_refused() {
+        let base = Url::parse("https://index.example/simple/six/").expect("an address");
+        pipe_fuzz::attack("index-json", |bytes| drop(parse_json(&base, bytes)));
+        pipe_fuzz::attack("index-html", |bytes| drop(parse_html(&base, &String::from_utf8_lossy(bytes))));
+    }
 }

@@ -1042,3 +1042,31 @@ fn the_schema_knows_what_the_parser_knows() {
         }
     }
 }
+
+#[test]
+fn any_bytes_are_a_pipeline_or_have_places_that_are_wrong() {
+    pipe_fuzz::attack("pipeline", |bytes| {
+        let text = String::from_utf8_lossy(bytes);
+        match parse(Path::new("dir/p"), &text) {
+            Err(errors) => assert!(!render(&errors, Colour::Always).is_empty()),
+            Ok(pipeline) => {
+                let described = plugins();
+                if let Err(errors) = check::check(&pipeline, |_| described.first()) {
+                    assert!(!render(&errors, Colour::Never).is_empty());
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn any_bytes_are_a_plugins_description_or_none() {
+    let pipeline = good(&format!(
+        "{APP}[steps.a]\nplugin = \"x\"\ninputs = {{ trees = \"source\" }}\nconfig = {{ looks = [{{ path = \"a\" }}], to = \"A\" }}\n"
+    ));
+    pipe_fuzz::attack("description", |bytes| {
+        if let Ok(description) = serde_json::from_slice::<PluginDescription>(bytes) {
+            drop(check::check(&pipeline, |_| Some(&description)));
+        }
+    });
+}

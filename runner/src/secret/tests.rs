@@ -132,3 +132,10 @@ fn a_secret_is_found_in_names_and_links_of_directories_and_of_trees() {
         assert_eq!(search.directory(&laid_out, "out").expect("searched"), leak(&format!("out/{path}")));
     }
 }
+
+#[test]
+fn any_bytes_can_be_looked_through() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let search = Search::new(&secrets(dir.path(), TOKEN)).expect("something to look for");
+    pipe_fuzz::attack("packed", |bytes| drop(search.file(&mut Cursor::new(bytes), "f")));
+}

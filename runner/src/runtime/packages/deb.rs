@@ -86,4 +86,9 @@ mod tests {
     fn what_is_no_package_is_refused() {
         assert!(find_data(&mut io::Cursor::new("<html>no such file</html>")).is_err());
     }
+
+    #[test]
+    fn any_bytes_are_a_package_or_damaged() {
+        pipe_fuzz::attack("deb", |bytes| drop(find_data(&mut io::Cursor::new(bytes))));
+    }
 }

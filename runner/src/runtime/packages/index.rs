@@ -187,4 +187,15 @@ mod tests {
         assert_eq!(index.packages["a"].file, "new");
         assert_eq!(index.providers["b"], ["a"]);
     }
+
+    #[test]
+    fn any_text_is_an_index_of_packages() {
+        pipe_fuzz::attack("packages", |bytes| {
+            let texts = [Text::new(&String::from_utf8_lossy(bytes))];
+            let index = Index::parse(&texts);
+            for package in index.packages.values() {
+                package.depends.iter().for_each(|depends| drop(bare_name(depends).to_owned()));
+            }
+        });
+    }
 }
