@@ -93,6 +93,7 @@ impl Secrets {
     }
 
     /// Those of some names, in the order of all.
+    #[must_use]
     pub fn only(&self, names: &[String]) -> Self {
         if names.is_empty() {
             return Self::default();

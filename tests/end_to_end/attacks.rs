@@ -153,7 +153,7 @@ fn a_file_from_the_past_or_from_the_future_is_read_again() {
     let attacked = Attacked::new();
     let file = attacked.path("a.txt");
     let set = |time: SystemTime| File::options().write(true).open(&file).and_then(|file| file.set_modified(time));
-    let (past, future) = (SystemTime::UNIX_EPOCH, SystemTime::now() + Duration::from_secs(3_600 * 24 * 365));
+    let (past, future) = (SystemTime::UNIX_EPOCH, SystemTime::now() + Duration::from_hours(24 * 365));
     for (round, time) in [past, future, past, future].into_iter().enumerate() {
         attacked.attack("a clock that goes to and fro", |_| {
             fs::write(&file, format!("{round:04}")).expect("written");

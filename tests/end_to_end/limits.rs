@@ -35,7 +35,8 @@ fn program(limits: &str, script: &str, code: i32) -> String {
 fn plugin(limits: &str, used: &str, code: i32) -> String {
     let probe = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/test-steps/probe.wasm");
     let step = format!(
-        "plugin = {probe:?}\ninputs = {{ trees = \"source\" }}\nconfig = {{ uses = [{{ {used} }}] }}\nlimits = {{ {limits} }}"
+        "plugin = '{}'\ninputs = {{ trees = \"source\" }}\nconfig = {{ uses = [{{ {used} }}] }}\nlimits = {{ {limits} }}",
+        probe.display()
     );
     ended(&step, code).0
 }

@@ -250,9 +250,9 @@ mod tests {
             (built("files", "blake3:0123456789abcdef"), built("files", "blake3:fedcba9876543210")),
             (built("files", "a"), built("command", "b")),
         ];
-        expect![[r#"
+        expect![[r"
             the plugin `files`  was built anew: blake3:fedcba98, before blake3:01234567
-            its plugin is `command`, before `files`"#]]
+            its plugin is `command`, before `files`"]]
         .assert_eq(&cases.map(|(before, now)| own_changes(&before, &now).join("\n")).join("\n"));
     }
 
@@ -277,12 +277,12 @@ mod tests {
             context_change("app.python", Some(&"3.11".to_owned()), Some(&"3.12".to_owned()), &before, &before),
             context_change("platform", Some(&"a".to_owned()), None, &before, &before),
         ];
-        expect![[r#"
+        expect![[r"
             the runtime's Python is `3.12.1`, before `3.11.2`
             the tool `node` has changed
             the runtime has changed
             `app.python` of the pipeline is `3.12`, before `3.11`
-            `platform` of the pipeline is gone: it was `a`"#]]
+            `platform` of the pipeline is gone: it was `a`"]]
         .assert_eq(&cases.join("\n"));
     }
 }

@@ -72,12 +72,12 @@ fn a_file_is_named_with_what_became_of_it() {
             }),
             changed(MISSING, |project| _ = project.file("src/b.txt", "new\n")),
         ],
-        &expect![[r#"
+        &expect![[r"
             `a.txt` in `trees` has changed
             `a.txt` in `trees` was removed (and 1 more)
             `a.txt` in `trees` may be executed now
             `a.txt` in `trees` is a directory, before a file (and 1 more)
-            `b.txt` in `trees` was added"#]],
+            `b.txt` in `trees` was added"]],
     );
 }
 
@@ -95,13 +95,13 @@ fn a_file_below_what_was_passed_on_or_listed_is_named() {
             changed(ENTRIES, |project| _ = project.file("src/docs/x", "x\n")),
             changed(LINK, |project| symlink("a.txt", project.path("src/link")).expect("linked")),
         ],
-        &expect![[r#"
+        &expect![[r"
             `docs` in `trees` has changed
             `trees` has changed
             `trees` has changed
             `trees` has changed
             `docs` in `trees` has changed
-            `link` in `trees` has changed"#]],
+            `link` in `trees` has changed"]],
     );
     let linked = probing(LINK);
     symlink("a.txt", linked.path("src/link")).expect("linked");
@@ -150,9 +150,9 @@ fn a_plugin_is_named_with_both_versions() {
                 edit(project, "looks = [", "include = [\"**\"] } #");
             }),
         ],
-        &expect![[r#"
+        &expect![[r"
             the plugin `probe` 0.1.0 was built anew
-            its plugin is `files`, before `probe` (and 2 more)"#]],
+            its plugin is `files`, before `probe` (and 2 more)"]],
     );
 }
 
