@@ -103,7 +103,7 @@ config = { empty = true }
     project.run(BUILD).success();
     project.edit("greet", "good day", "good night");
     let said = project.run(["why", "greeting"]).success();
-    assert!(said.stdout.contains("the runtime, or a tool, has changed"), "{}", said.stdout);
+    assert!(said.stdout.contains("the tool `greet` has changed"), "{}", said.stdout);
     assert_eq!(project.run(BUILD).success().steps("ran"), ["greeting"]);
 }
 

@@ -75,8 +75,7 @@ impl Observation {
             Self::Context { .. } | Self::Secret { .. } | Self::Pin { .. } => return Ok(Vec::new()),
         };
         let whole = || vec![Changed { path: at.path.clone(), how: How::Changed }];
-        let (Some(before), Some(Value::Tree(now))) = (before, now) else { return Ok(whole()) };
-        // Of what is gone from the store nothing can be told; it is not missed otherwise.
+        let Some(Value::Tree(now)) = now else { return Ok(whole()) };
         let part = |root: &Digest| -> Result<Option<Entry>, StoreError> {
             let entry = store.lookup(root, &at.path)?;
             match (&globs, entry) {
@@ -86,7 +85,17 @@ impl Observation {
                 (_, entry) => Ok(entry),
             }
         };
-        let (Ok(before), now) = (part(before), part(now)?) else { return Ok(whole()) };
+        // What was passed on is mostly part of an output, and kept with it. Of what is not kept nothing can be told.
+        let before = match (self, before) {
+            (Self::Select { part: digest, .. } | Self::Content { digest, .. }, _)
+                if store.contains(digest) && store.tree(digest).is_ok() =>
+            {
+                Ok(Some(Entry::Tree { digest: *digest }))
+            }
+            (_, Some(before)) if store.contains(before) => part(before),
+            _ => return Ok(whole()),
+        };
+        let (Ok(before), now) = (before, part(now)?) else { return Ok(whole()) };
         let mut changes = Vec::new();
         match (&before, &now) {
             (Some(Entry::Tree { digest: before }), Some(Entry::Tree { digest: now })) => {

@@ -96,9 +96,9 @@ fn a_file_below_what_was_passed_on_or_listed_is_named() {
             changed(LINK, |project| symlink("a.txt", project.path("src/link")).expect("linked")),
         ],
         &expect![[r"
-            `docs` in `trees` has changed
-            `trees` has changed
-            `trees` has changed
+            `docs/deep/two.md` in `trees` has changed
+            `docs/three.md` in `trees` was added
+            `docs/deep/new.md` in `trees` was added (and 2 more)
             `trees` has changed
             `docs` in `trees` has changed
             `link` in `trees` has changed"]],
