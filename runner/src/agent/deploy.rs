@@ -86,7 +86,7 @@ pub(super) async fn deploy(
     let front = running.front(account.address).await?;
     let release = agent.history.begin(&target, &contents, &how, &order.who).map_err(|error| Failure::of(&error))?;
     let number = release.number;
-    log::prune(&root.logs, number, running.status().map(|status| status.release));
+    log::prune(&root.logs, number, &running.releases());
     let _ = say.send(Progress::Started { release: number, slug: contents.slug.id });
     let mut missing = root.slots();
     if scales {

@@ -129,13 +129,13 @@ pub fn tail(path: &Path, lines: usize) -> Vec<String> {
     all[all.len().saturating_sub(lines)..].iter().map(|line| (*line).to_owned()).collect()
 }
 
-/// Removes logs of old releases from a target's directory, but not of `serving`, once release `newest` begins.
-pub(crate) fn prune(directory: &Path, newest: u64, serving: Option<u64>) {
+/// Removes logs of old releases from a target's directory, but not of those that are `serving`, once release `newest` begins.
+pub(crate) fn prune(directory: &Path, newest: u64, serving: &[u64]) {
     let Ok(entries) = fs::read_dir(directory) else { return };
     for entry in entries.filter_map(Result::ok) {
         let name = entry.file_name();
         let number = name.to_str().and_then(|name| name.split_once('-')?.0.parse::<u64>().ok());
-        if number.is_some_and(|number| number + KEPT_RELEASES <= newest && Some(number) != serving) {
+        if number.is_some_and(|number| number + KEPT_RELEASES <= newest && !serving.contains(&number)) {
             // What cannot be removed now is tried again by the next release.
             let _ = fs::remove_file(entry.path());
         }
@@ -251,7 +251,7 @@ mod tests {
         for name in ["1-web.log", "2-web.log", "2-web.log.1", "3-release.log", "22-web.log", "other"] {
             fs::write(dir.path().join(name), "").expect("written");
         }
-        prune(dir.path(), 22, Some(1));
+        prune(dir.path(), 22, &[1]);
         let mut left: Vec<_> =
             fs::read_dir(dir.path()).expect("a directory").map(|entry| entry.expect("an entry").file_name()).collect();
         left.sort();

@@ -126,6 +126,11 @@ impl Running {
         lock(&self.held).serving.processes.iter().any(|process| process.slot == *slot)
     }
 
+    /// The releases that its processes were started for: one, or more where it was scaled since.
+    pub(super) fn releases(&self) -> Vec<u64> {
+        lock(&self.held).serving.processes.iter().map(|process| process.number).collect()
+    }
+
     /// Where it answers.
     pub(super) fn url(&self) -> String {
         lock(&self.held).serving.url.clone()

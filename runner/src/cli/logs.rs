@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use runner::agent::log::{Follower, tail};
 use runner::diagnostic::nearest;
-use runner::release::{History, target_directory};
+use runner::release::{History, How, Release, target_directory};
 
 use super::failure::Kind;
 use super::target::TargetArg;
@@ -22,7 +22,7 @@ pub(super) struct LogsArgs {
     /// Go on with what is written from now on, by later releases too.
     #[arg(long, short)]
     follow: bool,
-    /// Only this process, such as `web`, or `release` for release commands.
+    /// Only these processes, such as `web`, or one of them, such as `web.2`; `release` for release commands.
     #[arg(long, short, value_name = "NAME")]
     process: Option<String>,
     /// The release [default: the one that serves, or else the last].
@@ -45,20 +45,18 @@ pub(super) fn logs(args: &LogsArgs, context: &Context) -> Result<(), Failure> {
     let target = args.target.find(context)?;
     let home = context.home()?;
     let history = History::open(&home)?;
-    let number = match args.release {
-        Some(number) => number,
-        None => match history.current(&target.app, &target.name)? {
-            Some(current) => current.number,
-            None => history.releases(&target.app, &target.name)?.last().map_or(0, |last| last.number),
-        },
+    let releases = match args.release {
+        Some(number) => vec![number],
+        None => running_since(&history.releases(&target.app, &target.name)?),
     };
     let directory = target_directory(&home, &target.app, &target.name).join("logs");
     let mut logs = all_logs(&directory);
     // Before what is there is read: what comes in the meantime is then shown twice rather than never.
     let followers = logs.iter().map(|log| (log.path.clone(), Follower::from_end(&log.path))).collect();
-    logs.retain(|log| log.release == number);
+    let number = releases.first().copied().unwrap_or_default();
+    logs.retain(|log| releases.contains(&log.release));
     if let Some(process) = &args.process
-        && !logs.iter().any(|log| log.process == *process)
+        && !logs.iter().any(|log| args.wants(log))
         && !args.follow
     {
         return Err(no_log(process, number, &target.name, &logs));
@@ -70,7 +68,28 @@ pub(super) fn logs(args: &LogsArgs, context: &Context) -> Result<(), Failure> {
     // Lines begin with their time.
     lines.sort_by(|(_, one), (_, other)| one.get(..24).cmp(&other.get(..24)));
     context.print(lines.iter().map(|(log, line)| row(&log.process, width, line)).collect::<String>())?;
-    if args.follow { follow(args, context, &directory, number, followers) } else { Ok(()) }
+    if args.follow {
+        follow(args, context, &directory, releases.last().copied().unwrap_or_default(), followers)
+    } else {
+        Ok(())
+    }
+}
+
+/// The releases whose processes run: the one that serves, or else the last, and those before of which it only changed the
+/// counts.
+fn running_since(releases: &[Release]) -> Vec<u64> {
+    let Some(last) = releases.iter().find(|release| release.current).or(releases.last()) else { return Vec::new() };
+    let mut running = vec![last.number];
+    let mut how = &last.how;
+    let before = releases.iter().rev().filter(|release| release.stage.is_switched() && release.number < last.number);
+    for release in before {
+        if !matches!(how, How::Scale { .. }) {
+            break;
+        }
+        running.push(release.number);
+        how = &release.how;
+    }
+    running
 }
 
 /// Shows what is written from now on: by processes that start later too and, where no release was named, by later releases.
@@ -99,7 +118,10 @@ fn follow(
 
 impl LogsArgs {
     fn wants(&self, log: &Log) -> bool {
-        self.process.as_ref().is_none_or(|wanted| *wanted == log.process)
+        self.process.as_ref().is_none_or(|wanted| {
+            let rest = log.process.strip_prefix(wanted.as_str());
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        })
     }
 }
 

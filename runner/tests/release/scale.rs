@@ -1,6 +1,7 @@
 //! More and fewer of a process, while what runs already goes on.
 
 use std::collections::BTreeSet;
+use std::process::Command;
 use std::time::UNIX_EPOCH;
 
 use nix::sys::signal::{Signal, kill};
@@ -94,4 +95,21 @@ fn what_cannot_be_scaled_says_why() {
     assert_eq!(error.to_string(), "the slug has no process `wbe`");
     assert_eq!(error.hint().as_deref(), Some("did you mean `web`? it has `web`"));
     assert_eq!(History::open(host.home.path()).expect("a state").releases("demo", "staging").expect("them").len(), 1);
+}
+
+#[test]
+fn the_logs_of_what_was_scaled_are_those_of_all_that_runs() {
+    let host = Host::new();
+    let target = host.target("staging");
+    host.release(&target, &Slug::new("old")).up();
+    host.release(&target, &Slug::new("one")).up();
+    host.scale(&target, &["web=2"]).up();
+    let logs = |process: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pipe"));
+        command.args(["logs", "staging", "--process", process]).env("PIPE_HOME", host.home.path());
+        String::from_utf8(command.output().expect("pipe runs").stdout).expect("text")
+    };
+    eventually("both have said that they serve", || logs("web").matches("serving one").count() == 2);
+    assert!(!logs("web").contains("serving old"));
+    assert_eq!(logs("web.2").matches("serving one").count(), 1);
 }
