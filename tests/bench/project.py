@@ -59,7 +59,7 @@ def hundred(bench: Bench, files: int = 10_000) -> Hundred:
     ignored = ["out", "node_modules", ".turbo", ".moon/cache", ".ninja_*", "*.pipeline"]
     (project.root / ".gitignore").write_text("\n".join(ignored) + "\n")
     git = ["git", "-c", "user.name=bench", "-c", "user.email=bench@localhost"]
-    for command in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "all"]):
+    for command in (["init", "-q", "-b", "main"], ["add", "-A"], ["commit", "-q", "-m", "all"]):
         subprocess.run([*git, *command], cwd=project.root, check=True)
     os.sync()
     # Past the time in which another write could leave the same times, for all who look at times.

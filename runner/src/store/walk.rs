@@ -46,7 +46,10 @@ fn glob_set(globs: &[String]) -> Result<GlobSet, globset::Error> {
 
 /// The path of `name` in the directory `dir`.
 pub(crate) fn join(dir: &str, name: &str) -> String {
-    if dir.is_empty() { name.to_owned() } else { format!("{dir}/{name}") }
+    match (dir, name) {
+        ("", path) | (path, "") => path.to_owned(),
+        (dir, name) => format!("{dir}/{name}"),
+    }
 }
 
 /// The names of a path of a tree; `""` is the tree itself.
@@ -158,5 +161,19 @@ impl Store {
             }
         }
         if part.is_empty() { Ok(None) } else { self.put_tree(&part).map(Some) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A step may look at the whole of a directory that it took as a value: `""` there is the directory's own place.
+    #[test]
+    fn nothing_below_a_place_is_the_place_itself() {
+        assert_eq!([join("", ""), join("", "b"), join("a", ""), join("a/b", "c")], ["", "b", "a", "a/b/c"]);
+        for path in [join("", ""), join("a", ""), join("a/b", "c")] {
+            names(&path).expect("a path of a tree");
+        }
     }
 }
