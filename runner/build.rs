@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
 fn main() -> io::Result<()> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_owned).unwrap_or_default();
+    // Where the package is now, not where this script was compiled: a target directory may be kept and moved.
+    let package = env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from).unwrap_or_default();
+    let root = package.parent().map(Path::to_owned).unwrap_or_default();
     let dir = env::var_os("PIPE_PLUGINS").map_or_else(|| root.join("target/plugins"), PathBuf::from);
     println!("cargo::rerun-if-env-changed=PIPE_PLUGINS");
     println!("cargo::rerun-if-changed={}", dir.display());
