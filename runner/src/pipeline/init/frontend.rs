@@ -12,6 +12,12 @@ use super::settings::strings;
 
 /// What npm calls its lock.
 const LOCKS: &[&str] = &["npm-shrinkwrap.json", "package-lock.json"];
+/// Locks of other package managers, which no step reads.
+const FOREIGN_LOCKS: &[&str] = &["yarn.lock", "pnpm-lock.yaml", "bun.lock", "bun.lockb"];
+/// Below the top, and below `manage.py`, a front end is looked for as deep as this.
+const DEPTH: usize = 4;
+/// Directories in which others' packages lie, with locks of their own.
+const VENDORED: &[&str] = &["static", "vendor", "vendored", "third_party", "third-party", "examples", "example"];
 /// What people call the script that builds for production, the surest first.
 const SCRIPTS: &[&str] = &["build:prod", "build:production", "build-prod", "production", "build"];
 /// Where bundlers are told what they write.
@@ -67,11 +73,13 @@ impl FrontEnd {
     /// The front end that the project most likely serves: of those with a script that builds them the nearest to the top.
     /// `texts` are those of the settings.
     pub(super) fn find(dir: &Path, manage: &str, texts: &[String], node: &Node) -> Option<Self> {
-        let mut places = vec![String::new()];
-        places.extend(directories(dir, ""));
-        places.extend((!manage.is_empty()).then(|| directories(dir, manage)).into_iter().flatten());
-        let mut found: Vec<Self> =
-            places.into_iter().filter_map(|root| Self::at(dir, root, manage, texts, node)).collect();
+        let mut found: Vec<Self> = Vec::new();
+        for places in places(dir, manage) {
+            found.extend(places.into_iter().filter_map(|root| Self::at(dir, root, manage, texts, node)));
+            if !found.is_empty() {
+                break;
+            }
+        }
         let rank = |it: &Self| (it.build.is_some() && it.is_served, it.build.is_some());
         let best = found.iter().map(rank).max()?;
         let index = found.iter().position(|it| rank(it) == best)?;
@@ -102,6 +110,28 @@ impl FrontEnd {
         });
         Some(Self { root, lock, build, is_served, has_workspaces, node: node.clone() })
     }
+}
+
+/// Where a front end may be: near the top and near `manage.py`, and then ever deeper.
+fn places(dir: &Path, manage: &str) -> impl Iterator<Item = Vec<String>> {
+    let mut near = vec![String::new()];
+    near.extend(directories(dir, ""));
+    near.extend((!manage.is_empty()).then(|| directories(dir, manage)).into_iter().flatten());
+    let below = |places: &Vec<String>| {
+        let own = places.iter().filter(|place| !VENDORED.contains(&place.rsplit('/').next().unwrap_or(place)));
+        let own = own.filter(|place| !place.is_empty()).cloned();
+        Some(own.flat_map(|place| directories(dir, &place)).collect())
+    };
+    std::iter::successors(Some(near), below).take(DEPTH)
+}
+
+/// The lock of another package manager than npm, beside a `package.json`: the one that is nearest to the top.
+pub(super) fn foreign_lock(dir: &Path, manage: &str) -> Option<(String, &'static str)> {
+    let mut places = places(dir, manage).flatten().filter(|root| dir.join(root).join("package.json").is_file());
+    places.find_map(|root| {
+        let lock = FOREIGN_LOCKS.iter().find(|lock| dir.join(&root).join(lock).is_file())?;
+        Some((root, *lock))
+    })
 }
 
 impl Build {

@@ -8,7 +8,7 @@ use super::machine::Machine;
 use super::packages::Packages;
 use super::python::Python;
 use super::settings::Settings;
-use super::{InitError, python};
+use super::{InitError, frontend, python};
 use crate::pipeline::units;
 
 /// Directories that hold no project of the user's own, beside hidden ones.
@@ -26,6 +26,8 @@ pub(super) struct Project {
     pub(super) packages: Packages,
     pub(super) settings: Settings,
     pub(super) front_end: Option<FrontEnd>,
+    /// Where there is no front end with a lock of npm: the directory and the name of another package manager's.
+    pub(super) foreign_lock: Option<(String, &'static str)>,
     /// Whether a `Procfile` names a release command.
     pub(super) has_release: bool,
 }
@@ -44,9 +46,11 @@ impl Project {
         packages.settle(dir, &python.version);
         let settings = Settings::find(&at);
         let front_end = FrontEnd::find(dir, &directory, &settings.texts, &machine.node(python.is_here));
+        let foreign_lock = if front_end.is_none() { frontend::foreign_lock(dir, &directory) } else { None };
         let procfile = fs::read_to_string(dir.join("Procfile")).unwrap_or_default();
         let has_release = procfile.lines().any(|line| line.trim_start().starts_with("release:"));
-        Ok(Self { name: name(dir, &packages.root), directory, python, packages, settings, front_end, has_release })
+        let name = name(dir, &packages.root);
+        Ok(Self { name, directory, python, packages, settings, front_end, foreign_lock, has_release })
     }
 }
 

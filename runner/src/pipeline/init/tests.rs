@@ -300,6 +300,36 @@ fn a_front_end_that_nothing_of_django_names_is_left_to_its_owner() {
 }
 
 #[test]
+fn a_front_end_deep_in_the_project_is_found_where_there_is_none_nearer() {
+    let deep = [
+        ("manage.py", MANAGE),
+        ("apps/web/frontend/package.json", r#"{"scripts": {"build": "vite build --outDir ../static"}}"#),
+        ("apps/web/frontend/package-lock.json", "{}"),
+        ("apps/web/static/lib/x/package-lock.json", "{}"),
+        ("apps/a/node_modules/x/package-lock.json", "{}"),
+    ];
+    let text = Project::new(&deep).text();
+    assert!(text.contains("config = { root = \"apps/web/frontend\" }"), "{text}");
+    assert!(text.contains("cwd = \"apps/web/frontend\""), "{text}");
+    let text = Project::new(&[&deep[..], &[("ui/package-lock.json", "{}")]].concat()).text();
+    assert!(text.contains("`ui/package-lock.json` is there."), "{text}");
+    assert!(!Project::new(&[deep[0], deep[3], deep[4]]).text().contains("package-lock"));
+}
+
+#[test]
+fn a_lock_that_no_step_reads_is_told_what_to_do_about() {
+    for lock in ["yarn.lock", "pnpm-lock.yaml"] {
+        let path = format!("web/ui/{lock}");
+        let files = [("manage.py", MANAGE), ("web/ui/package.json", "{}"), (path.as_str(), "")];
+        let text = Project::new(&files).text();
+        assert!(text.contains(&format!("# `{path}` is there, and nothing here builds its front end")), "{text}");
+        assert!(text.contains("`npm install --package-lock-only` in `web/ui`"), "{text}");
+        let text = Project::new(&[&files[..], &[("web/ui/package-lock.json", "{}")]].concat()).text();
+        assert!(!text.contains(lock), "{text}");
+    }
+}
+
+#[test]
 fn what_settings_take_out_of_node_modules_is_there() {
     let settings = "STATICFILES_DIRS = [BASE_DIR / 'node_modules/bootstrap/dist']\n";
     let files =

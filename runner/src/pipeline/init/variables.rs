@@ -7,6 +7,10 @@ use super::settings::strings;
 const STRICT: &[&str] = &["environ[", "env(", "config("];
 /// Calls that give nothing without it.
 const LENIENT: &[&str] = &["environ.get(", "getenv("];
+/// Calls of django-environ and environs that read no variable.
+const NOT_READ: &[&str] = &[".read_env", ".path", ".prefixed", ".seal", ".dump"];
+/// Over so many lines goes no call; a bracket in a comment may look like one that does.
+const LONGEST_CALL: usize = 12;
 /// A key that protects nothing but a first look at the application.
 const KEY: &str = "for-a-first-look-on-this-machine-only-replace-it-by-an-env-file";
 
@@ -45,7 +49,8 @@ pub(super) fn needed(text: &str) -> Vec<Variable> {
     let mut found = Vec::new();
     // Lines that are indented more than this run only where a variable is set.
     let mut guard: Option<usize> = None;
-    for line in text.lines().filter(|line| !line.trim().is_empty() && !line.trim_start().starts_with('#')) {
+    let readers = readers(text);
+    for line in &logical_lines(text, &readers) {
         let indent = line.len() - line.trim_start().len();
         guard = guard.filter(|guard| indent > *guard);
         if guard.is_some() {
@@ -56,7 +61,7 @@ pub(super) fn needed(text: &str) -> Vec<Variable> {
             continue;
         }
         found.extend(
-            reads(line)
+            reads(line, &readers)
                 .into_iter()
                 .filter(|read| is_needed(read, line))
                 .map(|read| Variable { name: read.name.to_owned(), value: stand_in(&read) }),
@@ -99,19 +104,62 @@ fn is_needed(read: &Read<'_>, line: &str) -> bool {
     }
 }
 
-fn reads(line: &str) -> Vec<Read<'_>> {
+/// What a text calls its readers of django-environ and environs: `env`, and `ENV` after `ENV = environ.Env(…)`.
+fn readers(text: &str) -> Vec<&str> {
+    let made = text.lines().filter_map(|line| line.split_once('='));
+    let made = made.filter(|(_, value)| {
+        ["environ.Env(", "environs.Env(", "Env(", "FileAwareEnv("].iter().any(|it| value.trim_start().starts_with(it))
+    });
+    let names = made.map(|(name, _)| name.split(':').next().unwrap_or_default().trim());
+    ["env"].into_iter().chain(names.filter(|name| last_word(name) == *name && !name.is_empty())).collect()
+}
+
+/// The lines that say something; a call that reads a variable and goes on below is one line.
+fn logical_lines(text: &str, readers: &[&str]) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    let (mut is_open, mut joined) = (false, 0);
+    for line in text.lines().filter(|line| !line.trim().is_empty() && !line.trim_start().starts_with('#')) {
+        match lines.last_mut() {
+            Some(last) if is_open && joined < LONGEST_CALL => {
+                let code = line.split_once(" #").filter(|(_, comment)| !comment.contains(['"', '\'']));
+                last.push_str(code.map_or(line, |(code, _)| code).trim());
+                joined += 1;
+            }
+            _ => {
+                lines.push(line.to_owned());
+                joined = 0;
+            }
+        }
+        is_open = lines.last().is_some_and(|line| {
+            let mut opened = line.match_indices(['(', '[']);
+            opened.any(|(at, _)| strictness(line, at, readers).is_some() && enclosed(&line[at + 1..]).1.is_none())
+        });
+    }
+    lines
+}
+
+/// Whether the call that opens at a place reads a variable, and then whether it fails without it.
+fn strictness(line: &str, open: usize, readers: &[&str]) -> Option<bool> {
+    let call = call_before(&line[..open]);
+    let named = format!("{call}{}", &line[open..=open]);
+    let is_one_of = |names: &[&str]| names.iter().any(|it| named == *it || named.ends_with(&format!(".{it}")));
+    let reader = call.split('.').next().unwrap_or_default();
+    if is_one_of(STRICT) || readers.contains(&reader) && (call == reader || !NOT_READ.contains(&&call[reader.len()..]))
+    {
+        Some(true)
+    } else if is_one_of(LENIENT) || is_switch(line) && !call.is_empty() {
+        // People have functions of their own for switches.
+        Some(false)
+    } else {
+        None
+    }
+}
+
+fn reads<'a>(line: &'a str, readers: &[&str]) -> Vec<Read<'a>> {
     let mut found = Vec::new();
     for (open, _) in line.match_indices(['(', '[']) {
         let call = call_before(&line[..open]);
-        let named = format!("{call}{}", &line[open..=open]);
-        let is_strict =
-            STRICT.iter().any(|it| named == *it || named.ends_with(&format!(".{it}"))) || call.starts_with("env.");
-        // People have functions of their own for these.
-        let is_own = is_switch(line) && !call.is_empty();
-        let is_lenient = is_own || LENIENT.iter().any(|it| named == *it || named.ends_with(&format!(".{it}")));
-        if !is_strict && !is_lenient {
-            continue;
-        }
+        let Some(is_strict) = strictness(line, open, readers) else { continue };
         let (arguments, rest) = enclosed(&line[open + 1..]);
         let Some(name) =
             strings(arguments).first().copied().filter(|_| arguments.trim_start().starts_with(['"', '\'']))
@@ -223,6 +271,19 @@ mod tests {
         ] {
             assert_eq!(names(line), "", "{line}");
         }
+    }
+
+    #[test]
+    fn readers_of_django_environ_are_known_by_any_name_and_over_several_lines() {
+        assert_eq!(names("DEBUG = env.bool('X')\nif env.bool(\"Y\"):\n    Z = env.int('Z')\n"), "X Y Z");
+        assert_eq!(names("root_env = environ.Env()\nX = root_env.list(\"X\")\nY = root_env('Y')"), "X Y");
+        assert_eq!(names("ENV: Env = FileAwareEnv(A=(str, ''))\nX = ENV.str('X')"), "X");
+        assert_eq!(
+            names("HOSTS = env.list(\n    'X',\n)\nDEBUG = env.bool(\n    # why\n    'Y', default=False\n)"),
+            "X"
+        );
+        assert_eq!(names("X = {\n    'host': env(\n        'X'\n    ),\n    'port': env.int('Y'),\n}"), "X Y");
+        assert_eq!(names("env.read_env('ENV')\nother.bool('X')"), "");
     }
 
     #[test]

@@ -144,6 +144,7 @@ fn steps(out: &mut String, project: &Project) {
 
 /// The front end's steps; as comments where it is not known whether they are wanted.
 fn frontend(out: &mut String, project: &Project) {
+    let _ = project.foreign_lock.iter().try_for_each(|(root, lock)| foreign_lock(out, root, lock));
     let Some(front_end) = &project.front_end else { return };
     let lock = join(&front_end.root, front_end.lock);
     let part = project.part();
@@ -173,6 +174,19 @@ fn frontend(out: &mut String, project: &Project) {
             (_, line) => writeln!(out, "{line}"),
         };
     }
+}
+
+/// What to do about a lock that no step reads.
+fn foreign_lock(out: &mut String, root: &str, lock: &str) -> std::fmt::Result {
+    let path = join(root, lock);
+    let inside = if root.is_empty() { String::new() } else { format!(" in `{root}`") };
+    write!(
+        out,
+        "\n# `{path}` is there, and nothing here builds its front end: the step `node-modules` reads npm's lock alone. If\n\
+         # one is built before `collectstatic`, run `npm install --package-lock-only`{inside}, commit the\n\
+         # `package-lock.json` that it writes, and have this file written anew: `pipe init --force`. Or build it before\n\
+         # `pipe run`, and let the snapshot take what was built (`.pipeignore` overrides `.gitignore`: `!dist/`).\n"
+    )
 }
 
 fn front_end_steps(front_end: &FrontEnd, part: Part) -> String {
