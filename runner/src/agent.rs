@@ -18,6 +18,7 @@ mod front;
 mod health;
 mod instance;
 mod keeper;
+mod listening;
 pub mod log;
 mod process;
 pub(crate) mod protocol;

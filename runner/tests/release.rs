@@ -62,6 +62,81 @@ http.server.HTTPServer(('127.0.0.1', int(os.environ['PORT'])), Handler).serve_fo
     assert_eq!(request(&target, "/", ""), None);
 }
 
+/// An application that redirects as `redirects` says, in Python: a function of the path and of the scheme that was said.
+fn redirecting(redirects: &str) -> &'static str {
+    let app = format!(
+        "exec python3 -c \"import http.server, os
+def to(path, scheme, host):
+{redirects}
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        status, place = to(self.path, self.headers['X-Forwarded-Proto'], self.headers['Host'])
+        self.send_response(status)
+        if place: self.send_header('Location', place)
+        self.end_headers()
+        self.wfile.write(('page of ' + self.headers.get('Origin', 'nowhere')).encode())
+    do_POST = do_GET
+http.server.ThreadingHTTPServer(('127.0.0.1', int(os.environ['PORT'])), Handler).serve_forever()\""
+    );
+    Box::leak(app.into_boxed_str())
+}
+
+#[test]
+fn a_redirect_to_a_page_that_is_broken_is_not_healthy() {
+    let host = Host::new();
+    let target = host.target("staging");
+    let app = redirecting("    return (302, '/en/') if path == '/' else (500, None)");
+    let error = host.release(&target, &Slug::web("one", app)).refused();
+    assert_eq!(error.to_string(), "`GET /` leads to `/en/`, which is answered with 500 Internal Server Error");
+    let app = redirecting("    return (500, None) if scheme == 'https' else (301, 'https://' + host + path)");
+    let error = host.release(&target, &Slug::web("one", app)).refused();
+    assert_eq!(error.to_string(), "`GET /` is answered with 500 Internal Server Error");
+}
+
+#[test]
+fn a_page_that_wants_tls_is_seen_at_the_address_that_is_printed() {
+    let host = Host::new();
+    let target = host.target("staging");
+    let app = redirecting(
+        "    if scheme != 'https': return 301, 'https://' + host + path
+    return (302, 'https://' + host + '/home') if path == '/' else (200, None)",
+    );
+    let said = host.release(&target, &Slug::web("one", app));
+    assert_eq!(said.warnings, "");
+    let url = said.up().url;
+    let first = request(&target, "/", "").expect("an answer");
+    assert!(first.contains(" 302 ") && first.contains(&format!("location: {url}home\r\n")), "{first}");
+    let origin = format!("Origin: {}\r\n", url.trim_end_matches('/'));
+    let home = request(&target, "/home", &origin).expect("an answer");
+    assert!(home.contains(" 200 ") && home.contains("page of https://127.0.0.1:"), "{home}");
+    // A server before it that speaks for others says what is true.
+    let plain = request(&target, "/home", "X-Forwarded-Proto: http\r\n").expect("an answer");
+    assert!(plain.contains(" 301 ") && plain.contains("location: https://127.0.0.1:"), "{plain}");
+}
+
+#[test]
+fn an_application_that_redirects_to_tls_for_ever_is_up_with_a_warning() {
+    let host = Host::new();
+    let target = host.target("staging");
+    let app = redirecting("    return 301, 'https://' + host + path");
+    let said = host.release(&target, &Slug::web("one", app));
+    assert!(said.warnings.contains("SECURE_PROXY_SSL_HEADER"), "{}", said.warnings);
+    said.up();
+    assert!(request(&target, "/", "").expect("an answer").contains("location: https://"));
+}
+
+#[test]
+fn a_process_that_listens_elsewhere_is_told_where_it_should() {
+    let host = Host::new();
+    let target = host.target("staging");
+    let elsewhere = "exec python3 -m http.server --bind 127.0.0.1 $((PORT - 10000))";
+    let error = host.release(&target, &Slug::web("one", elsewhere)).refused();
+    let message = error.to_string();
+    assert!(message.starts_with("process `web` listens on `127.0.0.1:"), "{message}");
+    assert!(message.contains("`, and not on 127.0.0.1:"), "{message}");
+    assert!(error.hint().expect("a hint").contains("$PORT"));
+}
+
 #[test]
 fn a_page_that_is_refused_is_up_with_a_warning() {
     let host = Host::new();

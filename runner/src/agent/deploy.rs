@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use super::account::{self, Account};
 use super::front::{Front, Upstream};
-use super::health::{self, Unhealthy};
+use super::health::{self, Healthy, Tls, Unhealthy};
 use super::instance::Exit;
 use super::log::{self, Follower};
 use super::process::{Process, Slot};
@@ -20,7 +20,7 @@ use super::root::Root;
 use super::running::{Running, Serving, stop_all};
 use super::wanted::{Wanted, wanted};
 use super::{Agent, url_of};
-use crate::diagnostic::nearest;
+use crate::diagnostic::{nearest, quoted};
 use crate::release::{How, Release, Stage};
 
 /// The process that answers requests.
@@ -198,14 +198,28 @@ impl Deploy<'_> {
             let what = format!("process `{}`", process.slot);
             match health::until_healthy(&process, path, &hosts).await {
                 Ok(healthy) => {
-                    if healthy.status.is_client_error() && accepted.is_none() {
-                        let _ = self.say.send(refused_page(healthy.status, path, &healthy.host));
+                    if accepted.is_none() {
+                        for remark in remarks(&healthy) {
+                            let _ = self.say.send(remark);
+                        }
                     }
                     accepted.get_or_insert(healthy.host);
                 }
                 Err(Unhealthy::Ended(exit)) => return Err(self.failure(&what, &process.slot, &exit)),
-                Err(Unhealthy::Status(status)) => {
-                    return Err(self.unhealthy(&process.slot, format!("`GET {path}` is answered with {status}")));
+                Err(Unhealthy::Status(status, end)) => {
+                    let leads = if end == path { String::new() } else { format!(" leads to `{end}`, which") };
+                    return Err(self.unhealthy(&process.slot, format!("`GET {path}`{leads} is answered with {status}")));
+                }
+                Err(Unhealthy::Elsewhere(addresses)) => {
+                    let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+                    let message = format!(
+                        "{what} listens on {}, and not on 127.0.0.1:{}",
+                        quoted(addresses.iter().map(String::as_str)),
+                        process.port
+                    );
+                    return Err(self
+                        .unhealthy(&process.slot, message)
+                        .hint("it has to listen on the port that is in `$PORT`, such as by `--bind 127.0.0.1:$PORT`"));
                 }
                 Err(Unhealthy::Silent) => {
                     return Err(self
@@ -388,6 +402,34 @@ fn refuse_missing_environment(root: &Root, target: &str) -> Result<(), Failure> 
             missing[0]
         ),
     ))
+}
+
+/// What is to be said of an application that is up.
+fn remarks(healthy: &Healthy) -> Vec<Progress> {
+    let Healthy { host, path, status, tls } = healthy;
+    let mut remarks = Vec::new();
+    match tls {
+        Tls::NotWanted => {}
+        Tls::Believed => {
+            let note = "the application redirects to https://: a request from this machine to a name of its own, such as \
+                        `localhost`, counts as one; for all others a server for TLS has to stand before it";
+            remarks.push(Progress::Note(note.to_owned()));
+        }
+        Tls::Disbelieved => remarks.push(Progress::Warning {
+            message: format!(
+                "the application redirects `GET {path}` to https://, even where it was asked so: no page is seen"
+            ),
+            hint: Some(
+                "set `SECURE_PROXY_SSL_HEADER = (\"HTTP_X_FORWARDED_PROTO\", \"https\")` in its settings, or turn \
+                 `SECURE_SSL_REDIRECT` off for this target"
+                    .to_owned(),
+            ),
+        }),
+    }
+    if status.is_client_error() {
+        remarks.push(refused_page(*status, path, host));
+    }
+    remarks
 }
 
 fn refused_page(status: StatusCode, path: &str, host: &str) -> Progress {

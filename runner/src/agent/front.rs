@@ -9,7 +9,7 @@ mod proxy;
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 pub(crate) use assets::{Assets, Collection};
-pub(crate) use proxy::get;
+pub(crate) use proxy::{Scheme, get};
 
 /// How long a client may take to send the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_mins(1);
@@ -33,6 +33,8 @@ pub(crate) struct Upstream {
     /// What is served without asking one.
     pub(crate) assets: Option<Assets>,
     open: AtomicUsize,
+    /// Whether the application answers only what comes over TLS, which was seen from an answer of its own.
+    wants_tls: AtomicBool,
 }
 
 /// A process that answers requests.
@@ -58,7 +60,13 @@ pub(crate) struct Front {
 impl Upstream {
     pub(crate) fn new(ports: impl IntoIterator<Item = u16>, assets: Option<Assets>) -> Arc<Self> {
         let backends = RwLock::new(ports.into_iter().map(Backend::new).collect());
-        Arc::new(Self { backends, turn: AtomicUsize::new(0), assets, open: AtomicUsize::new(0) })
+        Arc::new(Self {
+            backends,
+            turn: AtomicUsize::new(0),
+            assets,
+            open: AtomicUsize::new(0),
+            wants_tls: AtomicBool::new(false),
+        })
     }
 
     /// Gives a process its part of the requests.
@@ -71,6 +79,14 @@ impl Upstream {
         let mut backends = self.backends.write().unwrap_or_else(PoisonError::into_inner);
         let at = backends.iter().position(|backend| backend.port == port)?;
         Some(backends.swap_remove(at))
+    }
+
+    fn wants_tls(&self) -> bool {
+        self.wants_tls.load(Ordering::Relaxed)
+    }
+
+    fn want_tls(&self) {
+        self.wants_tls.store(true, Ordering::Relaxed);
     }
 
     /// The process with the fewest requests, of those that were not tried.

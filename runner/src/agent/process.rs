@@ -84,6 +84,8 @@ pub(crate) struct Status {
     pub(crate) since: SystemTime,
     pub(crate) restarts: u32,
     pub(crate) exit: Option<Exit>,
+    /// The directory of the instance that runs, or ran last.
+    pub(crate) directory: Option<PathBuf>,
 }
 
 /// A handle on a supervised process; dropping it leaves the process alone.
@@ -114,6 +116,7 @@ impl Process {
             since: record.as_ref().map_or_else(SystemTime::now, |record| record.started),
             restarts: record.as_ref().map_or(0, |record| record.restarts),
             exit: None,
+            directory: None,
         };
         let (sender, status) = watch::channel(first);
         let again = Arc::new(Notify::new());
@@ -130,6 +133,11 @@ impl Process {
 
     pub(crate) fn status(&self) -> Status {
         self.status.borrow().clone()
+    }
+
+    /// The id of the shim that holds what runs.
+    pub(crate) fn shim(&self) -> Option<u32> {
+        fs::read_to_string(self.status.borrow().directory.as_ref()?.join("pid")).ok()?.trim().parse().ok()
     }
 
     /// Waits until the process is gone for good.
@@ -167,7 +175,10 @@ async fn supervise(plan: Plan, mut record: Option<ProcessRecord>, mut wishes: Wi
             Some(record) => (record.clone(), Instance::attach(&record.directory)),
             None => plan.start(restarts),
         };
-        status.send_modify(|status| (status.state, status.since) = (ProcessState::Running, record.started));
+        status.send_modify(|status| {
+            (status.state, status.since) = (ProcessState::Running, record.started);
+            status.directory = Some(record.directory.clone());
+        });
         let exit = match instance {
             Ok(instance) => until_end(&instance, &mut wishes, &status).await,
             Err(error) => Exit::NotStarted { message: error.to_string(), hint: None },

@@ -1,5 +1,7 @@
 //! One request on its way to a process and its answer back: headers for the application, bodies as streams, upgrades as tunnels.
 
+mod tls;
+
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::Pin;
@@ -16,6 +18,8 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use super::{Claim, Share, Upstream};
+
+pub(crate) use tls::Scheme;
 
 /// The body of an answer.
 pub(super) type Body = BoxBody<Bytes, BoxError>;
@@ -60,6 +64,7 @@ pub(crate) async fn get(
     port: u16,
     path: &str,
     host: &str,
+    scheme: Scheme,
 ) -> Result<Response<Incoming>, Box<dyn std::error::Error + Send + Sync>> {
     let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
     let request = Request::builder()
@@ -68,7 +73,7 @@ pub(crate) async fn get(
         .header(header::USER_AGENT, "pipe-health")
         .header(header::CONNECTION, "close")
         .header(FORWARDED_FOR, "127.0.0.1")
-        .header(FORWARDED_PROTO, "https")
+        .header(FORWARDED_PROTO, scheme.as_str())
         .header(FORWARDED_HOST, host)
         .body(Empty::<Bytes>::new())?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
@@ -79,13 +84,25 @@ pub(crate) async fn get(
 async fn forward(mut request: Request<Incoming>, peer: SocketAddr, claim: Claim) -> Result<Response<Body>, BoxError> {
     let upgrade = upgrade_of(request.headers());
     let client = upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
+    let is_private = tls::is_private(&request, peer);
     prepare(&mut request, peer, upgrade.as_ref());
-    // One connection a request: a process may close an idle one at the very moment in which it is used again.
-    let (stream, share) = connect(&claim).await?;
-    let _ = stream.set_nodelay(true);
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    tokio::spawn(connection.with_upgrades());
-    let mut response = sender.send_request(request).await?;
+    let host = request.headers().get(header::HOST).cloned();
+    let mut is_over_tls = is_private && claim.wants_tls();
+    if is_over_tls {
+        tls::say_so(request.headers_mut());
+    }
+    let again = (is_private && !is_over_tls && upgrade.is_none()).then(|| tls::Again::of(&request)).flatten();
+    let (mut response, mut share) = send(request, &claim).await?;
+    if let Some(again) = again.filter(|again| again.is_worth_it(&response)) {
+        let (second, its_share) = send(again.request(), &claim).await?;
+        if again.was_believed(&second) {
+            claim.want_tls();
+            (response, share, is_over_tls) = (second, its_share, true);
+        }
+    }
+    if is_over_tls && let Some(host) = host.as_ref().and_then(|host| host.to_str().ok()) {
+        tls::lead_back(response.headers_mut(), host);
+    }
     if response.status() == StatusCode::SWITCHING_PROTOCOLS
         && let Some(client) = client
     {
@@ -95,6 +112,19 @@ async fn forward(mut request: Request<Incoming>, peer: SocketAddr, claim: Claim)
     }
     strip(response.headers_mut(), None);
     Ok(response.map(|body| Claimed { body, _held: (claim, share) }.boxed()))
+}
+
+/// Asks a process.
+async fn send<B>(request: Request<B>, claim: &Claim) -> Result<(Response<Incoming>, Share), BoxError>
+where
+    B: hyper::body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+{
+    // One connection a request: a process may close an idle one at the very moment in which it is used again.
+    let (stream, share) = connect(claim).await?;
+    let _ = stream.set_nodelay(true);
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(connection.with_upgrades());
+    Ok((sender.send_request(request).await?, share))
 }
 
 /// Connects to a process; where all are just being started again, the first to come is waited for.
