@@ -172,7 +172,7 @@ impl Agent {
         arrives: bool,
     ) -> Result<Root, Failure> {
         let config = self.history.config(&target.app, &target.name, contents.config);
-        let config = config.map_err(|error| Failure { hint: error.hint(), ..Failure::of(&error) })?;
+        let config = config.map_err(|error| Failure::hinted(&error, error.hint()))?;
         let home = self.home.clone();
         let (target, contents) = (target.clone(), contents.clone());
         let opened =

@@ -27,6 +27,7 @@ mod plan;
 mod plugin;
 mod promote;
 mod ps;
+mod pty;
 mod release;
 mod releases;
 mod reporting;
@@ -38,7 +39,6 @@ mod slug;
 mod stop;
 mod store;
 mod target;
-mod terminal;
 mod verify;
 mod why;
 

@@ -195,6 +195,11 @@ impl Failure {
         self
     }
 
+    /// From an error that knows what to do about it.
+    pub(crate) fn hinted(error: &dyn std::error::Error, hint: Option<String>) -> Self {
+        Self { hint, ..Self::of(error) }
+    }
+
     /// From an error, with its causes.
     pub(crate) fn of(error: &dyn std::error::Error) -> Self {
         let mut message = error.to_string();

@@ -69,10 +69,9 @@ impl Root {
         arrives: bool,
     ) -> Result<Self, Failure> {
         // A handle of now: the store may have been mended since this process began.
-        let store =
-            Store::open_for_releases(home).map_err(|error| Failure { hint: error.hint(), ..Failure::of(&error) })?;
-        let arrived = Arrived::open(&store, &contents.slug, arrives)
-            .map_err(|error| Failure { hint: error.hint(), ..Failure::of(&error) })?;
+        let store = Store::open_for_releases(home).map_err(|error| Failure::hinted(&error, error.hint()))?;
+        let arrived =
+            Arrived::open(&store, &contents.slug, arrives).map_err(|error| Failure::hinted(&error, error.hint()))?;
         let runtime = Runtime::find(&arrived.manifest.runtime, &store, home).map_err(|error| {
             let hint = error.hint().unwrap_or_else(|| "release a slug that was built on this machine".into());
             Failure::of(&error).hint(hint)

@@ -16,7 +16,7 @@ pub(super) struct Wanted {
 /// What is to be made; nothing where the target runs nothing that a change could be made to, or where nothing changes.
 pub(super) fn wanted(history: &History, order: &Order) -> Result<Option<Wanted>, Failure> {
     let Order { app, target, wish, .. } = order;
-    let failed = |error: HistoryError| Failure { hint: error.hint(), ..Failure::of(&error) };
+    let failed = |error: HistoryError| Failure::hinted(&error, error.hint());
     let current = history.current(app, target).map_err(failed)?;
     match wish {
         Wish::Slug { target: settings, slug, how } => {

@@ -8,8 +8,8 @@ use runner::agent::{ExecError, Session};
 use runner::sandbox::Stdio;
 
 use super::failure::Kind;
+use super::pty::Pty;
 use super::target::TargetArg;
-use super::terminal::Terminal;
 use super::{Context, Failure};
 
 /// Runs a program where a target's processes run: `pipe exec staging -- python manage.py shell`.
@@ -30,9 +30,9 @@ pub(super) fn exec(args: &ExecArgs, context: &Context) -> Result<ExitCode, Failu
     let home = context.home()?;
     let start = |stdio| Session::start(&home, &target.app, &target.name, &args.command, stdio);
     let code = if io::stdin().is_terminal() && io::stdout().is_terminal() {
-        let terminal = Terminal::open().map_err(|error| failed(&error))?;
-        let session = start(terminal.stdio().map_err(|error| failed(&error))?)?;
-        terminal.relay(|| session.wait()).map_err(|error| failed(&error))??
+        let pty = Pty::open().map_err(|error| failed(&error))?;
+        let session = start(pty.stdio().map_err(|error| failed(&error))?)?;
+        pty.relay(|| session.wait()).map_err(|error| failed(&error))??
     } else {
         start(inherited().map_err(|error| failed(&error))?)?.wait()?
     };

@@ -13,7 +13,7 @@ use terminal_size::{Height, Width, terminal_size_of};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// The two ends of the program's terminal.
-pub(super) struct Terminal {
+pub(super) struct Pty {
     ours: File,
     theirs: OwnedFd,
 }
@@ -21,7 +21,7 @@ pub(super) struct Terminal {
 /// This terminal without its own meaning of keys; dropped, it has it again.
 struct Raw(Termios);
 
-impl Terminal {
+impl Pty {
     /// A terminal of the size of this one.
     pub(super) fn open() -> io::Result<Self> {
         let OpenptyResult { master, slave } = openpty(&size(), None)?;
