@@ -27,6 +27,10 @@ pub(crate) struct Account {
     variable: Option<String>,
     /// The module that could not be imported.
     module: Option<String>,
+    /// The settings module, where that is what there is none of.
+    settings: Option<String>,
+    /// The module of the project that is called most like it.
+    like: Option<String>,
     /// The file that could not be opened.
     path: Option<String>,
     /// The innermost line of the project's own.
@@ -43,6 +47,9 @@ impl Account {
                     "add the file, correct the reference, or set `manifest_strict = False` on a storage of your own",
                 ),
                 "command" => self.message.clone(),
+                _ if self.settings.is_some() => {
+                    format!("there is no settings module `{}`", self.settings.as_deref().unwrap_or_default())
+                }
                 kind => format!("`collectstatic` failed: {kind}: {}{}", self.message, self.place()),
             };
         let failure = Failure::failed(format!("{message}{}", tail(stderr)));
@@ -68,6 +75,13 @@ impl Account {
             return Some(format!(
                 "give it a value for the build: `config = {{ environment = {{ {variable} = \"…\" }} }}`"
             ));
+        }
+        if self.settings.is_some() {
+            let where_from = "it is named by `config = { settings = \"…\" }` of this step, or else by `manage.py`";
+            return Some(match &self.like {
+                Some(like) => format!("did you mean `{like}`? {where_from}"),
+                None => format!("{where_from}; one that is kept out of version control comes by an `overlay`"),
+            });
         }
         match self.kind.as_str() {
             "ModuleNotFoundError" => match settings.filter(|settings| is_for_development(settings)) {
@@ -171,6 +185,21 @@ mod tests {
         let account =
             Account { kind: "ModuleNotFoundError".into(), module: Some("foo.bar".into()), ..Account::default() };
         assert!(account.explain(None, "").hint.expect("a remedy").starts_with("the environment has no `foo`"));
+    }
+
+    #[test]
+    fn settings_that_are_not_there_are_no_missing_package() {
+        let account = Account {
+            kind: "ModuleNotFoundError".into(),
+            module: Some("polls.setings".into()),
+            settings: Some("polls.setings".into()),
+            like: Some("polls.settings".into()),
+            ..Account::default()
+        };
+        let failure = account.explain(Some("polls.setings"), "");
+        assert_eq!(failure.message, "there is no settings module `polls.setings`");
+        let hint = failure.hint.expect("a remedy");
+        assert!(hint.starts_with("did you mean `polls.settings`? it is named by `config = { settings"), "{hint}");
     }
 
     #[test]

@@ -4,6 +4,7 @@ What happened is a JSON file in the collected directory: the facts about the pro
 every Python and Django that a project may have, so it uses nothing newer than Python 3.8 and Django 2.2.
 """
 
+import difflib
 import json
 import os
 import runpy
@@ -44,7 +45,7 @@ def main(request):
     except BaseException as error:  # noqa: B902: also SystemExit, which manage.py may raise
         if not isinstance(error, (Refused, CommandFailed)):
             print("".join(told(error)), file=sys.stderr)
-        report, status = {"failure": account(error, request["source"])}, 1
+        report, status = {"failure": account(error, request), "settings": os.environ.get("DJANGO_SETTINGS_MODULE")}, 1
     settle(request["static"])
     with open(os.path.join(request["static"], REPORT), "w") as file:
         json.dump(report, file, sort_keys=True)
@@ -369,8 +370,27 @@ def in_environ(frame):
     return frame.name == "__getitem__" and frame.filename.endswith(("/os.py", "<frozen os>"))
 
 
-def account(error, source):
+def like(module, directory):
+    """The module of the project whose name is nearest to one that is not there; settings come before others."""
+    settings, others = [], []
+    for path, directories, files in os.walk(directory):
+        directories[:] = [name for name in directories if name.isidentifier() and name not in ("node_modules", "migrations")]
+        parts = os.path.relpath(path, directory).split(os.sep) if path != directory else []
+        for name in (name[:-3] for name in files if name.endswith(".py") and name not in ("__init__.py", "manage.py")):
+            is_settings = "settings" in name or "settings" in parts[-1:]
+            (settings if is_settings else others).append(".".join(parts + [name]))
+        if "__init__.py" in files and parts[-1:] == ["settings"]:
+            settings.append(".".join(parts))
+    near = (difflib.get_close_matches(module, sorted(names), n=1) for names in (settings, others))
+    # One package less or more is further than that, and yet what was meant where there is only one.
+    return next((names[0] for names in near if names), settings[0] if len(settings) == 1 else None)
+
+
+def account(error, request):
     """What went wrong, for the step to explain."""
+    source, settings = request["source"], os.environ.get("DJANGO_SETTINGS_MODULE") or ""
+    module = getattr(error, "name", None) if isinstance(error, ImportError) else None
+    lost = isinstance(error, ModuleNotFoundError) and module and (settings + ".").startswith(module + ".")
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if frame.filename.startswith(source + os.sep)]
     kind = type(error)
@@ -378,7 +398,9 @@ def account(error, source):
         "type": "refused" if kind is Refused else "command" if kind is CommandFailed else kind.__name__,
         "message": str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error),
         "variable": str(error.args[0]) if isinstance(error, KeyError) and in_environ(frames[-1]) else None,
-        "module": getattr(error, "name", None) if isinstance(error, ImportError) else None,
+        "module": module,
+        "settings": settings if lost else None,
+        "like": like(settings, request["directory"]) if lost else None,
         "path": str(error.filename) if isinstance(error, OSError) and error.filename else None,
         "file": os.path.relpath(own[-1].filename, source) if own else None,
         "line": own[-1].lineno if own else None,
