@@ -184,6 +184,25 @@ fn release_commands_run_once_before_the_switch_and_see_the_data() {
 }
 
 #[test]
+fn static_files_are_seen_below_data_and_are_no_data_themselves() {
+    let host = Host::new();
+    let mut target = host.target("staging");
+    target.settings.data = vec!["var/".into()];
+    host.release(&target, &Slug::new("one")).up();
+    assert_eq!(page(&target, "/run/cat%20var/static/version"), "one");
+    assert_eq!(page(&target, "/write/var/log"), "1");
+    host.release(&target, &Slug::new("two")).up();
+    assert_eq!(page(&target, "/run/cat%20var/static/version"), "two");
+    assert_eq!(page(&target, "/write/var/log"), "2");
+    for path in ["var/static", "var/static/uploads"] {
+        target.settings.data = vec![path.into()];
+        let error = host.release(&target, &Slug::new("three")).refused();
+        assert!(error.to_string().contains(&format!("would keep `{path}` as its data")), "{error}");
+    }
+    assert_eq!(page(&target, "/"), "two");
+}
+
+#[test]
 fn writes_beside_the_code_work_and_do_not_last() {
     let host = Host::new();
     let target = host.target("staging");

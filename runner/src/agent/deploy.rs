@@ -83,6 +83,7 @@ pub(super) async fn deploy(
         refuse_unknown_processes(&root, formation.counts().map(|(process, _)| process))?;
     }
     refuse_missing_environment(&root, &target.name)?;
+    refuse_data_for_static(&root, &target.name)?;
     let front = running.front(account.address).await?;
     let release = agent.history.begin(&target, &contents, &how, &order.who).map_err(|error| Failure::of(&error))?;
     let number = release.number;
@@ -402,6 +403,13 @@ fn refuse_missing_environment(root: &Root, target: &str) -> Result<(), Failure> 
             missing[0]
         ),
     ))
+}
+
+/// Static files are the slug's: no target keeps them, and nothing of a target can lie in them.
+fn refuse_data_for_static(root: &Root, target: &str) -> Result<(), Failure> {
+    let Some(path) = root.data_in_static() else { return Ok(()) };
+    Err(Failure::new(format!("target `{target}` would keep `{path}` as its data, which is where the slug's static files are"))
+        .hint("take it out of the target's `data`: static files come with each release; uploads belong in a directory of their own"))
 }
 
 /// What is to be said of an application that is up.

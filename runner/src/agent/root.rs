@@ -25,6 +25,9 @@ use crate::store::Store;
 /// Where the application's own files are.
 const SOURCE: &str = "/app/src";
 
+/// Where the collected static files are.
+const STATIC: &str = "/app/static";
+
 /// Where files are kept that the target names as data, one directory each.
 const KEPT: &str = "/app/data";
 
@@ -212,7 +215,7 @@ impl Root {
 
     fn mount_data(&self, mounts: &mut Vec<Mount>) {
         for path in &self.settings.data {
-            let inside = if path.starts_with('/') { path.clone() } else { format!("{SOURCE}/{}", trim(path)) };
+            let inside = inside(path);
             let source = self.kept(path);
             if is_database(path) {
                 // SQLite follows the link and puts its journal beside the file, so that is kept too.
@@ -221,9 +224,38 @@ impl Root {
                 mounts.push(Mount::Symlink { at: inside, target: format!("{at}/{name}") });
                 mounts.push(Mount::Bind { source, at, writable: true });
             } else {
-                mounts.push(Mount::Bind { source, at: inside, writable: true });
+                mounts.push(Mount::Bind { source, at: inside.clone(), writable: true });
+                self.mount_hidden_static(mounts, &inside);
             }
         }
+    }
+
+    /// Data that would lie where the static files are, or in them.
+    pub(crate) fn data_in_static(&self) -> Option<&str> {
+        let source = self.arrived.trees.get("src")?;
+        let is_there = |path: &Path| {
+            let link =
+                self.arrived.manifest.links.iter().find(|link| Path::new(&link.path) == path).map(|link| &*link.target);
+            let below = path.strip_prefix(SOURCE).ok().and_then(|path| fs::read_link(source.join(path)).ok());
+            link == Some(STATIC) || below.as_deref() == Some(Path::new(STATIC)) || path == Path::new(STATIC)
+        };
+        let data = self.settings.data.iter().map(String::as_str);
+        data.filter(|path| !is_database(path)).find(|path| Path::new(&inside(path)).ancestors().any(is_there))
+    }
+
+    /// Where a directory of data lies over the link to the static files, they are mounted once more above it: the application
+    /// may look for them, or for their manifest, by that path. They are the slug's; what the data has of that name is not shown.
+    fn mount_hidden_static(&self, mounts: &mut Vec<Mount>, data: &str) {
+        let Some(statics) = self.arrived.trees.get("static") else { return };
+        let inside = |path: &str| path.strip_prefix(data).is_some_and(|rest| rest.starts_with('/'));
+        let links = self.arrived.manifest.links.iter().filter(|link| link.target == STATIC && inside(&link.path));
+        let mut hidden: Vec<String> = links.map(|link| link.path.clone()).collect();
+        let source = self.arrived.trees.get("src");
+        if let (Some(source), Some(path)) = (source, data.strip_prefix(SOURCE)) {
+            let found = links_to(&source.join(path.trim_start_matches('/')), STATIC);
+            hidden.extend(found.into_iter().map(|link| format!("{data}/{link}")));
+        }
+        mounts.extend(hidden.into_iter().map(|at| Mount::Bind { source: statics.clone(), at, writable: false }));
     }
 
     fn kept(&self, path: &str) -> PathBuf {
@@ -274,6 +306,29 @@ impl Root {
     fn give(&self, directory: &Path) -> io::Result<()> {
         self.user.map_or(Ok(()), |user| chown(directory, Some(user), Some(user)))
     }
+}
+
+/// The links in a directory and below it that lead to a place, by their paths in it.
+fn links_to(directory: &Path, place: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => {
+                found.extend(links_to(&entry.path(), place).into_iter().map(|below| format!("{name}/{below}")));
+            }
+            Ok(kind) if kind.is_symlink() && fs::read_link(entry.path()).is_ok_and(|to| to == Path::new(place)) => {
+                found.push(name);
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+/// Where a process sees what a target names as data.
+fn inside(path: &str) -> String {
+    if path.starts_with('/') { path.trim_end_matches('/').to_owned() } else { format!("{SOURCE}/{}", trim(path)) }
 }
 
 fn is_database(path: &str) -> bool {

@@ -126,6 +126,9 @@ impl Host {
             fs::create_dir_all(app.join(dir)).expect("a directory");
         }
         fs::write(app.join("src/app.py"), APP).expect("written");
+        // Where settings say that static files are collected to, below what some targets keep.
+        fs::create_dir(app.join("src/var")).expect("a directory");
+        std::os::unix::fs::symlink("/app/static", app.join("src/var/static")).expect("a link");
         fs::write(app.join("src/version"), slug.version).expect("written");
         fs::write(app.join("static/css/base.0123456789ab.css"), "body {}").expect("written");
         fs::write(app.join("static/css/base.0123456789ab.css.gz"), "zipped").expect("written");
