@@ -397,6 +397,19 @@ impl Pipeline {
         }
     }
 
+    /// The paths of what a build reads beside the source, as the file has them: plugins, wheels, secrets.
+    pub fn read_beside(&self) -> Vec<&Path> {
+        let plugins = self.steps.iter().filter_map(|step| match &*step.plugin {
+            PluginRef::File(path) => Some(path.as_path()),
+            PluginRef::BuiltIn(_) | PluginRef::Oci(_) => None,
+        });
+        let secrets = self.secrets.iter().filter_map(|secret| match &*secret.from {
+            SecretSource::File(path) => Some(path.as_path()),
+            SecretSource::Variable(_) => None,
+        });
+        plugins.chain(self.index.find_links.iter().map(|path| path.as_path())).chain(secrets).collect()
+    }
+
     /// A message about a place of this pipeline.
     pub fn error(&self, span: Range<usize>, message: impl Into<String>) -> Diagnostic {
         Diagnostic::new(&self.document, span, message)

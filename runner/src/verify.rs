@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use serde::Serialize;
 
@@ -65,11 +65,13 @@ impl<E: std::error::Error + 'static> From<StoreError> for VerifyError<E> {
 }
 
 /// Builds the pipeline `file` twice. What is copied is the nearest directory that holds both the file and `source`, the directory
-/// that the pipeline builds; the second copy is one of the first, so that both build from the same lock. `build` gets a copy of the
+/// that the pipeline builds, and what the pipeline reads outside of it: the files and directories of `beside` that are relative to
+/// the pipeline file. The second copy is one of the first, so that both build from the same lock. `build` gets a copy of the
 /// pipeline file and a new home, keeps what it downloads wherever it likes as long as it verifies it, and gives the slug.
 pub fn verify<E: std::error::Error + 'static>(
     file: &Path,
     source: &Path,
+    beside: &[&Path],
     build: impl Fn(&Path, &Path) -> Result<Record, E>,
 ) -> Result<Verdict, VerifyError<E>> {
     let unusable = |path: &Path| {
@@ -78,24 +80,23 @@ pub fn verify<E: std::error::Error + 'static>(
     };
     // A pipeline that is built in has no file: its path only says where it would be.
     let name = file.file_name().map(PathBuf::from).unwrap_or_default();
-    let beside = match file.parent() {
+    let directory = match file.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    let beside = beside.canonicalize().map_err(unusable(beside))?;
+    let directory = directory.canonicalize().map_err(unusable(directory))?;
     let source = source.canonicalize().map_err(unusable(source))?;
-    let root = common(&beside, &source);
-    let below = beside.strip_prefix(&root).unwrap_or(Path::new("")).join(name);
+    let layout = Layout::of(&directory, &source, beside);
+    let below = directory.strip_prefix(&layout.top).unwrap_or(Path::new("")).join(name);
 
     let scratch = tempfile::tempdir().map_err(unusable(&std::env::temp_dir()))?;
     // Of different lengths, so that a path which gets into an output shows there too.
     let places = ["a", "another/directory"].map(|name| scratch.path().join(name));
     let mut slugs = Vec::new();
-    let mut original = root;
+    let mut original = layout.top.clone();
     for place in &places {
         let (project, home) = (place.join("project"), place.join("home"));
-        fs::create_dir_all(place).map_err(unusable(place))?;
-        copy(&original, &project).map_err(|(path, source)| VerifyError::Copy { path, source })?;
+        layout.copy(&original, &project).map_err(|(path, source)| VerifyError::Copy { path, source })?;
         original = project;
         let record = build(&original.join(&below), &home).map_err(VerifyError::Build)?;
         slugs.push((Store::open(&home)?, record));
@@ -118,6 +119,64 @@ fn compare(a: &(Store, Record), b: &(Store, Record)) -> Result<Verdict, SlugErro
     }
     let [pack, _] = packs;
     Ok(Verdict::Same { id, pack })
+}
+
+/// What is copied, and where it lies.
+struct Layout {
+    /// Above all of it.
+    top: PathBuf,
+    /// What is below the top: the directory with the project, and what lies outside of that.
+    parts: Vec<PathBuf>,
+}
+
+impl Layout {
+    fn of(directory: &Path, source: &Path, beside: &[&Path]) -> Self {
+        // What has an absolute path is found from the copies too.
+        let named = beside.iter().filter(|path| path.is_relative()).map(|path| plain(&directory.join(path)));
+        let named: Vec<PathBuf> = named.collect();
+        let root = common(directory, source);
+        // A directory that holds the project is copied with it.
+        let root =
+            named.iter().filter(|path| root.starts_with(path)).fold(root.clone(), |root, path| common(&root, path));
+        let outside = named.into_iter().filter(|path| !path.starts_with(&root));
+        let mut parts = vec![root.clone()];
+        for path in outside {
+            if !parts.iter().any(|part| path.starts_with(part)) {
+                parts.push(path);
+            }
+        }
+        let top = parts.iter().skip(1).fold(root, |top, path| common(&top, path.parent().unwrap_or(path)));
+        let below = |part: PathBuf| part.strip_prefix(&top).map(Path::to_owned).unwrap_or(part);
+        let parts = parts.into_iter().map(below).collect();
+        Self { top, parts }
+    }
+
+    fn copy(&self, from: &Path, to: &Path) -> Result<(), (PathBuf, io::Error)> {
+        for part in &self.parts {
+            let (source, target) = (from.join(part), to.join(part));
+            let parent = target.parent().unwrap_or(to);
+            fs::create_dir_all(parent).map_err(|error| (parent.to_owned(), error))?;
+            if source.is_dir() {
+                copy(&source, &target)?;
+            } else {
+                fs::copy(&source, &target).map_err(|error| (source, error))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A path without `.` and `..`, whose links are left as they are.
+fn plain(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::CurDir => {}
+            Component::ParentDir => drop(plain.pop()),
+            component => plain.push(component),
+        }
+    }
+    plain
 }
 
 /// The nearest directory above both.
@@ -202,7 +261,7 @@ mod tests {
     fn a_build_that_depends_on_its_inputs_only_is_the_same_twice() {
         let project = project();
         let file = project.path().join("release.pipeline");
-        let verdict = verify(&file, project.path(), |file, home| build(file, home, "")).expect("a verdict");
+        let verdict = verify(&file, project.path(), &[], |file, home| build(file, home, "")).expect("a verdict");
         assert!(verdict.is_same(), "{verdict:?}");
     }
 
@@ -211,13 +270,42 @@ mod tests {
         let project = project();
         let file = project.path().join("release.pipeline");
         let stained = |file: &Path, home: &Path| build(file, home, &file.display().to_string());
-        match verify(&file, project.path(), stained).expect("a verdict") {
+        match verify(&file, project.path(), &[], stained).expect("a verdict") {
             Verdict::Different { ids, first, paths } => {
                 assert_ne!(ids[0], ids[1]);
                 assert_eq!((first.name.as_str(), paths), ("app/src/views.py", 1));
             }
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn what_a_pipeline_reads_outside_of_its_project_is_copied_too() {
+        let top = tempfile::tempdir().expect("a directory");
+        let write = |path: &str, text: &str| {
+            let path = top.path().join(path);
+            fs::create_dir_all(path.parent().expect("a directory")).expect("made");
+            fs::write(path, text).expect("written");
+        };
+        write("site/app/views.py", "x");
+        write("steps/greet.wasm", "greet");
+        write("steps/other.wasm", "other");
+        write("wheels/a.whl", "a");
+        let file = top.path().join("site/app/release.pipeline");
+        let beside = ["../../steps/greet.wasm", "../../wheels", "./views.py", "/nowhere"].map(Path::new);
+        let reads = |file: &Path, home: &Path| {
+            let directory = file.parent().expect("a directory");
+            assert!(!directory.join("../../steps/other.wasm").exists(), "nobody asked for it");
+            let read = |path: &str| fs::read_to_string(directory.join(path)).expect("it was copied");
+            assert_eq!(read("../../steps/greet.wasm") + &read("../../wheels/a.whl"), "greeta");
+            build(file, home, "")
+        };
+        let verdict = verify(&file, file.parent().expect("a directory"), &beside, reads).expect("a verdict");
+        assert!(verdict.is_same(), "{verdict:?}");
+        // Where one of them holds the project, that is what is copied.
+        let above = [Path::new("..")];
+        let verdict = verify(&file, file.parent().expect("a directory"), &above, |file, home| build(file, home, ""));
+        assert!(verdict.expect("a verdict").is_same());
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub(super) fn verify(args: &VerifyArgs, context: &Context) -> Result<(), Failure
     let project = args.file.open(context, true)?;
     let file = Path::new(&project.pipeline.document.name);
     let build = |file: &Path, home: &Path| build(file, home, context.paint, &interrupt.cancel);
-    match verify::verify(file, &project.pipeline.source_directory(), build) {
+    match verify::verify(file, &project.pipeline.source_directory(), &project.pipeline.read_beside(), build) {
         Ok(Verdict::Same { id, pack }) => context.print(format!(
             "{}: two builds gave the same bytes\nslug {id}\ntar.zst sha256:{}, {} bytes\n",
             context.paint.green("reproducible"),
