@@ -34,6 +34,7 @@ pub mod secret;
 pub mod digest;
 pub mod garbage;
 pub mod lockfile;
+mod private;
 pub mod store;
 pub mod tree;
 

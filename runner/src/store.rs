@@ -30,12 +30,12 @@ mod suspect;
 mod walk;
 
 use std::collections::HashMap;
-use std::fs::{self, DirBuilder, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 
 use crate::digest::Digest;
+use crate::private;
 use crate::tree::Tree;
 
 pub use blobs::{BlobReader, BlobWriter};
@@ -161,11 +161,7 @@ impl std::fmt::Debug for Store {
 /// The directories of a home's store, made where they are missing.
 fn prepare(home: &Path) -> Result<PathBuf, StoreError> {
     let root = home.join("store");
-    let private = |dir: &Path| {
-        DirBuilder::new().recursive(true).create(dir)?;
-        fs::set_permissions(dir, Permissions::from_mode(0o700))
-    };
-    private(&root).map_err(StoreError::io("create", &root))?;
+    private::directory(&root).map_err(StoreError::io("create", &root))?;
     for dir in ["blobs", "segments", "pool/files", "pool/trees", "tmp", "damaged"] {
         let dir = root.join(dir);
         fs::create_dir_all(&dir).map_err(StoreError::io("create", &dir))?;

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::{EVENTS_VERSION, Stamped};
+use crate::private;
 
 /// How many runs are remembered.
 const KEPT: usize = 200;
@@ -62,7 +63,7 @@ impl Logs {
 
     /// Begins the log of a run, and forgets the oldest ones.
     pub fn begin(&self) -> io::Result<LogWriter> {
-        fs::create_dir_all(&self.dir)?;
+        private::directory(&self.dir)?;
         let known = self.numbers();
         for old in known.iter().skip(KEPT - 1) {
             // Two runs may want to remove the same one.

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::digest::Digest;
 use crate::event::now_ms;
 use crate::plugin::{Code, Failure};
+use crate::private;
 
 /// How many failures are remembered; the file holds twice as many lines at most.
 const KEPT: usize = 500;
@@ -72,7 +73,7 @@ impl Failures {
         let message = &failure.message[..failure.message.floor_char_boundary(LONGEST_MESSAGE)];
         let failure = Remembered { key, at: now_ms(), message: message.to_owned() };
         if let Ok(line) = serde_json::to_string(&failure) {
-            let file = self.path.parent().map(fs::create_dir_all).transpose();
+            let file = self.path.parent().map(private::directory).transpose();
             let file = file.and_then(|_| OpenOptions::new().create(true).append(true).open(&self.path));
             let _ = file.and_then(|mut file| file.write_all((line + "\n").as_bytes()));
         }

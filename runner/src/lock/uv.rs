@@ -16,6 +16,7 @@ use crate::archive::{self, Format};
 use crate::event::{Event, Events};
 use crate::fetch::Request;
 use crate::pipeline::Pipeline;
+use crate::private;
 use crate::tree::Entry;
 
 /// The oldest uv whose `pip compile` writes and reads `pylock.toml` as it is done here.
@@ -241,7 +242,7 @@ fn fetched(resolver: &Resolver, events: &Events) -> Result<PathBuf, LockError> {
 /// Puts a program in its place in one move, so that another run never starts a half.
 fn install(bytes: &[u8], program: &Path) -> std::io::Result<()> {
     let directory = program.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(directory)?;
+    private::directory(directory)?;
     let mut file = tempfile::Builder::new().permissions(Permissions::from_mode(0o755)).tempfile_in(directory)?;
     file.write_all(bytes)?;
     file.persist(program).map_err(|error| error.error)?;

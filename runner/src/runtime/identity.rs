@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::RuntimeError;
 use crate::digest::Digest;
 use crate::key::{Fields as _, KeyBuilder};
+use crate::private;
 
 /// Directories that come and go without changing anything: caches.
 const CACHE: &str = "__pycache__";
@@ -47,7 +48,7 @@ impl Identities {
     pub(super) fn save(&self) {
         let save = || -> io::Result<()> {
             let dir = self.path.parent().unwrap_or(Path::new("/"));
-            fs::create_dir_all(dir)?;
+            private::directory(dir)?;
             let mut file = tempfile::NamedTempFile::new_in(dir)?;
             serde_json::to_writer(&mut file, &self.known)?;
             file.persist(&self.path)?;

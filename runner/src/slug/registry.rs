@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::SlugError;
 use crate::digest::Digest;
+use crate::private;
 use crate::store::Store;
 
 /// A slug that this machine knows.
@@ -48,7 +49,7 @@ impl Registry {
             record.attestation = record.attestation.or(known.attestation);
         }
         let write = || -> io::Result<()> {
-            fs::create_dir_all(&self.dir)?;
+            private::directory(&self.dir)?;
             let mut file = tempfile::NamedTempFile::new_in(&self.dir)?;
             file.write_all(&serde_json::to_vec(&record)?)?;
             file.as_file().sync_all()?;
