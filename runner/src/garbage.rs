@@ -97,8 +97,7 @@ fn roots(home: &Path, store: &Store, policy: &Policy) -> Result<Roots, GarbageEr
     let mut trees = Vec::new();
     let mut released = std::collections::HashSet::new();
     // Where nothing was ever released there is no state, and none is to be made.
-    if home.join("agent/state.db").exists() {
-        let history = History::open(home)?;
+    if let Some(history) = History::existing(home)? {
         for (app, target) in history.targets()? {
             for release in history.releases(&app, &target)? {
                 released.insert(release.slug.id);

@@ -178,8 +178,8 @@ pub fn promote(
     events: &Events,
     cancel: &AtomicBool,
 ) -> Result<Released, ReleaseError> {
-    let history = History::open(home)?;
     let nothing = || ReleaseError::NothingToPromote { app: target.app.clone(), from: from.to_owned() };
+    let history = History::existing(home)?.ok_or_else(nothing)?;
     let source = history.current(&target.app, from)?.filter(|source| source.stage.is_switched()).ok_or_else(nothing)?;
     if let Some(last) = history.releases(&target.app, from)?.last().filter(|last| last.number > source.number) {
         let message = format!("release {} of `{from}` failed; release {} is promoted", last.number, source.number);
@@ -252,7 +252,7 @@ fn earlier(releases: &[Release]) -> Option<&Release> {
 
 /// What all targets run. Starts the agent where something should run and none is there.
 pub fn status(home: &Path) -> Result<Vec<TargetStatus>, ReleaseError> {
-    if History::open(home)?.all_current()?.is_empty() {
+    if is_idle(home)? {
         return Ok(Vec::new());
     }
     match client::ask(home, &Request::Status, &AtomicBool::new(false), &mut |_| ())? {
@@ -263,13 +263,21 @@ pub fn status(home: &Path) -> Result<Vec<TargetStatus>, ReleaseError> {
 
 /// Stops a target, or all; gives the names of those that ran, with their applications.
 pub fn stop(home: &Path, target: Option<(String, String)>) -> Result<Vec<String>, ReleaseError> {
-    if History::open(home)?.all_current()?.is_empty() {
+    if is_idle(home)? {
         return Ok(Vec::new());
     }
     match client::ask(home, &Request::Stop { target }, &AtomicBool::new(false), &mut |_| ())? {
         Answer::Stopped(stopped) => Ok(stopped),
         _ => Err(ReleaseError::Answer),
     }
+}
+
+/// Whether there is nothing that should run.
+fn is_idle(home: &Path) -> Result<bool, HistoryError> {
+    Ok(match History::existing(home)? {
+        Some(history) => history.all_current()?.is_empty(),
+        None => true,
+    })
 }
 
 /// Where a target's data and logs are.

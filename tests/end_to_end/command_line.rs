@@ -110,6 +110,43 @@ fn what_lists_something_does_so_as_json_too() {
 }
 
 #[test]
+fn what_only_looks_makes_nothing() {
+    let project = Project::new().pipeline(PIPELINE);
+    assert_eq!(project.run(["ps"]).success().stdout, "nothing runs; `pipe run` releases\n");
+    assert_eq!(project.run(["stop", "--all"]).success().stdout, project.run(["stop", "--all"]).success().stdout);
+    for args in [&["releases", "staging"][..], &["logs", "staging"], &["rollback", "staging"], &["config", "staging"]] {
+        let said = project.run(args).code(2);
+        assert!(said.stderr.contains("nothing was released yet"), "{args:?}: {}", said.stderr);
+    }
+    for args in [
+        &["ps", "--json"][..],
+        &["slug", "list"],
+        &["runs"],
+        &["store", "stats"],
+        &["store", "check"],
+        &["store", "stats", "--json"],
+    ] {
+        project.run(args).success();
+    }
+    project.run(["slug", "show", "0123"]).code(2);
+    assert!(!project.home().exists(), "a look has made something");
+}
+
+#[test]
+fn what_is_kept_is_its_owners_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let project = Project::new().file("a.txt", "hello").pipeline(PIPELINE);
+    project.run(["run", "--no-release"]).success();
+    let mode = |name: &str| {
+        let metadata = std::fs::metadata(project.home().join(name)).expect("it is there");
+        metadata.permissions().mode() & 0o777
+    };
+    for name in ["", "runs", "store", "components"] {
+        assert_eq!(mode(name), 0o700, "{name}");
+    }
+}
+
+#[test]
 fn a_directory_stands_for_the_pipeline_in_it() {
     let project = Project::new().file("here/release.pipeline", PIPELINE);
     assert!(project.run(["plan", "here"]).success().stdout.contains("chosen"));

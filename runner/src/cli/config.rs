@@ -81,7 +81,7 @@ pub(super) fn config(args: &ConfigArgs, context: &Context) -> Result<(), Failure
 }
 
 fn values(target: &Known, context: &Context) -> Result<BTreeMap<String, String>, Failure> {
-    let history = History::open(&context.home()?)?;
+    let Some(history) = History::existing(&context.home()?)? else { return Ok(BTreeMap::new()) };
     let version = history.config_version(&target.app, &target.name)?;
     Ok(history.config(&target.app, &target.name, version)?)
 }

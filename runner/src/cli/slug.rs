@@ -57,13 +57,20 @@ enum SlugCommand {
 
 pub(super) fn slug(args: &SlugArgs, context: &Context) -> Result<(), Failure> {
     let registry = Registry::of(&context.home()?);
-    let store = context.store()?;
     match &args.command {
         SlugCommand::List { json } => list(&registry, *json, context),
-        SlugCommand::Show { id, attestation } => show(&store, &registry.find(id)?, *attestation, context),
-        SlugCommand::Export { id, output } => context.print_json(&slug::export(&store, &registry.find(id)?, output)?),
+        SlugCommand::Show { id, attestation } => {
+            // Before a store is made where there is none.
+            let record = registry.find(id)?;
+            show(&context.store()?, &record, *attestation, context)
+        }
+        SlugCommand::Export { id, output } => {
+            let record = registry.find(id)?;
+            context.print_json(&slug::export(&context.store()?, &record, output)?)
+        }
         SlugCommand::Diff { from, to, json } => {
-            let difference = slug::diff(&store, &registry.find(from)?.tree, &registry.find(to)?.tree)?;
+            let (from, to) = (registry.find(from)?, registry.find(to)?);
+            let difference = slug::diff(&context.store()?, &from.tree, &to.tree)?;
             if *json {
                 return context.print_json(&difference);
             }

@@ -1,12 +1,13 @@
 //! `pipe store`.
 
 use std::fmt::Write as _;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use runner::garbage::{self, GarbageError};
 use runner::pipeline::parse_size;
 use runner::plugin;
-use runner::store::{Policy, Store};
+use runner::store::{Checked, Collected, Policy, Stats, Store};
 use serde_json::json;
 
 use super::failure::Kind;
@@ -46,7 +47,10 @@ enum StoreCommand {
 }
 
 pub(super) fn store(args: &StoreArgs, context: &Context) -> Result<(), Failure> {
+    let place = context.home()?.join("store");
     match &args.command {
+        // Whoever only looks makes none.
+        _ if !place.exists() => nothing(args, place, context),
         StoreCommand::Stats => stats(args.json, context),
         StoreCommand::Gc { max_age, max_size } => {
             let max_bytes = parse_size(max_size).ok_or_else(|| {
@@ -58,6 +62,18 @@ pub(super) fn store(args: &StoreArgs, context: &Context) -> Result<(), Failure> 
         StoreCommand::Check => check(args.json, context),
         StoreCommand::Clear => collect(&Policy { unused_for: Duration::ZERO, max_bytes: 0 }, args.json, context),
     }
+}
+
+/// What is said where there is no store yet.
+fn nothing(args: &StoreArgs, place: PathBuf, context: &Context) -> Result<(), Failure> {
+    if !args.json {
+        return context.print(format!("nothing is kept yet at {}\n", place.display()));
+    }
+    context.print(match &args.command {
+        StoreCommand::Stats => format!("{}\n", json!(Stats { path: place, ..Stats::default() })),
+        StoreCommand::Check => format!("{}\n", json!({ "sound": true, "store": Checked::default(), "compiled": 0 })),
+        StoreCommand::Gc { .. } | StoreCommand::Clear => format!("{}\n", json!(Collected::default())),
+    })
 }
 
 fn stats(json: bool, context: &Context) -> Result<(), Failure> {

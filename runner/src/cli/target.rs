@@ -53,7 +53,10 @@ pub(super) fn of_pipeline<'a>(pipeline: &'a Pipeline, name: &str) -> Result<&'a 
 }
 
 pub(super) fn find(text: &str, context: &Context) -> Result<Known, Failure> {
-    let mut known = History::open(&context.home()?)?.targets()?;
+    let mut known = match History::existing(&context.home()?)? {
+        Some(history) => history.targets()?,
+        None => Vec::new(),
+    };
     let full: Vec<String> = known.iter().map(|(app, name)| format!("{app}/{name}")).collect();
     let short: Vec<String> = known.iter().map(|(_, name)| name.clone()).collect();
     let all: Vec<String> = full.iter().map(|name| format!("`{name}`")).collect();

@@ -158,6 +158,11 @@ impl History {
         Ok(Self { path, sealer, connection: Mutex::new(connection) })
     }
 
+    /// Opens the state below a home directory, where there is any; makes nothing.
+    pub fn existing(home: &Path) -> Result<Option<Self>, HistoryError> {
+        if home.join("agent/state.db").exists() { Self::open(home).map(Some) } else { Ok(None) }
+    }
+
     /// The file that holds it.
     pub fn path(&self) -> &Path {
         &self.path

@@ -11,7 +11,7 @@ use crate::digest::Digest;
 use crate::sandbox;
 
 /// What a check found.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Checked {
     /// Blobs and trees that are whole.
     pub blobs: usize,
@@ -35,7 +35,7 @@ impl Checked {
 }
 
 /// What a store holds.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Stats {
     /// Where it is.
     pub path: PathBuf,
