@@ -295,6 +295,9 @@ pub struct Limits {
     /// How often its plugin may call the runner.
     #[schemars(default, with = "Option<u64>", range(min = 1))]
     pub calls: Option<Spanned<u64>>,
+    /// How many blobs, trees and what they are made with its plugin may hold at one time.
+    #[schemars(default, with = "Option<u64>", range(min = 1))]
+    pub handles: Option<Spanned<u64>>,
 }
 
 /// A place that runs the application.

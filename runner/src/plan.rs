@@ -169,7 +169,11 @@ fn planned(pipeline: &Pipeline, step: &Step, plugin: Arc<Plugin>, bindings: Vec<
             output: step.limits.output.as_ref().map_or(defaults.output, |output| **output),
             log: step.limits.log.as_ref().map_or(defaults.log, |log| **log),
             calls: step.limits.calls.as_ref().map_or(defaults.calls, |calls| **calls),
-            ..defaults
+            handles: step
+                .limits
+                .handles
+                .as_ref()
+                .map_or(defaults.handles, |handles| usize::try_from(**handles).unwrap_or(usize::MAX)),
         },
         pool: step.pool.as_ref().and_then(|pool| pipeline.pools.iter().position(|known| known.name == *pool)),
         place: Location::of(&pipeline.document, step.name.span().start),

@@ -14,8 +14,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use wasmtime::component::ResourceTable;
+use wasmtime::component::{ResourceTable, ResourceTableError};
 
+use super::AUTHORS_FAULT;
 use super::bindings::pipe::step::types;
 use super::observe::{Observation, Place};
 use super::run::{Limits, Value};
@@ -126,9 +127,15 @@ impl From<StoreError> for Failure {
     }
 }
 
-impl From<wasmtime::component::ResourceTableError> for Failure {
-    fn from(error: wasmtime::component::ResourceTableError) -> Self {
-        Self::of(Code::LimitExceeded, &error).hint("the plugin holds too many handles at once: tell its author")
+/// What a plugin does that passes the limit on handles; how to raise it is for whoever knows its step.
+pub(super) const TOO_MANY_HANDLES: &str = "held more handles at one time than its limit";
+
+impl From<ResourceTableError> for Failure {
+    fn from(error: ResourceTableError) -> Self {
+        match error {
+            ResourceTableError::Full => Self::new(Code::LimitExceeded, TOO_MANY_HANDLES),
+            error => Self::of(Code::Internal, &error).hint(AUTHORS_FAULT),
+        }
     }
 }
 

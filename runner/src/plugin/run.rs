@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use wasmtime::component::{Component, HasSelf, Linker, ResourceTable};
+use wasmtime::component::{Component, HasSelf, Linker, ResourceTable, ResourceTableError};
 use wasmtime::{Engine, ResourceLimiter, UpdateDeadline};
 
 use super::bindings::exports::pipe::step::guest;
 use super::bindings::{StepExecFetch, StepExecFetchPre};
-use super::host::{Code, Failure, Host, Left, Services};
+use super::host::{Code, Failure, Host, Left, Services, TOO_MANY_HANDLES};
 use super::observe::Observation;
 use super::wasi::{self, Wasi};
 use super::{AUTHORS_FAULT, PluginError, WASI};
@@ -285,7 +285,13 @@ fn trapped(error: wasmtime::Error, host: &Host, timed_out: bool, limits: &Limits
     if host.services.as_ref().is_some_and(|services| services.cancel.load(Ordering::Relaxed)) {
         return Failure::new(Code::Cancelled, "the run was stopped");
     }
-    match error.downcast::<Failure>() {
+    let failure =
+        error.downcast::<Failure>().or_else(|error| error.downcast::<ResourceTableError>().map(Failure::from));
+    match failure {
+        Ok(failure) if failure.message == TOO_MANY_HANDLES => {
+            let message = format!("{TOO_MANY_HANDLES} of {}", limits.handles);
+            Failure { message, ..failure }.hint(raise("handles"))
+        }
         Ok(failure) => failure,
         Err(error) => {
             Failure::new(Code::Internal, format!("the plugin crashed: {}", error.root_cause())).hint(AUTHORS_FAULT)

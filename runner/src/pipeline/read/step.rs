@@ -140,8 +140,9 @@ fn limits(mut fields: Fields<'_, '_>) -> Limits {
     let mut bytes = |key| fields.string(key).and_then(|text| size(reader, &text));
     let (memory, output, log) = (bytes("memory"), bytes("output"), bytes("log"));
     let calls = fields.get("calls").and_then(|item| count(reader, &item));
+    let handles = fields.get("handles").and_then(|item| count(reader, &item));
     fields.finish();
-    Limits { time, memory, output, log, calls }
+    Limits { time, memory, output, log, calls, handles }
 }
 
 fn time(reader: &Reader, text: &Spanned<String>) -> Option<Spanned<Duration>> {
