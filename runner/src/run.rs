@@ -4,6 +4,7 @@
 
 mod account;
 mod error;
+mod place;
 mod preview;
 
 use std::collections::BTreeMap;

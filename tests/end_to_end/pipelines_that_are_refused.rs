@@ -89,3 +89,17 @@ fn a_byte_that_is_no_text_has_a_place() {
     let said = project.run(["run"]).code(3);
     assert!(said.stderr.starts_with("release.pipeline:2:10: this byte is no UTF-8"), "{}", said.stderr);
 }
+
+#[test]
+fn what_fails_because_of_a_line_of_the_pipeline_names_that_line() {
+    let text = "[app]\nname = \"a\"\n[tools]\nnode = \"/nowhere/node\"\n[steps.a]\nplugin = \"files\"\ninputs = { trees = \"source\" }\nconfig = { include = [\"**\"] }\n";
+    let project = Project::new().pipeline(text);
+    for command in ["run", "plan"] {
+        let said = project.run([command]).code(5);
+        let expected = "error: release.pipeline:4:8: the tool `node` is not at `/nowhere/node`";
+        assert!(said.stderr.starts_with(expected), "{}", said.stderr);
+    }
+    let said = project.run(["run", "--json"]).code(5);
+    let error = said.events().into_iter().find(|event| event["event"] == "error").expect("an error");
+    assert_eq!(error["place"]["line"], 4);
+}

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use runner::diagnostic::{self, Diagnostic};
 use runner::event::{Event, Events, Location};
 use runner::plugin::PluginError;
-use runner::run::RunError;
+use runner::run::{Project, RunError};
 use runner::secret::Masks;
 use runner::slug::SlugError;
 use runner::store::StoreError;
@@ -39,18 +39,20 @@ pub(crate) struct Failure {
     hints: Vec<String>,
     /// The places of a file that are wrong, each with its own message.
     diagnostics: Vec<Diagnostic>,
+    /// The line of a file that it stems from.
+    place: Option<Location>,
 }
 
 impl Failure {
     /// A failure found here.
     pub(crate) fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, messages: vec![message.into()], hints: Vec::new(), diagnostics: Vec::new() }
+        Self { kind, messages: vec![message.into()], hints: Vec::new(), diagnostics: Vec::new(), place: None }
     }
 
     /// A failure of the library, with its causes.
     pub(crate) fn of(kind: Kind, error: &(dyn Error + 'static)) -> Self {
         let causes = std::iter::successors(Some(error), |error| (*error).source());
-        Self { kind, messages: causes.map(ToString::to_string).collect(), hints: Vec::new(), diagnostics: Vec::new() }
+        Self { messages: causes.map(ToString::to_string).collect(), ..Self::told(kind) }
     }
 
     /// A pipeline that is wrong at these places.
@@ -65,13 +67,20 @@ impl Failure {
 
     /// A failure that the events of a run have told of.
     pub(crate) fn told(kind: Kind) -> Self {
-        Self { kind, messages: Vec::new(), hints: Vec::new(), diagnostics: Vec::new() }
+        Self { kind, messages: Vec::new(), hints: Vec::new(), diagnostics: Vec::new(), place: None }
     }
 
     /// Says what was being done.
     #[must_use]
     pub(crate) fn about(mut self, message: impl Into<String>) -> Self {
         self.messages.insert(0, message.into());
+        self
+    }
+
+    /// Says from which line of a file it stems, where that is known.
+    #[must_use]
+    pub(crate) fn at(mut self, place: Option<Location>) -> Self {
+        self.place = place;
         self
     }
 
@@ -132,7 +141,7 @@ impl Failure {
                 message: message.clone(),
                 causes: causes.to_vec(),
                 hints: self.hints.clone(),
-                place: None,
+                place: self.place.clone(),
             });
         }
     }
@@ -144,7 +153,8 @@ impl Failure {
         if !text.is_empty() {
             text.push('\n');
         }
-        let _ = writeln!(text, "{} {message}", paint.red("error:"));
+        let place = self.place.as_ref().map(|place| format!("{place}: ")).unwrap_or_default();
+        let _ = writeln!(text, "{} {place}{message}", paint.red("error:"));
         for cause in causes {
             let _ = writeln!(text, "  {} {cause}", paint.dim("because:"));
         }
@@ -184,6 +194,14 @@ impl From<RunError> for Failure {
     }
 }
 
+impl Failure {
+    /// A failure to run a project, with the line of its pipeline that it stems from.
+    pub(crate) fn at_its_place(error: RunError, project: &Project) -> Self {
+        let place = project.place_of(&error);
+        Self::from(error).at(place)
+    }
+}
+
 impl From<PluginError> for Failure {
     fn from(error: PluginError) -> Self {
         let kind = if error.is_the_files() { Kind::Plugin } else { Kind::Environment };
@@ -204,6 +222,14 @@ mod tests {
             failure.render(Paint::PLAIN),
             "error: cannot write `slug.tar.zst`\n  because: no space left on device\n  hint: make room\n        or go\n"
         );
+    }
+
+    #[test]
+    fn a_failure_that_stems_from_a_line_names_it() {
+        let place = Location { file: "release.pipeline".into(), line: 3, column: 10 };
+        let failure = Failure::new(Kind::Environment, "no `python3.4` on this machine").at(Some(place));
+        let text = failure.render(Paint::PLAIN);
+        assert_eq!(text, "error: release.pipeline:3:10: no `python3.4` on this machine\n");
     }
 
     #[test]

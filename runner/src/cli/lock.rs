@@ -35,7 +35,7 @@ pub(super) fn lock(args: &LockArgs, context: &Context) -> Result<(), Failure> {
     let watcher = report::follow(vec![report::shown(Form::of_stdout(false), context.paint)], receiver);
     let project = args.file.open(context, false)?;
     let written = project.lock(&args.mode(), &events);
-    let written = written.map_err(|error| Failure::from(error).masked(&events.masks()))?;
+    let written = written.map_err(|error| Failure::at_its_place(error, &project).masked(&events.masks()))?;
     if written.is_empty() {
         events.send(runner::event::Event::Note {
             message: "nothing to lock: all that is installed is locked already".to_owned(),

@@ -45,7 +45,7 @@ pub(super) fn verify(args: &VerifyArgs, context: &Context) -> Result<(), Failure
             Err(Failure::new(Kind::Internal, format!("slug {id} was packed to two different files"))
                 .because(format!("sha256:{} and sha256:{}", one.sha256, other.sha256)))
         }
-        Err(VerifyError::Build(error)) => Err(error.into()),
+        Err(VerifyError::Build(error)) => Err(Failure::at_its_place(error, &project)),
         Err(VerifyError::Slug(error)) => Err(error.into()),
         Err(error @ VerifyError::Copy { .. }) => Err(Failure::of(Kind::Environment, &error)),
     }

@@ -36,7 +36,7 @@ pub(super) fn why(args: &WhyArgs, context: &Context) -> Result<(), Failure> {
 /// What would become of each step, with nobody to watch.
 pub(super) fn preview(project: &Project) -> Result<Vec<(String, Preview)>, Failure> {
     let (events, _) = Events::channel();
-    Ok(project.preview(&events)?)
+    project.preview(&events).map_err(|error| Failure::at_its_place(error, project))
 }
 
 /// The reason of a step, and of each step that it hangs on, down to one that has a reason of its own.

@@ -235,7 +235,7 @@ impl Lines {
     /// What is printed of an error, as standard error had it.
     fn error(&self, message: &str, causes: &[String], hints: &[String], place: Option<&Location>) -> String {
         let paint = self.paint;
-        let place = place.map(|place| format!("{}:{}:{}: ", place.file, place.line, place.column)).unwrap_or_default();
+        let place = place.map(|place| format!("{place}: ")).unwrap_or_default();
         let mut text = format!("{} {place}{message}", paint.red("error:"));
         for cause in causes {
             let _ = write!(text, "\n  {} {cause}", paint.dim("because:"));
