@@ -98,8 +98,8 @@ pub(crate) fn main() -> ExitCode {
     match run(&cli.command, &context) {
         Ok(code) => code,
         Err(failure) => {
-            let text = failure.render(Paint::of(&io::stderr(), cli.color));
-            let _ = io::stderr().write_all(text.as_bytes());
+            let paint = Paint::of(&io::stderr(), cli.color);
+            let _ = io::stderr().write_all(paint.shown(&failure.render(paint)).as_bytes());
             failure.exit_code()
         }
     }

@@ -22,6 +22,7 @@ mod file;
 mod json;
 mod junit;
 mod lines;
+mod neutral;
 mod otlp;
 mod paint;
 mod path;

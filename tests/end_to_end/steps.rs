@@ -55,3 +55,21 @@ fn a_step_that_takes_too_long_ends_with_its_own_exit_code() {
         FAILING.replace("exit 3", "sleep 600").replace("[steps.after]", "limits = { time = \"1s\" }\n\n[steps.after]");
     Project::new().pipeline(&pipeline).run(["run", "--no-release"]).code(6);
 }
+
+#[test]
+fn what_a_program_writes_does_nothing_to_the_terminal() {
+    let script = "printf '\\033]0;title\\007\\033[31mred\\033[2J \\033[0mreason\\n' >&2; exit 3";
+    let project =
+        Project::new().pipeline(&FAILING.replace("echo reason $((6 * 7)) >&2; exit 3", &script.replace('\\', "\\\\")));
+    let said = project.run(["run", "--no-release"]).code(1);
+    assert!(said.stdout.contains("red reason") && !said.stdout.contains(['\x1b', '\x07']), "{:?}", said.stdout);
+    let said = project.run(["run", "--no-release", "--color", "always"]).code(1);
+    let gone = ["\x07", "\x1b]", "\x1b[2J"];
+    assert!(
+        said.stdout.contains("\x1b[31mred") && !gone.iter().any(|it| said.stdout.contains(it)),
+        "{:?}",
+        said.stdout
+    );
+    let said = project.run(["run", "--no-release", "--json"]).code(1);
+    assert!(said.stdout.contains(r"\u001b[2J"), "{}", said.stdout);
+}

@@ -48,6 +48,11 @@ impl Context {
         self.print(json + "\n")
     }
 
+    /// Writes an answer that tells what programs and files said or are called: as far as that is text.
+    pub(super) fn show(&self, answer: impl AsRef<str>) -> Result<(), Failure> {
+        self.print(self.paint.shown(answer.as_ref()).as_bytes())
+    }
+
     /// Writes an answer to standard output. That its reader has gone (`pipe … | head`) is no failure.
     pub(super) fn print(&self, answer: impl AsRef<[u8]>) -> Result<(), Failure> {
         let mut out = self.out.lock();

@@ -67,7 +67,7 @@ pub(super) fn logs(args: &LogsArgs, context: &Context) -> Result<(), Failure> {
         logs.iter().flat_map(|log| tail(&log.path, args.lines).into_iter().map(move |line| (log, line))).collect();
     // Lines begin with their time.
     lines.sort_by(|(_, one), (_, other)| one.get(..24).cmp(&other.get(..24)));
-    context.print(lines.iter().map(|(log, line)| row(&log.process, width, line)).collect::<String>())?;
+    context.show(lines.iter().map(|(log, line)| row(&log.process, width, line)).collect::<String>())?;
     if args.follow {
         follow(args, context, &directory, releases.last().copied().unwrap_or_default(), followers)
     } else {
@@ -109,7 +109,7 @@ fn follow(
         for log in logs {
             let follower = followers.entry(log.path).or_insert_with_key(|path| Follower::from_start(path));
             for line in follower.read().map_err(|error| Failure::of(Kind::Environment, &error))? {
-                context.print(row(&log.process, width, &line))?;
+                context.show(row(&log.process, width, &line))?;
             }
         }
         thread::sleep(Duration::from_millis(200));

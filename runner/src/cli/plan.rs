@@ -42,7 +42,7 @@ pub(super) fn plan(args: &PlanArgs, context: &Context) -> Result<(), Failure> {
         };
         let _ = writeln!(out, "{} {text}", paint.bold(&format!("{:<12}", *target.name)));
     }
-    context.print(out)
+    context.show(out)
 }
 
 fn json(step: &str, preview: &Preview) -> Value {

@@ -42,7 +42,7 @@ pub(super) fn releases(args: &ReleasesArgs, context: &Context) -> Result<(), Fai
             told(release),
         );
     }
-    context.print(text)
+    context.show(text)
 }
 
 fn json(release: &Release) -> Value {

@@ -74,7 +74,7 @@ pub(super) fn slug(args: &SlugArgs, context: &Context) -> Result<(), Failure> {
             if *json {
                 return context.print_json(&difference);
             }
-            context.print(if difference.is_empty() { "no difference\n".to_owned() } else { difference.to_string() })
+            context.show(if difference.is_empty() { "no difference\n".to_owned() } else { difference.to_string() })
         }
     }
 }

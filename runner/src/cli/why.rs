@@ -30,7 +30,7 @@ pub(super) fn why(args: &WhyArgs, context: &Context) -> Result<(), Failure> {
         });
     }
     let previews = preview(&project)?;
-    context.print(explained(&args.step, &previews))
+    context.show(explained(&args.step, &previews))
 }
 
 /// What would become of each step, with nobody to watch.

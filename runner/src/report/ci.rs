@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 
 use runner::event::{Event, Stamped, StepOutcome};
 
+use super::neutral::neutral;
+
 /// A service whose log has more than lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ci {
@@ -63,6 +65,7 @@ impl Log {
                 if let Some(text) = self.output.remove(step).filter(|text| !text.trim().is_empty()) {
                     // A line of a program must not be taken for a command to the service.
                     let lines = text.trim_end().lines().flat_map(|line| ["  | ", line, "\n"]).collect::<String>();
+                    let lines = neutral(&lines, false);
                     let title = format!("output of {step}");
                     match self.ci {
                         Ci::GitHub => github::fold(&title, &lines, out)?,

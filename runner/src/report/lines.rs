@@ -7,6 +7,7 @@ use std::io::{self, BufWriter, Write};
 use runner::event::{Event, Level, Location, Outcome, Stamped, StepFailure, StepOutcome, TestCase, TestOutcome};
 
 use super::ci::{self, Ci};
+use super::neutral::last_written;
 use super::path::{CriticalPath, Link};
 use super::{Paint, Reader};
 
@@ -46,20 +47,24 @@ impl<W: Write> Plain<W> {
     pub(super) fn retelling(out: W, paint: Paint) -> Self {
         Self { retells: true, ..Self::new(out, paint, None) }
     }
+
+    fn line(&mut self, text: &str) -> io::Result<()> {
+        writeln!(self.out, "{}", self.lines.paint.shown(text))
+    }
 }
 
 impl<W: Write + Send> Reader for Plain<W> {
     fn event(&mut self, stamped: &Stamped) -> io::Result<()> {
         if let Event::StepStarted { step, why, .. } = &stamped.event {
-            writeln!(self.out, "{}", self.lines.about(step, &format!("runs: {why}")))?;
+            self.line(&self.lines.about(step, &format!("runs: {why}")))?;
         }
         if let Some(text) = self.lines.of(&stamped.event) {
-            writeln!(self.out, "{text}")?;
+            self.line(&text)?;
         }
         if let Event::Error { message, causes, hints, place, .. } = &stamped.event
             && self.retells
         {
-            writeln!(self.out, "{}", self.lines.error(message, causes, hints, place.as_ref()))?;
+            self.line(&self.lines.error(message, causes, hints, place.as_ref()))?;
         }
         if let Some(ci) = &mut self.ci {
             ci.event(stamped, &mut self.out)?;
@@ -130,7 +135,7 @@ impl Lines {
             }
             Event::StepOutput { step, text } => {
                 let tail = self.output.entry(step.clone()).or_default();
-                tail.extend(text.lines().map(str::to_owned));
+                tail.extend(text.lines().map(|line| last_written(line).to_owned()));
                 tail.drain(..tail.len().saturating_sub(TAIL_LINES));
                 None
             }
@@ -156,8 +161,10 @@ impl Lines {
                 Some(self.about(target, &format!("release {release} of {slug}")))
             }
             Event::ReleaseOutput { target, text } => {
-                let lines: Vec<String> =
-                    text.lines().map(|line| self.about(target, &paint.dim(&format!("| {line}")))).collect();
+                let lines: Vec<String> = text
+                    .lines()
+                    .map(|line| self.about(target, &paint.dim(&format!("| {}", last_written(line)))))
+                    .collect();
                 (!lines.is_empty()).then(|| lines.join("\n"))
             }
             Event::ReleaseFinished { target, release, outcome, url } => {

@@ -1,9 +1,12 @@
 //! Colours, where they are wanted, and signs, where they can be shown.
 
+use std::borrow::Cow;
 use std::io::IsTerminal;
 
 use clap::ColorChoice;
 use runner::diagnostic::Colour;
+
+use super::neutral::neutral;
 
 /// Colours text, or doesn't; and knows which signs a terminal can show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +76,11 @@ impl Paint {
         const BRAILLE: [char; 10] = ['⠋', '⠙', '⠹', '⠸', '⠼', '⠴', '⠦', '⠧', '⠇', '⠏'];
         const ASCII: [char; 4] = ['|', '/', '-', '\\'];
         if self.unicode { BRAILLE[frame % BRAILLE.len()] } else { ASCII[frame % ASCII.len()] }
+    }
+
+    /// What was written by others, as it may be shown here: colours where there are colours, and nothing else that is no text.
+    pub(crate) fn shown(self, text: &str) -> Cow<'_, str> {
+        neutral(text, self.colour)
     }
 
     fn with(self, code: &str, text: &str) -> String {

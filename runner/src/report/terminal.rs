@@ -191,7 +191,7 @@ impl<W: Write + Send> Reader for Terminal<W> {
         self.follow(&stamped.event);
         let lasts = self.lasts(&stamped.event);
         if let Some(text) = self.lines.of(&stamped.event).filter(|_| lasts) {
-            let _ = writeln!(self.lasting, "{text}");
+            let _ = writeln!(self.lasting, "{}", self.paint.shown(&text));
         }
         Ok(())
     }
