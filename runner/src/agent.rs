@@ -266,8 +266,11 @@ impl Agent {
             processes.push(process);
         }
         let ports = processes.iter().filter(|process| process.slot.name == deploy::WEB).map(|process| process.port);
-        let upstream =
-            if root.serves() { Some(front::Upstream::new(ports, self.assets(&root, release).await)) } else { None };
+        let upstream = if root.serves() {
+            Some(front::Upstream::new(ports, self.assets(&root, release).await, root.settings.host.clone()))
+        } else {
+            None
+        };
         running
             .switch(Serving { number: release.number, url: url_of(account.address, None), upstream, processes }, front);
         Ok(())

@@ -115,6 +115,30 @@ fn a_page_that_wants_tls_is_seen_at_the_address_that_is_printed() {
 }
 
 #[test]
+fn a_page_that_has_another_name_is_seen_at_the_address_that_is_printed() {
+    let host = Host::new();
+    let mut target = host.target("staging");
+    target.settings.host = Some("polls.test".into());
+    let app = redirecting(
+        "    if host != 'polls.test': return 400, None
+    if scheme != 'https': return 301, 'https://polls.test' + path
+    return (302, 'https://polls.test/home') if path == '/' else (200, None)",
+    );
+    let said = host.release(&target, &Slug::web("one", app));
+    assert_eq!(said.warnings, "");
+    let url = said.up().url;
+    for path in ["/", "/"] {
+        let answer = request(&target, path, "").expect("an answer");
+        assert!(answer.contains(" 302 ") && answer.contains(&format!("location: {url}home\r\n")), "{answer}");
+    }
+    let origin = format!("Origin: {}\r\n", url.trim_end_matches('/'));
+    let home = request(&target, "/home", &origin).expect("an answer");
+    assert!(home.contains(" 200 ") && home.contains("page of https://polls.test"), "{home}");
+    let elsewhere = request(&target, "/home", "X-Forwarded-For: 192.0.2.1\r\n").expect("an answer");
+    assert!(elsewhere.contains(" 400 "), "{elsewhere}");
+}
+
+#[test]
 fn an_application_that_redirects_to_tls_for_ever_is_up_with_a_warning() {
     let host = Host::new();
     let target = host.target("staging");

@@ -292,7 +292,7 @@ impl Deploy<'_> {
         let _ = self.say.send(Progress::Stage(Stage::Switched));
         let processes = self.started_and_kept(|_| true);
         let ports = processes.iter().filter(|process| process.slot.name == WEB).map(|process| process.port);
-        let upstream = self.root.serves().then(|| Upstream::new(ports, assets));
+        let upstream = self.root.serves().then(|| Upstream::new(ports, assets, self.root.settings.host.clone()));
         let old = running.switch(Serving { number: self.number, url, upstream, processes }, front);
         let (old_web, old_others): (Vec<_>, Vec<_>) = old.processes.into_iter().partition(|old| old.slot.name == WEB);
         // A scheduler must never run twice, so the old ones end before the new ones begin.

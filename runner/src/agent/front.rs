@@ -20,6 +20,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 pub(crate) use assets::{Assets, Collection};
+use proxy::Manner;
 pub(crate) use proxy::{Scheme, get};
 
 /// How long a client may take to send the head of a request.
@@ -33,8 +34,11 @@ pub(crate) struct Upstream {
     /// What is served without asking one.
     pub(crate) assets: Option<Assets>,
     open: AtomicUsize,
-    /// Whether the application answers only what comes over TLS, which was seen from an answer of its own.
-    wants_tls: AtomicBool,
+    /// The name that the application is asked for by, where its target says so.
+    name: Option<String>,
+    /// How it wants to be asked, as its answers have told.
+    by_name: AtomicBool,
+    over_tls: AtomicBool,
 }
 
 /// A process that answers requests.
@@ -58,14 +62,16 @@ pub(crate) struct Front {
 }
 
 impl Upstream {
-    pub(crate) fn new(ports: impl IntoIterator<Item = u16>, assets: Option<Assets>) -> Arc<Self> {
+    pub(crate) fn new(ports: impl IntoIterator<Item = u16>, assets: Option<Assets>, name: Option<String>) -> Arc<Self> {
         let backends = RwLock::new(ports.into_iter().map(Backend::new).collect());
         Arc::new(Self {
             backends,
             turn: AtomicUsize::new(0),
             assets,
             open: AtomicUsize::new(0),
-            wants_tls: AtomicBool::new(false),
+            name,
+            by_name: AtomicBool::new(false),
+            over_tls: AtomicBool::new(false),
         })
     }
 
@@ -81,12 +87,14 @@ impl Upstream {
         Some(backends.swap_remove(at))
     }
 
-    fn wants_tls(&self) -> bool {
-        self.wants_tls.load(Ordering::Relaxed)
+    fn manner(&self) -> Manner {
+        let (by_name, over_tls) = (self.by_name.load(Ordering::Relaxed), self.over_tls.load(Ordering::Relaxed));
+        Manner { by_name, over_tls }
     }
 
-    fn want_tls(&self) {
-        self.wants_tls.store(true, Ordering::Relaxed);
+    fn learn(&self, manner: Manner) {
+        self.by_name.fetch_or(manner.by_name, Ordering::Relaxed);
+        self.over_tls.fetch_or(manner.over_tls, Ordering::Relaxed);
     }
 
     /// The process with the fewest requests, of those that were not tried.

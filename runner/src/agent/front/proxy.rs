@@ -1,6 +1,6 @@
 //! One request on its way to a process and its answer back: headers for the application, bodies as streams, upgrades as tunnels.
 
-mod tls;
+mod local;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 
 use super::{Claim, Share, Upstream};
 
-pub(crate) use tls::Scheme;
+pub(crate) use local::{Manner, Scheme};
 
 /// The body of an answer.
 pub(super) type Body = BoxBody<Bytes, BoxError>;
@@ -84,24 +84,25 @@ pub(crate) async fn get(
 async fn forward(mut request: Request<Incoming>, peer: SocketAddr, claim: Claim) -> Result<Response<Body>, BoxError> {
     let upgrade = upgrade_of(request.headers());
     let client = upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
-    let is_private = tls::is_private(&request, peer);
+    let is_local = local::is_local(&request, peer);
     prepare(&mut request, peer, upgrade.as_ref());
-    let host = request.headers().get(header::HOST).cloned();
-    let mut is_over_tls = is_private && claim.wants_tls();
-    if is_over_tls {
-        tls::say_so(request.headers_mut());
+    let original = is_local.then(|| local::Original::of(&request, claim.name.as_deref()));
+    let is_repeatable = upgrade.is_none() && local::is_repeatable(&request);
+    let mut manner = claim.manner();
+    if let Some(original) = &original {
+        original.adapt(request.headers_mut(), manner);
     }
-    let again = (is_private && !is_over_tls && upgrade.is_none()).then(|| tls::Again::of(&request)).flatten();
     let (mut response, mut share) = send(request, &claim).await?;
-    if let Some(again) = again.filter(|again| again.is_worth_it(&response)) {
-        let (second, its_share) = send(again.request(), &claim).await?;
-        if again.was_believed(&second) {
-            claim.want_tls();
-            (response, share, is_over_tls) = (second, its_share, true);
+    if let Some(original) = &original {
+        while is_repeatable && let Some(next) = original.next(manner, &response) {
+            let (second, its_share) = send(original.again(next), &claim).await?;
+            if !original.is_better(manner, next, &second) {
+                break;
+            }
+            claim.learn(next);
+            (response, share, manner) = (second, its_share, next);
         }
-    }
-    if is_over_tls && let Some(host) = host.as_ref().and_then(|host| host.to_str().ok()) {
-        tls::lead_back(response.headers_mut(), host);
+        original.lead_back(response.headers_mut(), manner);
     }
     if response.status() == StatusCode::SWITCHING_PROTOCOLS
         && let Some(client) = client
