@@ -41,6 +41,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 pub use exec::{ExecError, Session};
 
+pub(crate) use instance::executable;
+
 use account::{Account, Ports};
 use front::{Assets, Collection};
 use instance::Instance;
@@ -50,6 +52,7 @@ use root::Root;
 use running::{Running, Serving};
 
 use crate::release::{Contents, History, HistoryError, ProcessRecord, Release, Stage, Target};
+use crate::remote;
 use crate::slug::Manifest;
 use crate::store::{Store, StoreError};
 
@@ -90,11 +93,15 @@ struct Agent {
 }
 
 /// What this program is when it was started as a part of the agent: `pipe agent` and, inside of it, `pipe agent-serve` for the
-/// home directory that is in `PIPE_HOME`, or `pipe shim DIRECTORY`. None is for people.
+/// home directory that is in `PIPE_HOME`, `pipe agent-connect`, which stands for its commands on other machines, or `pipe shim
+/// DIRECTORY`. None is for people.
 pub fn main(mut args: impl Iterator<Item = OsString>) -> Option<ExitCode> {
     let outcome = match args.nth(1)?.to_str()? {
         "agent" => keeper::keep(Path::new(&std::env::var_os("PIPE_HOME")?)).map_err(|error| Failure::of(&error)),
         keeper::SERVE => serve(Path::new(&std::env::var_os("PIPE_HOME")?)).map_err(|error| Failure::of(&error)),
+        remote::COMMAND => {
+            remote::connect(Path::new(&std::env::var_os("PIPE_HOME")?)).map_err(|error| Failure::of(&error))
+        }
         "shim" => shim::shim(Path::new(&args.next()?)).map_err(|error| Failure::of(&error)),
         _ => return None,
     };
@@ -284,13 +291,13 @@ fn earlier_assets(store: &Store, release: &Release) -> Option<Collection> {
     Some(Collection { directory: store.lay_out(&tree).ok()?, tree })
 }
 
-/// Where a browser of this machine finds a front, under a name that the application accepts where one is known.
+/// Where a browser of this machine finds a front, under a name that the application accepts where one is known. Where it listens
+/// on all of the machine's addresses, whoever asked knows which of them he sees.
 fn url_of(address: SocketAddr, host: Option<&str>) -> String {
     match host {
         Some(host) if host.starts_with("localhost:") && address.ip() == IpAddr::V4(Ipv4Addr::LOCALHOST) => {
             format!("http://{host}/")
         }
-        _ if address.ip().is_unspecified() => format!("http://127.0.0.1:{}/", address.port()),
         _ => format!("http://{address}/"),
     }
 }

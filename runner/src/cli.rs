@@ -15,6 +15,7 @@ mod completions;
 mod config;
 mod context;
 mod doctor;
+mod elsewhere;
 mod exec;
 mod failure;
 mod file;
@@ -75,6 +76,7 @@ enum Command {
     Promote(promote::PromoteArgs),
     Rollback(rollback::RollbackArgs),
     Exec(exec::ExecArgs),
+    Target(target::TargetArgs),
     Ps(ps::PsArgs),
     Logs(logs::LogsArgs),
     Stop(stop::StopArgs),
@@ -125,6 +127,7 @@ fn run(command: &Command, context: &Context) -> Result<ExitCode, Failure> {
         Command::Releases(args) => releases::releases(args, context),
         Command::Promote(args) => promote::promote(args, context),
         Command::Rollback(args) => rollback::rollback(args, context),
+        Command::Target(args) => target::target(args, context),
         Command::Ps(args) => ps::ps(args, context),
         Command::Logs(args) => logs::logs(args, context),
         Command::Stop(args) => stop::stop(args, context),

@@ -174,6 +174,19 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         failure: Option<StepFailure>,
     },
+    /// A slug, with its runtime, is on the machine of a target: what was not there before was sent.
+    SlugSent {
+        /// The target's name.
+        target: String,
+        /// The slug's id.
+        slug: String,
+        /// The machine.
+        server: String,
+        /// How many bytes went over the connection for it, both ways.
+        bytes: u64,
+        /// How long it took, in milliseconds.
+        elapsed_ms: u64,
+    },
     /// A target begins to take a release.
     ReleaseStarted {
         /// The target's name.

@@ -40,6 +40,7 @@ pub mod tree;
 
 pub mod agent;
 pub mod release;
+pub mod remote;
 pub mod slug;
 pub mod verify;
 

@@ -14,6 +14,7 @@ use schemars::JsonSchema;
 
 use crate::diagnostic::{Diagnostic, Document};
 use crate::lockfile::LockFile;
+use crate::remote::Address;
 
 pub mod check;
 mod config;
@@ -307,8 +308,12 @@ pub struct Target {
     /// Its name in the pipeline, at the place of its table.
     #[schemars(skip)]
     pub name: Spanned<String>,
-    /// What runs it: `local`, the agent on this machine.
+    /// What runs it: `local`, the agent on this machine; `ssh`, the same agent on the host at `server`.
     pub driver: Driver,
+    /// The host of an `ssh` target, such as `ssh://deploy@example.org`; with a port and the directory of pipe's data there, where
+    /// they are not the usual ones: `ssh://deploy@example.org:2222/srv/pipe`.
+    #[schemars(default, with = "Option<String>", regex(pattern = "^ssh://"))]
+    pub server: Option<Spanned<Address>>,
     /// Where its slugs come from.
     #[schemars(flatten, with = "schema::Origin")]
     pub origin: Origin,
@@ -341,6 +346,8 @@ pub struct Target {
 pub enum Driver {
     /// The agent on this machine.
     Local,
+    /// The agent on a host that is reached over SSH.
+    Ssh,
 }
 
 /// Where a target's slugs come from.

@@ -6,6 +6,7 @@
 mod arrival;
 mod formation;
 mod history;
+mod place;
 mod sealed;
 mod settings;
 mod stage;
@@ -15,13 +16,15 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::agent::client::{self, ClientError};
+use crate::agent::client::ClientError;
 use crate::agent::protocol::{Answer, Order, Progress, Request, Wish};
 use crate::event::{Event, Events, Outcome};
+use crate::remote::{RemoteError, Sent};
 
 pub use crate::agent::protocol::{Failure, ProcessState, ProcessStatus, TargetStatus};
 pub use formation::{Count, CountError, Formation};
 pub use history::{History, HistoryError, Release};
+pub use place::Place;
 pub use sealed::SealError;
 pub use settings::{SettingsError, env_file};
 pub use stage::{Stage, StageError};
@@ -51,6 +54,9 @@ pub enum ReleaseError {
     /// The agent.
     #[error(transparent)]
     Agent(#[from] ClientError),
+    /// The host that the target is on.
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
     /// The state of targets.
     #[error(transparent)]
     History(#[from] HistoryError),
@@ -93,6 +99,7 @@ impl ReleaseError {
             Self::NotReleased(failure) => failure.hint.clone(),
             Self::Agent(error) => error.hint(),
             Self::History(error) => error.hint(),
+            Self::Remote(error) => error.hint(),
             Self::NothingToPromote { from, .. } => {
                 Some(format!("release to `{from}` first: only what has run there is promoted"))
             }
@@ -115,7 +122,7 @@ impl ReleaseError {
 /// Releases a slug: comes back when it answers at the target, or when what served before goes on alone. Once `cancel` is true
 /// a release that does not serve yet is taken back.
 pub fn release(
-    home: &Path,
+    place: &Place,
     target: &Target,
     slug: &SlugRef,
     how: &How,
@@ -123,12 +130,12 @@ pub fn release(
     cancel: &AtomicBool,
 ) -> Result<Released, ReleaseError> {
     let wish = Wish::Slug { target: Box::new(target.clone()), slug: *slug, how: how.clone() };
-    served(order(home, &target.app, &target.name, wish, events, cancel)?)
+    served(order(place, &target.app, &target.name, wish, events, cancel)?)
 }
 
 /// Asks the agent for a release, and tells how it goes; none where nothing runs that could be changed.
 fn order(
-    home: &Path,
+    place: &Place,
     app: &str,
     target: &str,
     wish: Wish,
@@ -138,12 +145,29 @@ fn order(
     if cancel.load(Ordering::Relaxed) {
         return Err(ReleaseError::Cancelled);
     }
+    place.remember(app, target)?;
+    let slug = match &wish {
+        Wish::Slug { slug, .. } => Some(*slug),
+        _ => None,
+    };
     let order = Order { app: app.to_owned(), target: target.to_owned(), wish, who: who() };
     let mut number = 0;
     let mut report = |progress| tell(events, target, &mut number, progress);
-    let answer = client::ask(home, &Request::Deploy(Box::new(order)), cancel, &mut report);
+    let mut on_sent = |sent: Sent| {
+        if let (Some(server), Some(slug)) = (place.server(), slug) {
+            events.send(Event::SlugSent {
+                target: target.to_owned(),
+                slug: slug.id.to_string(),
+                server: server.to_string(),
+                bytes: sent.bytes,
+                elapsed_ms: u64::try_from(sent.elapsed.as_millis()).unwrap_or(u64::MAX),
+            });
+        }
+    };
+    let answer = place.order(order, slug, cancel, &mut on_sent, &mut report);
     let (outcome, url, result) = match answer {
         Ok(Answer::Released { number, url }) => {
+            let url = place.seen(url);
             (Outcome::Succeeded, Some(url.clone()), Ok(Some(Released { number, url })))
         }
         Ok(Answer::Kept) => (Outcome::Succeeded, None, Ok(None)),
@@ -157,7 +181,7 @@ fn order(
             (Outcome::Failed, None, Err(ReleaseError::NotReleased(Box::new(failure))))
         }
         Ok(_) => (Outcome::Failed, None, Err(ReleaseError::Answer)),
-        Err(error) => (Outcome::Failed, None, Err(error.into())),
+        Err(error) => (Outcome::Failed, None, Err(error)),
     };
     if number > 0 {
         events.send(Event::ReleaseFinished { target: target.to_owned(), release: number, outcome, url });
@@ -172,35 +196,33 @@ fn served(released: Option<Released>) -> Result<Released, ReleaseError> {
 
 /// Releases to `target` exactly what `from` runs.
 pub fn promote(
-    home: &Path,
-    from: &str,
-    target: &Target,
+    (from_place, from): (&Place, &str),
+    (place, target): (&Place, &Target),
     events: &Events,
     cancel: &AtomicBool,
 ) -> Result<Released, ReleaseError> {
     let nothing = || ReleaseError::NothingToPromote { app: target.app.clone(), from: from.to_owned() };
-    let history = History::existing(home)?.ok_or_else(nothing)?;
-    let source = history.current(&target.app, from)?.filter(|source| source.stage.is_switched()).ok_or_else(nothing)?;
-    if let Some(last) = history.releases(&target.app, from)?.last().filter(|last| last.number > source.number) {
+    let releases = from_place.releases(&target.app, from)?;
+    let source = releases.iter().find(|source| source.current && source.stage.is_switched()).ok_or_else(nothing)?;
+    if let Some(last) = releases.last().filter(|last| last.number > source.number) {
         let message = format!("release {} of `{from}` failed; release {} is promoted", last.number, source.number);
         events.warn(message, None);
     }
     let how = How::Promote { from: from.to_owned(), number: source.number };
-    release(home, target, &source.slug, &how, events, cancel)
+    release(place, target, &source.slug, &how, events, cancel)
 }
 
 /// Goes back: to release `number` of a target, or to the one before. Slug, settings, config and formation come back together;
 /// release commands do not run, and what migrations have done stays.
 pub fn rollback(
-    home: &Path,
+    place: &Place,
     app: &str,
     target: &str,
     number: Option<u64>,
     events: &Events,
     cancel: &AtomicBool,
 ) -> Result<Released, ReleaseError> {
-    let history = History::open(home)?;
-    let releases = history.releases(app, target)?;
+    let releases = place.releases(app, target)?;
     let goal = match number {
         Some(number) => releases
             .iter()
@@ -211,25 +233,25 @@ pub fn rollback(
     if !goal.stage.is_switched() {
         return Err(ReleaseError::NeverHealthy { target: target.to_owned(), number: goal.number });
     }
-    served(order(home, app, target, Wish::Back { number: goal.number }, events, cancel)?)
+    served(order(place, app, target, Wish::Back { number: goal.number }, events, cancel)?)
 }
 
 /// Sets names of a target's config to values, or unsets those without one. Where the target runs something that is released
 /// again with it; else it counts from the next release on, and there is none yet.
 pub fn configure(
-    home: &Path,
+    place: &Place,
     app: &str,
     target: &str,
     changes: BTreeMap<String, Option<String>>,
     events: &Events,
     cancel: &AtomicBool,
 ) -> Result<Option<Released>, ReleaseError> {
-    order(home, app, target, Wish::Config(changes), events, cancel)
+    order(place, app, target, Wish::Config(changes), events, cancel)
 }
 
 /// Runs other counts of some processes; what runs already and is still wanted is left alone.
 pub fn scale(
-    home: &Path,
+    place: &Place,
     app: &str,
     target: &str,
     counts: impl IntoIterator<Item = Count>,
@@ -237,7 +259,7 @@ pub fn scale(
     cancel: &AtomicBool,
 ) -> Result<Released, ReleaseError> {
     let wish = Wish::Scale(Formation::default().with(counts));
-    served(order(home, app, target, wish, events, cancel)?)
+    served(order(place, app, target, wish, events, cancel)?)
 }
 
 /// The release that served before the current one; going back twice goes back two.
@@ -250,23 +272,22 @@ fn earlier(releases: &[Release]) -> Option<&Release> {
     releases.iter().rev().find(|release| release.number < before && release.stage.is_switched())
 }
 
-/// What all targets run. Starts the agent where something should run and none is there.
-pub fn status(home: &Path) -> Result<Vec<TargetStatus>, ReleaseError> {
-    if is_idle(home)? {
-        return Ok(Vec::new());
-    }
-    match client::ask(home, &Request::Status, &AtomicBool::new(false), &mut |_| ())? {
-        Answer::Status(status) => Ok(status),
+/// What all targets of a place run. Starts the agent where something should run and none is there.
+pub fn status(place: &Place) -> Result<Vec<TargetStatus>, ReleaseError> {
+    match place.ask(Request::Status, &AtomicBool::new(false), &mut |_| ())? {
+        Answer::Status(mut status) => {
+            for target in &mut status {
+                target.url = place.seen(std::mem::take(&mut target.url));
+            }
+            Ok(status)
+        }
         _ => Err(ReleaseError::Answer),
     }
 }
 
-/// Stops a target, or all; gives the names of those that ran, with their applications.
-pub fn stop(home: &Path, target: Option<(String, String)>) -> Result<Vec<String>, ReleaseError> {
-    if is_idle(home)? {
-        return Ok(Vec::new());
-    }
-    match client::ask(home, &Request::Stop { target }, &AtomicBool::new(false), &mut |_| ())? {
+/// Stops a target, or all of a place; gives the names of those that ran, with their applications.
+pub fn stop(place: &Place, target: Option<(String, String)>) -> Result<Vec<String>, ReleaseError> {
+    match place.ask(Request::Stop { target }, &AtomicBool::new(false), &mut |_| ())? {
         Answer::Stopped(stopped) => Ok(stopped),
         _ => Err(ReleaseError::Answer),
     }

@@ -157,6 +157,10 @@ impl Runtime {
     pub fn find(digest: &Digest, store: &Store, home: &Path) -> Result<Self, RuntimeError> {
         let record = store.action(&Record::key(digest))?.ok_or(RuntimeError::Unknown(*digest))?;
         let record = serde_json::from_slice(&record).map_err(|_| RuntimeError::Unknown(*digest))?;
+        Self::of_record(digest, record, store, home)
+    }
+
+    fn of_record(digest: &Digest, record: Record, store: &Store, home: &Path) -> Result<Self, RuntimeError> {
         let mut identities = Identities::open(home);
         let parts = match record {
             Record::Host { executable } => host::resolve(Some(&executable), None, &mut identities)?,
@@ -169,6 +173,41 @@ impl Runtime {
         } else {
             Err(RuntimeError::Changed { wanted: *digest, found: parts.digest })
         }
+    }
+
+    /// How another machine can have the runtime too: its record, and the trees that this names.
+    pub(crate) fn record(digest: &Digest, store: &Store) -> Result<Option<(String, Vec<Digest>)>, RuntimeError> {
+        let Some(bytes) = store.action(&Record::key(digest))? else { return Ok(None) };
+        let record = serde_json::from_slice(&bytes).ok().zip(String::from_utf8(bytes).ok());
+        Ok(record.map(|(record, text): (Record, String)| (text, record.refs())))
+    }
+
+    /// Whether this machine has, or will have with the trees that are given, the runtime of a record that was written elsewhere.
+    pub(crate) fn check_record(
+        digest: &Digest,
+        record: &str,
+        store: &Store,
+        home: &Path,
+    ) -> Result<Vec<Digest>, RuntimeError> {
+        if store.action(&Record::key(digest))?.is_some() {
+            return Self::find(digest, store, home).map(|_| Vec::new());
+        }
+        let record: Record = serde_json::from_str(record).map_err(|_| RuntimeError::Unknown(*digest))?;
+        let trees = record.refs();
+        if trees.is_empty() {
+            Self::of_record(digest, record, store, home)?;
+        }
+        Ok(trees)
+    }
+
+    /// Keeps a record that was written elsewhere; the trees that it names are here by now.
+    pub(crate) fn keep_record(digest: &Digest, record: &str, store: &Store) -> Result<(), RuntimeError> {
+        let key = Record::key(digest);
+        if store.action(&key)?.is_none() {
+            let parsed: Record = serde_json::from_str(record).map_err(|_| RuntimeError::Unknown(*digest))?;
+            store.put_action(&key, record.as_bytes(), &parsed.refs())?;
+        }
+        Ok(())
     }
 
     fn assemble(parts: Parts, tools: tools::Tools) -> Self {

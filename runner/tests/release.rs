@@ -23,7 +23,7 @@ fn a_slug_comes_up_and_goes_on_after_the_command() {
     let env = page(&target, "/env");
     assert!(env.contains("COLOUR=green\n") && env.contains("HOME=/tmp/home\n"), "{env}");
 
-    let status = release::status(host.home.path()).expect("a status");
+    let status = release::status(&host.place()).expect("a status");
     assert_eq!(status.len(), 1);
     assert_eq!(status[0].processes[0].state, ProcessState::Running);
     assert_eq!(status[0].processes[0].restarts, 0);
@@ -327,7 +327,7 @@ fn processes_survive_a_killed_agent_and_the_next_one_comes_by_itself_and_takes_t
     // Nobody has to ask for it.
     eventually("another agent is there", || host.agent().is_some_and(|agent| agent != killed));
     eventually("its front answers", || request(&target, "/", "").is_some());
-    let status = release::status(host.home.path()).expect("a status");
+    let status = release::status(&host.place()).expect("a status");
     assert_eq!(status[0].processes[0].restarts, 0);
     // The same process: what it wrote beside its code is still there.
     assert_eq!(page(&target, "/write/new"), "2");
@@ -342,7 +342,7 @@ fn a_process_that_ends_is_started_again() {
     host.release(&target, &Slug::new("one")).up();
     let _ = request(&target, "/exit", "");
     eventually("it answers again", || page(&target, "/") == "one");
-    let status = release::status(host.home.path()).expect("a status");
+    let status = release::status(&host.place()).expect("a status");
     assert_eq!(status[0].processes[0].restarts, 1);
 }
 
@@ -352,7 +352,7 @@ fn a_stop_leaves_nothing_behind() {
     let target = host.target("staging");
     host.release(&target, &Slug::new("one")).up();
     let agent = host.agent().expect("an agent");
-    let stopped = release::stop(host.home.path(), None).expect("stopped");
+    let stopped = release::stop(&host.place(), None).expect("stopped");
     assert_eq!(stopped, ["demo/staging"]);
     assert_eq!(request(&target, "/", ""), None);
     assert!(host.instances().is_empty());

@@ -8,6 +8,7 @@ mod faults;
 mod front_end;
 mod interrupts;
 mod limits;
+mod other_machines;
 mod pipelines_that_are_refused;
 mod secrets;
 mod seen;

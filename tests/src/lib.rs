@@ -8,6 +8,8 @@
 //! project.run(["run", "--no-release"]).success();
 //! ```
 
+mod sshd;
+
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,6 +17,8 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 use tempfile::TempDir;
+
+pub use sshd::Sshd;
 
 /// A project and a home for `pipe`, both gone when it is dropped.
 pub struct Project {

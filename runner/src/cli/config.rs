@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{self, IsTerminal as _, Read as _};
 use std::path::{Path, PathBuf};
 
-use runner::release::{self, History, SettingsError, env_file};
+use runner::release::{self, SettingsError, env_file};
 
 use super::failure::Kind;
 use super::reporting::reporting;
@@ -67,7 +67,7 @@ pub(super) fn config(args: &ConfigArgs, context: &Context) -> Result<(), Failure
         Some(ConfigCommand::Set { values, json }) => change(&target, assignments(values)?, *json, context),
         Some(ConfigCommand::Import { file, json }) => change(&target, read(file)?, *json, context),
         Some(ConfigCommand::Unset { names, json }) => {
-            let known = values(&target, context)?;
+            let known = values(&target)?;
             if let Some(name) = names.iter().find(|name| !known.contains_key(*name)) {
                 return Err(Failure::new(
                     Kind::Usage,
@@ -80,14 +80,12 @@ pub(super) fn config(args: &ConfigArgs, context: &Context) -> Result<(), Failure
     }
 }
 
-fn values(target: &Known, context: &Context) -> Result<BTreeMap<String, String>, Failure> {
-    let Some(history) = History::existing(&context.home()?)? else { return Ok(BTreeMap::new()) };
-    let version = history.config_version(&target.app, &target.name)?;
-    Ok(history.config(&target.app, &target.name, version)?)
+fn values(target: &Known) -> Result<BTreeMap<String, String>, Failure> {
+    Ok(target.place.config(&target.app, &target.name)?)
 }
 
 fn list(target: &Known, context: &Context) -> Result<(), Failure> {
-    let values = values(target, context)?;
+    let values = values(target)?;
     if values.is_empty() {
         return context.print(format!("nothing is set; `pipe config {} set NAME=value` does\n", target.name));
     }
@@ -99,13 +97,12 @@ fn export(target: &Known, context: &Context) -> Result<(), Failure> {
         let quoted = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
         format!("{name}=\"{quoted}\"\n")
     };
-    context.print(values(target, context)?.iter().map(line).collect::<String>())
+    context.print(values(target)?.iter().map(line).collect::<String>())
 }
 
 fn change(target: &Known, changes: Changes, json: bool, context: &Context) -> Result<(), Failure> {
-    let home = context.home()?;
     let released = reporting(json, context, |events, interrupt| {
-        release::configure(&home, &target.app, &target.name, changes, events, &interrupt.cancel)
+        release::configure(&target.place, &target.app, &target.name, changes, events, &interrupt.cancel)
     })?;
     match released {
         Some(_) => Ok(()),

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use runner::agent::{ExecError, Session};
 use runner::sandbox::Stdio;
 
+use super::elsewhere::pass_on;
 use super::failure::Kind;
 use super::pty::Pty;
 use super::target::TargetArg;
@@ -28,6 +29,12 @@ pub(super) struct ExecArgs {
 pub(super) fn exec(args: &ExecArgs, context: &Context) -> Result<ExitCode, Failure> {
     let target = args.target.find(context)?;
     let home = context.home()?;
+    if let Some(server) = target.place.server() {
+        let name = target.full_name();
+        let arguments = ["exec", &name, "--"].into_iter().chain(args.command.iter().map(String::as_str));
+        let terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
+        return pass_on(server, &arguments.collect::<Vec<_>>(), terminal, context);
+    }
     let start = |stdio| Session::start(&home, &target.app, &target.name, &args.command, stdio);
     let code = if io::stdin().is_terminal() && io::stdout().is_terminal() {
         let pty = Pty::open().map_err(|error| failed(&error))?;

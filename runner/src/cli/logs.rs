@@ -2,14 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io;
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use runner::agent::log::{Follower, tail};
 use runner::diagnostic::nearest;
 use runner::release::{History, How, Release, target_directory};
 
+use super::elsewhere::pass_on;
 use super::failure::Kind;
 use super::target::TargetArg;
 use super::{Context, Failure};
@@ -43,6 +48,15 @@ struct Log {
 
 pub(super) fn logs(args: &LogsArgs, context: &Context) -> Result<(), Failure> {
     let target = args.target.find(context)?;
+    if let Some(server) = target.place.server() {
+        let code = pass_on(
+            server,
+            &args.words(&target.full_name()).iter().map(String::as_str).collect::<Vec<_>>(),
+            false,
+            context,
+        )?;
+        return if code == ExitCode::SUCCESS { Ok(()) } else { Err(Failure::told(Kind::Environment)) };
+    }
     let home = context.home()?;
     let history = History::open(&home)?;
     let releases = match args.release {
@@ -112,11 +126,31 @@ fn follow(
                 context.show(row(&log.process, width, &line))?;
             }
         }
+        if nobody_reads() {
+            return Ok(());
+        }
         thread::sleep(Duration::from_millis(200));
     }
 }
 
+/// Whether the other end of standard output was closed: by `head`, or by a connection that ended.
+fn nobody_reads() -> bool {
+    let out = io::stdout();
+    let mut fds = [PollFd::new(out.as_fd(), PollFlags::empty())];
+    let polled = poll(&mut fds, PollTimeout::ZERO);
+    polled.is_ok() && fds[0].revents().is_some_and(|found| found.contains(PollFlags::POLLERR))
+}
+
 impl LogsArgs {
+    /// The same as a command line of another machine, for its target of that name.
+    fn words(&self, target: &str) -> Vec<String> {
+        let mut words = vec!["logs".to_owned(), target.to_owned(), format!("--lines={}", self.lines)];
+        words.extend(self.follow.then(|| "--follow".to_owned()));
+        words.extend(self.process.as_ref().map(|process| format!("--process={process}")));
+        words.extend(self.release.map(|release| format!("--release={release}")));
+        words
+    }
+
     fn wants(&self, log: &Log) -> bool {
         self.process.as_ref().is_none_or(|wanted| {
             let rest = log.process.strip_prefix(wanted.as_str());

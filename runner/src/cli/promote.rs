@@ -8,7 +8,7 @@ use runner::run::read_pipeline;
 
 use super::failure::Kind;
 use super::reporting::reporting;
-use super::target::of_pipeline;
+use super::target::{of_pipeline, place};
 use super::{Context, Failure};
 
 /// Releases to a target exactly what another one runs.
@@ -50,10 +50,11 @@ pub(super) fn promote(args: &PromoteArgs, context: &Context) -> Result<(), Failu
             .hint(format!("`promote = \"{}\"` instead of `release` makes it one that is promoted to", args.from)));
         }
     }
+    let from_place = place(of_pipeline(&pipeline, &args.from)?, context)?;
+    let place = place(target, context)?;
     let target = Target::of(&pipeline, target)?;
-    let home = context.home()?;
     reporting(args.json, context, |events, interrupt| {
-        release::promote(&home, &args.from, &target, events, &interrupt.cancel).map(Some)
+        release::promote((&from_place, &args.from), (&place, &target), events, &interrupt.cancel).map(Some)
     })?;
     Ok(())
 }

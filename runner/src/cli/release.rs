@@ -9,7 +9,7 @@ use runner::slug::Registry;
 
 use super::failure::Kind;
 use super::reporting::reporting;
-use super::target::of_pipeline;
+use super::target::{of_pipeline, place};
 use super::{Context, Failure};
 
 /// Releases a slug that was built before, without a build.
@@ -40,6 +40,7 @@ pub(super) fn release(args: &ReleaseArgs, context: &Context) -> Result<(), Failu
         return Err(Failure::new(Kind::Release, format!("`{name}` takes only what `{}` has run", **from))
             .hint(format!("`pipe promote {} {name}`", **from)));
     }
+    let place = place(target, context)?;
     let target = Target::of(&pipeline, target)?;
     let home = context.home()?;
     let registry = Registry::of(&home);
@@ -56,7 +57,7 @@ pub(super) fn release(args: &ReleaseArgs, context: &Context) -> Result<(), Failu
     }
     let slug = SlugRef { id: slug.id, tree: slug.tree };
     reporting(args.json, context, |events, interrupt| {
-        release::release(&home, &target, &slug, &How::Release, events, &interrupt.cancel).map(Some)
+        release::release(&place, &target, &slug, &How::Release, events, &interrupt.cancel).map(Some)
     })?;
     Ok(())
 }

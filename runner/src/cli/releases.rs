@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use runner::agent::log::stamp;
-use runner::release::{History, Release, Stage};
+use runner::release::{Release, Stage};
 
 use serde_json::{Value, json};
 
@@ -22,7 +22,7 @@ pub(super) struct ReleasesArgs {
 
 pub(super) fn releases(args: &ReleasesArgs, context: &Context) -> Result<(), Failure> {
     let target = args.target.find(context)?;
-    let releases = History::open(&context.home()?)?.releases(&target.app, &target.name)?;
+    let releases = target.place.releases(&target.app, &target.name)?;
     if args.json {
         return context.print_json(&releases.iter().rev().map(json).collect::<Vec<_>>());
     }

@@ -22,9 +22,8 @@ pub(super) struct RollbackArgs {
 
 pub(super) fn rollback(args: &RollbackArgs, context: &Context) -> Result<(), Failure> {
     let target = args.target.find(context)?;
-    let home = context.home()?;
     reporting(args.json, context, |events, interrupt| {
-        release::rollback(&home, &target.app, &target.name, args.number, events, &interrupt.cancel).map(Some)
+        release::rollback(&target.place, &target.app, &target.name, args.number, events, &interrupt.cancel).map(Some)
     })?;
     Ok(())
 }

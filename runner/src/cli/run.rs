@@ -6,9 +6,9 @@ use std::sync::atomic::Ordering;
 
 use runner::event::Events;
 use runner::garbage;
-use runner::pipeline::{Origin, Pipeline};
-use runner::release::{self, How, SlugRef, Target};
-use runner::run::Build;
+use runner::pipeline::Origin;
+use runner::release::{self, How, Place, SlugRef, Target};
+use runner::run::{Build, Project};
 use runner::store::Store;
 
 use super::failure::Kind;
@@ -160,7 +160,7 @@ fn attempt(
 ) -> Result<(), Failure> {
     let project = args.file.open(context, args.locked)?;
     // Before anything is built: settings that cannot be used would be noticed too late.
-    let targets = if args.no_release { Vec::new() } else { released(&project.pipeline)? };
+    let targets = if args.no_release { Vec::new() } else { released(&project)? };
     let build = Build { jobs: args.jobs.map_or(Build::default().jobs, NonZeroUsize::get), keep_going: args.keep_going };
     let trace_parent = std::env::var("TRACEPARENT").ok().filter(|value| !value.is_empty());
     project.announce(build, trace_parent, events);
@@ -170,13 +170,13 @@ fn attempt(
     progress.slug = built.slugs.values().next().map(|slug| slug.id.to_string());
     // From here on something runs that must be taken back.
     interrupt.stop_in_order();
-    for (step, target) in targets {
+    for (step, place, target) in targets {
         let Some(slug) = built.slugs.get(&step) else {
             return Err(Failure::new(Kind::Pipeline, format!("step `{step}` gives no slug"))
                 .hint(format!("`release` of target `{}` has to name a step that does", target.name)));
         };
         let slug = SlugRef { id: slug.id, tree: slug.tree };
-        let released = release::release(&project.home, &target, &slug, &How::Run, events, &interrupt.cancel)?;
+        let released = release::release(&place, &target, &slug, &How::Run, events, &interrupt.cancel)?;
         progress.url = Some(released.url);
     }
     Ok(())
@@ -190,12 +190,13 @@ fn collect_now_and_then(context: &Context, events: &Events) {
     }
 }
 
-/// The targets that a run releases to, each with the step that gives its slug.
-fn released(pipeline: &Pipeline) -> Result<Vec<(String, Target)>, Failure> {
+/// The targets that a run releases to, each with the step that gives its slug, and where it is.
+fn released(project: &Project) -> Result<Vec<(String, Place, Target)>, Failure> {
     let mut targets = Vec::new();
-    for target in &pipeline.targets {
+    for target in &project.pipeline.targets {
         if let Origin::Release(step) = &target.origin {
-            targets.push((step.to_string(), Target::of(pipeline, target)?));
+            let place = Place::at(&project.home, target.server.as_deref());
+            targets.push((step.to_string(), place, Target::of(&project.pipeline, target)?));
         }
     }
     Ok(targets)

@@ -1,10 +1,10 @@
 //! `pipe scale`.
 
-use runner::release::{self, Count, CountError, History};
+use runner::release::{self, Count, CountError};
 
 use super::failure::Kind;
 use super::reporting::reporting;
-use super::target::TargetArg;
+use super::target::{Known, TargetArg};
 use super::{Context, Failure};
 
 /// Runs more or fewer of a target's processes; those that run already and stay are left alone.
@@ -24,20 +24,20 @@ pub(super) struct ScaleArgs {
 
 pub(super) fn scale(args: &ScaleArgs, context: &Context) -> Result<(), Failure> {
     let target = args.target.find(context)?;
-    let home = context.home()?;
     if args.counts.is_empty() {
-        return show(&target.app, &target.name, context);
+        return show(&target, context);
     }
     let counts = args.counts.iter().map(|text| text.parse()).collect::<Result<Vec<Count>, CountError>>();
     let counts = counts.map_err(|error| Failure::of(Kind::Usage, &error))?;
     reporting(args.json, context, |events, interrupt| {
-        release::scale(&home, &target.app, &target.name, counts, events, &interrupt.cancel).map(Some)
+        release::scale(&target.place, &target.app, &target.name, counts, events, &interrupt.cancel).map(Some)
     })?;
     Ok(())
 }
 
-fn show(app: &str, target: &str, context: &Context) -> Result<(), Failure> {
-    let formation = History::open(&context.home()?)?.current(app, target)?.map(|release| release.formation);
+fn show(target: &Known, context: &Context) -> Result<(), Failure> {
+    let releases = target.place.releases(&target.app, &target.name)?;
+    let formation = releases.into_iter().find(|release| release.current).map(|release| release.formation);
     context.print(match formation.map(|formation| formation.to_string()) {
         None => "nothing runs; `pipe run` releases\n".to_owned(),
         Some(counts) if counts.is_empty() => "one of each process\n".to_owned(),

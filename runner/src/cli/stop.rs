@@ -1,6 +1,6 @@
 //! `pipe stop`.
 
-use runner::release;
+use runner::release::{self, Place};
 
 use super::target::find;
 use super::{Context, Failure};
@@ -11,17 +11,19 @@ pub(super) struct StopArgs {
     /// The target, such as `staging`; `APP/TARGET` where several applications have one of that name.
     #[arg(value_name = "TARGET", required_unless_present = "all", conflicts_with = "all")]
     target: Option<String>,
-    /// Stop all targets of all applications, and the agent.
+    /// Stop all targets of all applications on this machine, and the agent.
     #[arg(long)]
     all: bool,
 }
 
 pub(super) fn stop(args: &StopArgs, context: &Context) -> Result<(), Failure> {
-    let target = match &args.target {
-        Some(target) => Some(find(target, context)?),
-        None => None,
+    let stopped = match &args.target {
+        Some(target) => {
+            let target = find(target, context)?;
+            release::stop(&target.place, Some((target.app, target.name)))?
+        }
+        None => release::stop(&Place::here(&context.home()?), None)?,
     };
-    let stopped = release::stop(&context.home()?, target.map(|target| (target.app, target.name)))?;
     let lines: Vec<String> = stopped.iter().map(|name| format!("{name} is stopped\n")).collect();
     context.print(if lines.is_empty() { "nothing was running\n".to_owned() } else { lines.concat() })
 }

@@ -1,10 +1,14 @@
-//! A target, as the commands that are about one are given it.
+//! A target, as the commands that are about one are given it; and `pipe target`.
+
+mod add;
+mod list;
 
 use std::fs;
 
 use runner::diagnostic::nearest;
 use runner::pipeline::{self, FILE_NAME, Pipeline};
-use runner::release::{History, HistoryError, ReleaseError, SettingsError};
+use runner::release::{History, HistoryError, Place, ReleaseError, SettingsError};
+use runner::remote::RemoteError;
 
 use super::failure::Kind;
 use super::{Context, Failure};
@@ -16,10 +20,38 @@ pub(super) struct TargetArg {
     target: String,
 }
 
-/// A target that has taken releases.
+/// The targets on other machines.
+#[derive(Debug, clap::Args)]
+pub(super) struct TargetArgs {
+    #[command(subcommand)]
+    command: TargetCommand,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum TargetCommand {
+    Add(add::AddArgs),
+    List(list::ListArgs),
+}
+
+pub(super) fn target(args: &TargetArgs, context: &Context) -> Result<(), Failure> {
+    match &args.command {
+        TargetCommand::Add(args) => add::add(args, context),
+        TargetCommand::List(args) => list::list(args, context),
+    }
+}
+
+/// A target that has taken releases, or could.
 pub(super) struct Known {
     pub(super) app: String,
     pub(super) name: String,
+    pub(super) place: Place,
+}
+
+impl Known {
+    /// What it is called among the targets of all applications.
+    pub(super) fn full_name(&self) -> String {
+        format!("{}/{}", self.app, self.name)
+    }
 }
 
 impl TargetArg {
@@ -33,9 +65,7 @@ impl TargetArg {
     /// The same; or else one of the pipeline file in the current directory, which may never have taken a release.
     pub(super) fn find_or_planned(&self, context: &Context) -> Result<Known, Failure> {
         match (self.find(context), pipeline_here()) {
-            (Err(_), Some(pipeline)) if pipeline.target(&self.target).is_some() => {
-                Ok(Known { app: pipeline.app.name.to_string(), name: self.target.clone() })
-            }
+            (Err(failure), Some(pipeline)) => planned(&self.target, &pipeline, context).unwrap_or(Err(failure)),
             (found, _) => found,
         }
     }
@@ -52,11 +82,31 @@ pub(super) fn of_pipeline<'a>(pipeline: &'a Pipeline, name: &str) -> Result<&'a 
     })
 }
 
+/// A target of a pipeline, which may never have taken a release; none where it has none of that name.
+fn planned(name: &str, pipeline: &Pipeline, context: &Context) -> Option<Result<Known, Failure>> {
+    let target = pipeline.target(name)?;
+    let place = place(target, context);
+    Some(place.map(|place| Known { app: pipeline.app.name.to_string(), name: name.to_owned(), place }))
+}
+
+/// Where a target of a pipeline is.
+pub(super) fn place(target: &pipeline::Target, context: &Context) -> Result<Place, Failure> {
+    Ok(Place::at(&context.home()?, target.server.as_deref()))
+}
+
+/// A target of the state; or one of the pipeline here that is on another machine, whose state is there.
 pub(super) fn find(text: &str, context: &Context) -> Result<Known, Failure> {
-    let mut known = match History::existing(&context.home()?)? {
-        Some(history) => history.targets()?,
-        None => Vec::new(),
-    };
+    let pipeline = pipeline_here();
+    let elsewhere =
+        pipeline.as_ref().filter(|pipeline| pipeline.target(text).is_some_and(|target| target.server.is_some()));
+    if let Some(pipeline) = elsewhere
+        && let Some(known) = planned(text, pipeline, context)
+    {
+        return known;
+    }
+    let home = context.home()?;
+    let history = History::existing(&home)?;
+    let mut known = history.as_ref().map_or_else(|| Ok(Vec::new()), History::targets)?;
     let full: Vec<String> = known.iter().map(|(app, name)| format!("{app}/{name}")).collect();
     let short: Vec<String> = known.iter().map(|(_, name)| name.clone()).collect();
     let all: Vec<String> = full.iter().map(|name| format!("`{name}`")).collect();
@@ -65,12 +115,16 @@ pub(super) fn find(text: &str, context: &Context) -> Result<Known, Failure> {
         None => known.retain(|(_, name)| name == text),
     }
     if known.len() > 1
-        && let Some(here) = pipeline_here()
+        && let Some(here) = pipeline
     {
         known.retain(|(app, _)| *app == *here.app.name);
     }
     match known.pop() {
-        Some((app, name)) if known.is_empty() => Ok(Known { app, name }),
+        Some((app, name)) if known.is_empty() => {
+            let server = history.map_or(Ok(None), |history| history.server(&app, &name))?;
+            let place = Place::at(&home, server.as_ref());
+            Ok(Known { app, name, place })
+        }
         Some(_) => Err(Failure::new(Kind::Usage, format!("several applications have a target `{text}`"))
             .hint(format!("name one of {}", all.join(", ")))),
         None if all.is_empty() => {
@@ -99,6 +153,12 @@ impl From<HistoryError> for Failure {
     }
 }
 
+impl From<RemoteError> for Failure {
+    fn from(error: RemoteError) -> Self {
+        Self::of(Kind::Environment, &error).hints(error.hint())
+    }
+}
+
 impl From<SettingsError> for Failure {
     fn from(error: SettingsError) -> Self {
         Self::of(Kind::Pipeline, &error).hints(error.hint())
@@ -112,7 +172,7 @@ impl From<ReleaseError> for Failure {
             | ReleaseError::NothingToPromote { .. }
             | ReleaseError::NeverHealthy { .. } => Kind::Release,
             ReleaseError::NoSuchRelease { .. } | ReleaseError::NothingEarlier(_) => Kind::Usage,
-            ReleaseError::Agent(_) | ReleaseError::History(_) => Kind::Environment,
+            ReleaseError::Agent(_) | ReleaseError::Remote(_) | ReleaseError::History(_) => Kind::Environment,
             ReleaseError::Answer => Kind::Internal,
             ReleaseError::Cancelled => Kind::Cancelled,
         };

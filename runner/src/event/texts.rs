@@ -22,6 +22,7 @@ impl Event {
             Self::StepTests { step: _, tests } => tests.iter_mut().flat_map(TestCase::texts).collect(),
             Self::StepFinished { failure, .. } => failure.iter_mut().flat_map(StepFailure::texts).collect(),
             Self::RunStarted { .. }
+            | Self::SlugSent { .. }
             | Self::ReleaseStarted { .. }
             | Self::ReleaseStage { .. }
             | Self::ReleaseFinished { .. }

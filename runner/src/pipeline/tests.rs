@@ -601,6 +601,40 @@ fn a_name_that_cannot_be_is_one_error_wherever_it_is_used() {
 }
 
 #[test]
+fn a_target_on_another_machine_says_where_and_one_on_this_machine_does_not() {
+    refused(
+        "[steps.slug]\nplugin = \"slug\"\n[targets.a]\ndriver = \"ssh\"\nrelease = \"slug\"\n\
+         [targets.b]\ndriver = \"local\"\nserver = \"ssh://web\"\nrelease = \"slug\"\n\
+         [targets.c]\ndriver = \"ssh\"\nserver = \"deploy@web\"\nrelease = \"slug\"\n",
+        &expect![[r#"
+            p:5:10: `targets.a` has no `server`
+              |
+            5 | [targets.a]
+              |          ^
+              = hint: add `server = "ssh://user@host"`, where it is
+
+            p:10:1: a target of the driver `local` is on this machine
+               |
+            10 | server = "ssh://web"
+               | ^^^^^^
+               = hint: write `driver = "ssh"`, or take `server` out
+
+            p:14:10: `deploy@web` is not the address of a host
+               |
+            14 | server = "deploy@web"
+               |          ^^^^^^^^^^^^ it does not begin with `ssh://`
+               = hint: such as `ssh://deploy@example.org` or `ssh://example.org:2222`
+        "#]],
+    );
+    let pipeline = good(&format!(
+        "{APP}[steps.slug]\nplugin = \"slug\"\n[targets.a]\ndriver = \"ssh\"\nserver = \"ssh://a@web:22/srv\"\nrelease = \"slug\"\n"
+    ));
+    let target = pipeline.target("a").expect("a target");
+    assert_eq!(target.driver, Driver::Ssh);
+    assert_eq!(target.server.as_ref().map(ToString::to_string).as_deref(), Some("ssh://a@web:22/srv"));
+}
+
+#[test]
 fn targets_are_checked_as_far_as_they_go() {
     refused(
         "[steps.slug]\nplugin = \"slug\"\n[targets.a]\ndriver = \"lcal\"\nrelease = \"slgu\"\naddress = \"8000\"\n\

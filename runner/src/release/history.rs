@@ -6,6 +6,7 @@
 mod configs;
 mod processes;
 mod schema;
+mod servers;
 
 use std::fs;
 use std::io;
@@ -15,6 +16,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
+use serde::{Deserialize, Serialize};
 
 use super::formation::Formation;
 use super::sealed::{SealError, Sealer, Values};
@@ -99,7 +101,7 @@ impl HistoryError {
 }
 
 /// A release, as it is kept.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Release {
     /// Names it among the releases of all targets.
     pub(crate) id: i64,

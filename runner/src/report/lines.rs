@@ -157,6 +157,10 @@ impl Lines {
                 let only_counted = matches!(outcome, StepOutcome::Cached | StepOutcome::Skipped);
                 (!self.many() || !only_counted).then_some(ended)
             }
+            Event::SlugSent { target, server, bytes, elapsed_ms, .. } => {
+                let text = format!("sent {} to {server} in {}", size(*bytes), duration(*elapsed_ms));
+                Some(self.about(target, &text))
+            }
             Event::ReleaseStarted { target, release, slug } => {
                 Some(self.about(target, &format!("release {release} of {slug}")))
             }
@@ -325,6 +329,15 @@ impl Lines {
 
     fn hint(&self, indent: &str, hint: Option<&str>) -> String {
         hint.map(|hint| format!("\n{indent}{} {hint}", self.paint.cyan("hint:"))).unwrap_or_default()
+    }
+}
+
+/// A number of bytes as people say it.
+fn size(bytes: u64) -> String {
+    match bytes {
+        0..1_000 => format!("{bytes} B"),
+        1_000..1_000_000 => format!("{}.{} kB", bytes / 1_000, bytes % 1_000 / 100),
+        _ => format!("{}.{} MB", bytes / 1_000_000, bytes % 1_000_000 / 100_000),
     }
 }
 

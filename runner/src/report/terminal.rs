@@ -115,6 +115,7 @@ impl<W: Write> Terminal<W> {
             | Event::Note { .. }
             | Event::Error { .. }
             | Event::ProgramFinished { .. }
+            | Event::SlugSent { .. }
             | Event::StepTests { .. }
             | Event::StepFlaky { .. } => {}
         }

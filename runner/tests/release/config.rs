@@ -63,7 +63,7 @@ fn a_change_that_does_not_come_up_is_not_kept() {
     let changes = [("SIZE".to_owned(), Some("9".to_owned()))].into();
     let (events, _read) = runner::event::Events::channel();
     let never = std::sync::atomic::AtomicBool::new(false);
-    let error = runner::release::configure(host.home.path(), "demo", "staging", changes, &events, &never);
+    let error = runner::release::configure(&host.place(), "demo", "staging", changes, &events, &never);
     assert_eq!(error.expect_err("refused").to_string(), "process `web` ended with status 3");
     assert!(!page(&target, "/env").contains("SIZE="));
     host.release(&target, &picky).up();

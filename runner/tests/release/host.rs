@@ -13,7 +13,7 @@ use runner::digest::Digest;
 use runner::event::{Event, Events};
 use runner::fetch::{FetchConfig, Fetcher};
 use runner::lockfile::LockFile;
-use runner::release::{self, Count, How, ReleaseError, Released, Settings, SlugRef, Target};
+use runner::release::{self, Count, How, Place, ReleaseError, Released, Settings, SlugRef, Target};
 use runner::runtime::{Kind, Resolver, Runtime, Wish};
 use runner::slug::Manifest;
 use runner::store::Store;
@@ -109,6 +109,11 @@ impl Host {
         Self { home, store, runtime }
     }
 
+    /// Where its targets are.
+    pub(crate) fn place(&self) -> Place {
+        Place::here(self.home.path())
+    }
+
     /// A target of the application `demo` with a port of its own.
     pub(crate) fn target(&self, name: &str) -> Target {
         let hash = Digest::of(self.home.path().join(name).as_os_str().as_encoded_bytes());
@@ -163,7 +168,7 @@ impl Host {
 
     pub(crate) fn release(&self, target: &Target, slug: &Slug) -> Said {
         let slug = self.slug(slug);
-        said(|events| release::release(self.home.path(), target, &slug, &How::Run, events, &NEVER))
+        said(|events| release::release(&self.place(), target, &slug, &How::Run, events, &NEVER))
     }
 
     /// A release that is cancelled as soon as an event is of some kind.
@@ -181,30 +186,31 @@ impl Host {
                     .collect();
                 seen
             });
-            let result = release::release(self.home.path(), target, &slug, &How::Run, &events, cancel);
+            let result = release::release(&self.place(), target, &slug, &How::Run, &events, cancel);
             drop(events);
             Said::of(result, watcher.join().expect("events"))
         })
     }
 
     pub(crate) fn promote(&self, from: &str, target: &Target) -> Said {
-        said(|events| release::promote(self.home.path(), from, target, events, &NEVER))
+        let place = self.place();
+        said(|events| release::promote((&place, from), (&place, target), events, &NEVER))
     }
 
     pub(crate) fn rollback(&self, target: &Target, number: Option<u64>) -> Said {
-        said(|events| release::rollback(self.home.path(), &target.app, &target.name, number, events, &NEVER))
+        said(|events| release::rollback(&self.place(), &target.app, &target.name, number, events, &NEVER))
     }
 
     pub(crate) fn scale(&self, target: &Target, counts: &[&str]) -> Said {
         let counts: Vec<Count> = counts.iter().map(|count| count.parse().expect("a count")).collect();
-        said(|events| release::scale(self.home.path(), &target.app, &target.name, counts, events, &NEVER))
+        said(|events| release::scale(&self.place(), &target.app, &target.name, counts, events, &NEVER))
     }
 
     /// Sets names of a target's config, or unsets those without a value; whether that made a release.
     pub(crate) fn configure(&self, target: &Target, changes: &[(&str, Option<&str>)]) -> Option<Released> {
         let changes = changes.iter().map(|(name, value)| ((*name).to_owned(), value.map(str::to_owned))).collect();
         let (events, _read) = Events::channel();
-        let changed = release::configure(self.home.path(), &target.app, &target.name, changes, &events, &NEVER);
+        let changed = release::configure(&self.place(), &target.app, &target.name, changes, &events, &NEVER);
         changed.unwrap_or_else(|error| panic!("{error}: {:?}", error.hint()))
     }
 
@@ -277,7 +283,7 @@ fn runtime(home: &Path, store: &Store) -> Digest {
 impl Drop for Host {
     fn drop(&mut self) {
         // A test that has failed already is to say why by itself.
-        let _ = release::stop(self.home.path(), None);
+        let _ = release::stop(&self.place(), None);
     }
 }
 

@@ -12,7 +12,7 @@ use super::host::{Host, Slug, eventually, page};
 
 /// The web processes that run, each with its instance and the time of its start, in milliseconds as the state keeps it.
 fn running(host: &Host) -> Vec<(u32, u128)> {
-    let status = release::status(host.home.path()).expect("a status");
+    let status = release::status(&host.place()).expect("a status");
     let processes = status.iter().flat_map(|target| &target.processes);
     processes
         .filter(|process| process.state == ProcessState::Running)

@@ -7,6 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use super::{known, name_of};
 use crate::pipeline::fields::{Fields, Item, Reader};
 use crate::pipeline::{Driver, Origin, Spanned, Target};
+use crate::remote::{Address, AddressError};
 
 pub(super) fn targets(reader: &Reader, item: &Item<'_>) -> Vec<Target> {
     let entries = reader.entries(item).into_iter();
@@ -21,9 +22,8 @@ pub(super) fn targets(reader: &Reader, item: &Item<'_>) -> Vec<Target> {
 
 fn target(mut fields: Fields<'_, '_>) -> Option<Target> {
     let reader = fields.reader;
-    if let Some(driver) = fields.required("driver", "`driver = \"local\"`") {
-        known(reader, driver, "driver", &["local"]);
-    }
+    let driver = driver(&mut fields);
+    let server = server(&mut fields, driver);
     let origin = origin(&mut fields);
     let env = fields.get("env").map(|item| env(reader, &item)).unwrap_or_default();
     let env_file = fields.string("env-file").map(|text| text.map(PathBuf::from));
@@ -33,8 +33,44 @@ fn target(mut fields: Fields<'_, '_>) -> Option<Target> {
     let host = fields.string("host").and_then(|text| domain(reader, text));
     let health = fields.string("health").and_then(|text| path(reader, text));
     fields.finish();
-    let (name, driver) = (Spanned::default(), Driver::Local);
-    Some(Target { name, driver, origin: origin?, env, env_file, release_commands, data, address, host, health })
+    let (name, driver) = (Spanned::default(), driver.unwrap_or(Driver::Local));
+    Some(Target { name, driver, server, origin: origin?, env, env_file, release_commands, data, address, host, health })
+}
+
+fn driver(fields: &mut Fields<'_, '_>) -> Option<Driver> {
+    let word = fields.required("driver", "`driver = \"local\"`")?;
+    match known(fields.reader, word, "driver", &["local", "ssh"])?.as_str() {
+        "ssh" => Some(Driver::Ssh),
+        _ => Some(Driver::Local),
+    }
+}
+
+fn server(fields: &mut Fields<'_, '_>, driver: Option<Driver>) -> Option<Spanned<Address>> {
+    let reader = fields.reader;
+    match (fields.get("server"), driver) {
+        (None, Some(Driver::Ssh)) => {
+            fields.missing("server", "`server = \"ssh://user@host\"`, where it is");
+            None
+        }
+        (Some(item), Some(Driver::Local)) => {
+            let error = reader.error(item.key, "a target of the driver `local` is on this machine");
+            reader.report(error.hint("write `driver = \"ssh\"`, or take `server` out"));
+            None
+        }
+        (item, _) => {
+            let text = reader.string(&item?)?;
+            match text.parse() {
+                Ok(address) => Some(Spanned::new(text.span(), address)),
+                Err(AddressError { text: found, why }) => {
+                    let error = reader.error(text.span(), format!("`{found}` is not the address of a host"));
+                    reader.report(
+                        error.label(why).hint("such as `ssh://deploy@example.org` or `ssh://example.org:2222`"),
+                    );
+                    None
+                }
+            }
+        }
+    }
 }
 
 fn origin(fields: &mut Fields<'_, '_>) -> Option<Origin> {

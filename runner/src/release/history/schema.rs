@@ -9,7 +9,7 @@ use super::{HistoryError, environment_of, json};
 use crate::release::sealed::{Sealer, Values};
 
 /// Raised with every change of [`TABLES`], which then needs a way to get there.
-pub(super) const VERSION: i64 = 2;
+pub(super) const VERSION: i64 = 3;
 
 const TABLES: &str = "
 CREATE TABLE targets (
@@ -19,6 +19,8 @@ CREATE TABLE targets (
     user INTEGER,
     address TEXT,
     current INTEGER REFERENCES releases (id),
+    server TEXT,
+    server_key TEXT,
     UNIQUE (app, name)
 ) STRICT;
 CREATE TABLE releases (
@@ -74,6 +76,12 @@ CREATE TABLE configs (
 ) STRICT;
 ";
 
+/// Version 2 had targets on this machine only.
+const FROM_2: &str = "
+ALTER TABLE targets ADD COLUMN server TEXT;
+ALTER TABLE targets ADD COLUMN server_key TEXT;
+";
+
 /// Makes the tables, or makes those of an older version into today's.
 pub(super) fn bring_up_to_date(connection: &mut Connection, path: &Path, sealer: &Sealer) -> Result<(), HistoryError> {
     // What is replaced is overwritten, so that nothing of it stays in the file.
@@ -85,7 +93,9 @@ pub(super) fn bring_up_to_date(connection: &mut Connection, path: &Path, sealer:
         1 => {
             transaction.execute_batch(FROM_1)?;
             seal_environments(&transaction, path, sealer)?;
+            transaction.execute_batch(FROM_2)?;
         }
+        2 => transaction.execute_batch(FROM_2)?,
         found => return Err(HistoryError::Newer { path: path.to_owned(), found }),
     }
     transaction.pragma_update(None, "user_version", VERSION)?;
@@ -148,6 +158,7 @@ mod tests {
             let release = history.current("demo", "staging").expect("a look-up").expect("a release");
             assert_eq!(release.target.settings.env["SECRET_KEY"], "hunter2-hunter2");
             assert_eq!((release.config, release.formation.count("web")), (0, 1));
+            assert_eq!(history.server("demo", "staging").expect("a look-up"), None);
         }
         let bytes = std::fs::read(state).expect("the state");
         assert!(!bytes.windows(7).any(|window| window == b"hunter2"));

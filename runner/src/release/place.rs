@@ -1,0 +1,123 @@
+//! Where a target is: on this machine, or on a host that is reached over SSH. What is asked of a target is asked here; who
+//! answers is the agent of that machine, and what it did is in the history there. Unaware of what is asked.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use super::history::{History, Release};
+use super::{ReleaseError, SlugRef, is_idle};
+use crate::agent::client;
+use crate::agent::protocol::{Answer, Order, Progress, Request};
+use crate::remote::{Address, Sent, Session};
+use crate::store::Store;
+
+/// Where a target is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// This machine's directory of pipe's data.
+    home: PathBuf,
+    server: Option<Address>,
+}
+
+impl Place {
+    /// On this machine, with this directory of pipe's data.
+    pub fn here(home: &Path) -> Self {
+        Self { home: home.to_owned(), server: None }
+    }
+
+    /// On a host, or on this machine where none is named.
+    pub fn at(home: &Path, server: Option<&Address>) -> Self {
+        Self { home: home.to_owned(), server: server.cloned() }
+    }
+
+    /// The host.
+    pub fn server(&self) -> Option<&Address> {
+        self.server.as_ref()
+    }
+
+    /// The releases of a target, oldest first.
+    pub fn releases(&self, app: &str, target: &str) -> Result<Vec<Release>, ReleaseError> {
+        match self.session()? {
+            None => Ok(History::existing(&self.home)?.map_or(Ok(Vec::new()), |history| history.releases(app, target))?),
+            Some(session) => Ok(session.releases(app, target)?),
+        }
+    }
+
+    /// The names and values of a target's config.
+    pub fn config(&self, app: &str, target: &str) -> Result<BTreeMap<String, String>, ReleaseError> {
+        match self.session()? {
+            None => {
+                let Some(history) = History::existing(&self.home)? else { return Ok(BTreeMap::new()) };
+                Ok(history.config(app, target, history.config_version(app, target)?)?)
+            }
+            Some(session) => Ok(session.config(app, target)?),
+        }
+    }
+
+    fn session(&self) -> Result<Option<Session>, ReleaseError> {
+        Ok(self.server.as_ref().map(|server| Session::open(server, &self.home)).transpose()?)
+    }
+
+    /// Asks the agent. None is started only to say that nothing runs.
+    pub(crate) fn ask(
+        &self,
+        request: Request,
+        cancel: &AtomicBool,
+        on_progress: &mut dyn FnMut(Progress),
+    ) -> Result<Answer, ReleaseError> {
+        if let Some(session) = self.session()? {
+            return Ok(session.ask(request, cancel, on_progress)?);
+        }
+        Ok(match request {
+            Request::Status if is_idle(&self.home)? => Answer::Status(Vec::new()),
+            Request::Stop { .. } if is_idle(&self.home)? => Answer::Stopped(Vec::new()),
+            request => client::ask(&self.home, &request, cancel, on_progress)?,
+        })
+    }
+
+    /// Has a release made; a slug is sent first where it is not there yet.
+    pub(super) fn order(
+        &self,
+        order: Order,
+        slug: Option<SlugRef>,
+        cancel: &AtomicBool,
+        on_sent: &mut dyn FnMut(Sent),
+        on_progress: &mut dyn FnMut(Progress),
+    ) -> Result<Answer, ReleaseError> {
+        let Some(session) = self.session()? else {
+            return self.ask(Request::Deploy(Box::new(order)), cancel, on_progress);
+        };
+        match slug {
+            Some(slug) => {
+                let store = Store::open(&self.home).map_err(crate::remote::RemoteError::Store)?;
+                Ok(session.release(&store, (order, slug), cancel, on_sent, on_progress)?)
+            }
+            None => Ok(session.ask(Request::Deploy(Box::new(order)), cancel, on_progress)?),
+        }
+    }
+
+    /// Remembers that a target is here, for commands that are given no more than its name.
+    pub(super) fn remember(&self, app: &str, target: &str) -> Result<(), ReleaseError> {
+        let history = History::open(&self.home)?;
+        if history.server(app, target)? != self.server {
+            history.set_server(app, target, self.server.as_ref())?;
+        }
+        Ok(())
+    }
+
+    /// An address of a front as it is seen from this machine.
+    pub(super) fn seen(&self, url: String) -> String {
+        let host = match &self.server {
+            Some(server) if server.host().contains(':') => format!("[{}]", server.host()),
+            Some(server) => server.host().to_owned(),
+            None => "127.0.0.1".to_owned(),
+        };
+        for any in ["http://0.0.0.0:", "http://[::]:"] {
+            if let Some(rest) = url.strip_prefix(any) {
+                return format!("http://{host}:{rest}");
+            }
+        }
+        url
+    }
+}

@@ -1,0 +1,350 @@
+//! Targets on a host that is reached over SSH, with a real sshd: what gets there, what does not, and what goes on over there.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use pipe_tests::{Outcome, Project, Said, Sshd};
+use serde_json::Value;
+
+const APP: &str = r#"
+import http.server, os
+
+VERSION = open("version").read().strip()
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = (VERSION + " " + os.environ.get("COLOUR", "")).strip().encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+print("serving", VERSION, flush=True)
+http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
+"#;
+
+/// A project with a target here and one on a host.
+struct Two {
+    project: Project,
+    sshd: Sshd,
+    port: u16,
+}
+
+impl Two {
+    /// The host is set up, and nothing was released.
+    fn new() -> Self {
+        let two = Self::without_setup();
+        two.run(["target", "add", "production", &two.address()]).success();
+        two
+    }
+
+    fn without_setup() -> Self {
+        let (sshd, project, port) = (Sshd::start(), Project::new(), free_port());
+        let two = Self { project, sshd, port };
+        two.project.write("src/app.py", APP);
+        two.project.write("src/version", "one");
+        let pipeline = format!(
+            r#"
+[app]
+name = "demo"
+
+[source]
+path = "src"
+
+[steps.venv]
+plugin = "files"
+inputs = {{ trees = "source" }}
+config = {{ include = ["bin/**"], empty = true }}
+
+[steps.slug]
+plugin = "slug"
+inputs = {{ project = "source", venv = "venv" }}
+config = {{ processes = {{ web = "exec python3 app.py" }} }}
+
+[targets.staging]
+driver = "local"
+release = "slug"
+address = "127.0.0.1:{}"
+
+[targets.production]
+driver = "ssh"
+server = "{}"
+promote = "staging"
+address = "127.0.0.1:{}"
+"#,
+            free_port(),
+            two.address(),
+            two.port
+        );
+        two.project.write("release.pipeline", &pipeline);
+        two
+    }
+
+    /// Where the host keeps pipe's data.
+    fn home(&self) -> PathBuf {
+        self.project.path().join("../host")
+    }
+
+    fn address(&self) -> String {
+        self.sshd.address(&self.project.path().parent().expect("a directory").join("host"))
+    }
+
+    fn run<A: AsRef<std::ffi::OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Outcome {
+        self.project.run_with(&[("PIPE_SSH", &self.sshd.client())], args)
+    }
+
+    /// Builds the version of the source, runs it here, and promotes it to the host.
+    fn promote(&self) -> Said {
+        self.run(["run", "--json"]).success();
+        self.run(["promote", "staging", "production", "--json"]).success()
+    }
+
+    fn page(&self) -> String {
+        get(self.port)
+    }
+
+    fn releases(&self) -> Vec<Value> {
+        let said = self.run(["releases", "production", "--json"]).success();
+        serde_json::from_str(&said.stdout).expect("JSON")
+    }
+}
+
+impl Drop for Two {
+    fn drop(&mut self) {
+        // The test has ended, well or not; what runs at the host must not outlive it.
+        let _ = self.project.command().env("PIPE_HOME", self.home()).args(["stop", "--all"]).output();
+    }
+}
+
+fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = 16_000 + u16::try_from(std::process::id() % 4_000).unwrap_or_default();
+    loop {
+        let port = first + NEXT.fetch_add(1, Ordering::Relaxed);
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+fn get(port: u16) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("something listens");
+    write!(stream, "GET / HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n").expect("a request is sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer comes");
+    answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).expect("a body")
+}
+
+/// Bytes that do not compress.
+fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = seed | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    };
+    std::iter::repeat_with(&mut next).flatten().take(length).collect()
+}
+
+/// Waits until something is so; only a test that fails waits for long.
+#[track_caller]
+fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < Duration::from_mins(1), "{what}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn sent(said: &Said) -> u64 {
+    let events = said.events();
+    let event = events.iter().find(|event| event["event"] == "slug-sent").expect("a slug was sent");
+    event["bytes"].as_u64().expect("a number")
+}
+
+#[test]
+fn a_host_is_set_up_with_one_command_and_takes_releases_like_this_machine() {
+    let two = Two::without_setup();
+    let said = two.run(["target", "add", "production", &two.address()]).success();
+    assert!(said.stdout.contains("is set up: Linux"), "{}", said.stdout);
+    assert!(said.stdout.contains("SHA256:"), "the key by which the host is known: {}", said.stdout);
+    let known = two.run(["target", "list"]).success().stdout;
+    assert!(known.contains("demo/production") && known.contains("SHA256:"), "{known}");
+
+    two.promote();
+    assert_eq!(two.page(), "one");
+    two.project.write("src/version", "two");
+    two.promote();
+    assert_eq!(two.page(), "two");
+    assert!(two.run(["ps"]).success().stdout.contains("demo/production"));
+
+    two.run(["rollback", "production"]).success();
+    assert_eq!(two.page(), "one");
+    let told: Vec<String> = two.releases().iter().map(|release| release["how"].to_string()).collect();
+    assert_eq!(told, ["\"rolled back to 1\"", "\"promoted from staging 2\"", "\"promoted from staging 1\""]);
+    assert_eq!(two.releases()[0]["outcome"], "serves");
+
+    let logs = two.run(["logs", "production", "--release", "2"]).success().stdout;
+    assert!(logs.contains("serving two"), "{logs}");
+
+    two.run(["config", "production", "set", "COLOUR=green"]).success();
+    assert_eq!(two.page(), "one green");
+    assert_eq!(two.run(["config", "production", "export"]).success().stdout, "COLOUR=\"green\"\n");
+    two.run(["scale", "production", "web=2"]).success();
+    assert!(two.run(["scale", "production"]).success().stdout.starts_with("web=2"));
+    let place = two.run(["exec", "production", "--", "sh", "-c", "pwd; echo it\\'s $COLOUR; exit 3"]).code(3).stdout;
+    assert_eq!(place, "/app/src\nit's green\n");
+
+    two.run(["stop", "production"]).success();
+    assert!(TcpStream::connect(("127.0.0.1", two.port)).is_err(), "it was stopped");
+}
+
+#[test]
+fn after_a_change_only_what_changed_is_sent() {
+    let two = Two::new();
+    let mut bundle = noise(1, 8 << 20);
+    fs::write(two.project.path().join("src/bundle.0123.js"), &bundle).expect("written");
+    let first = sent(&two.promote());
+    assert!(first > 8 << 20, "all of it was sent: {first}");
+
+    two.project.write("src/version", "two");
+    let line = sent(&two.promote());
+    assert!(line < 4_000, "one line was changed, and {line} bytes were sent");
+
+    // One line more in the middle of a large file, which has another name now.
+    bundle.splice(3_000_000..3_000_000, *b"one more line\n");
+    fs::remove_file(two.project.path().join("src/bundle.0123.js")).expect("removed");
+    fs::write(two.project.path().join("src/bundle.4567.js"), &bundle).expect("written");
+    two.project.write("src/version", "three");
+    let middle = sent(&two.promote());
+    assert!(middle < 200_000, "one line was put in, and {middle} bytes were sent");
+    assert_eq!(two.page(), "three");
+
+    two.run(["rollback", "production"]).success();
+    let again = sent(&two.promote());
+    assert!(again < 2_000, "all of it was there, and {again} bytes were sent");
+}
+
+#[test]
+fn what_is_damaged_over_there_is_refused_and_comes_anew() {
+    let two = Two::new();
+    two.promote();
+    two.project.write("src/version", "another-version");
+    two.run(["run"]).success();
+    let mut damaged = 0;
+    for segment in fs::read_dir(two.home().join("store/segments")).expect("segments") {
+        let path = segment.expect("an entry").path();
+        let mut bytes = fs::read(&path).expect("a segment");
+        if let Some(at) = bytes.windows(12).position(|window| window == b"import http.") {
+            bytes[at] ^= 1;
+            fs::write(&path, bytes).expect("written");
+            damaged += 1;
+        }
+    }
+    assert_eq!(damaged, 1);
+    // The file that is laid out is whole, and so is its link in another tree; only where it has to be made anew it is missed.
+    fs::remove_dir_all(two.home().join("store/pool")).expect("the pool can be thrown away");
+    let said = two.run(["promote", "staging", "production"]).code(7);
+    assert!(said.stderr.contains("is damaged"), "{}", said.stderr);
+    assert_eq!(two.page(), "one");
+    two.run(["promote", "staging", "production"]).success();
+    assert_eq!(two.page(), "another-version");
+}
+
+#[test]
+fn a_connection_that_is_lost_on_the_way_leaves_no_release_and_what_came_need_not_come_again() {
+    let two = Two::new();
+    for number in 0..8 {
+        let path = two.project.path().join(format!("src/picture{number}"));
+        fs::write(path, noise(number, 1 << 20)).expect("written");
+    }
+    two.run(["run"]).success();
+    let mut promote = two.project.command();
+    promote.env("PIPE_SSH", two.sshd.client_that_stalls(4 << 20)).args(["promote", "staging", "production"]);
+    let promote = promote.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("pipe runs");
+    let blobs = || fs::read_dir(two.home().join("store/blobs")).map_or(0, Iterator::count);
+    eventually("some of it is there", || blobs() >= 2);
+    two.sshd.cut();
+    let output = promote.wait_with_output().expect("pipe ends");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(5), "{said}");
+    assert!(said.contains("was lost"), "{said}");
+    assert_eq!(two.releases(), Vec::<Value>::new());
+
+    let rest = sent(&two.run(["promote", "staging", "production", "--json"]).success());
+    assert!(rest < 7 << 20, "{rest}");
+    assert_eq!(two.page(), "one");
+}
+
+#[test]
+fn a_connection_that_is_lost_during_a_release_undoes_it() {
+    let two = Two::new();
+    two.promote();
+    two.project.write("src/version", "two");
+    let commands = "promote = \"staging\"\nrelease-commands = [\"echo begun; sleep 1000\"]";
+    two.project.edit("release.pipeline", "promote = \"staging\"", commands);
+    two.run(["run"]).success();
+    let mut promote = two.project.command();
+    promote.env("PIPE_SSH", two.sshd.client()).args(["promote", "staging", "production"]);
+    let promote = promote.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("pipe runs");
+    let log = two.home().join("targets/demo/production/logs/2-release.log");
+    eventually("it has begun", || fs::read_to_string(&log).is_ok_and(|log| log.contains("begun")));
+    two.sshd.cut();
+    let output = promote.wait_with_output().expect("pipe ends");
+    assert_eq!(output.status.code(), Some(5), "{}", String::from_utf8_lossy(&output.stderr));
+    eventually("it is undone", || two.releases()[0]["outcome"] == "failed");
+    assert_eq!(two.page(), "one");
+    assert_eq!(two.releases()[1]["outcome"], "serves");
+}
+
+#[test]
+fn what_is_wrong_with_a_host_is_told_with_what_to_do() {
+    let mut two = Two::without_setup();
+    two.run(["run"]).success();
+    let promote = |two: &Two| two.run(["promote", "staging", "production"]).code(5).stderr;
+    let said = promote(&two);
+    assert!(said.contains("is not set up") && said.contains("pipe target add"), "{said}");
+
+    // Connections that are there already were made before.
+    two.sshd.cut();
+    two.sshd.know("");
+    let said = promote(&two);
+    assert!(said.contains("is not known") && said.contains("ssh -p "), "{said}");
+    assert!(two.run(["target", "add", "production", &two.address()]).code(5).stderr.contains("is not known"));
+    two.sshd.know(&two.sshd.other_key());
+    assert!(promote(&two).contains("is not the one that it had before"));
+    two.sshd.know(&two.sshd.public_key());
+
+    two.sshd.instead_of("uname", "case $1 in -s) echo Linux ;; *) echo riscv64 ;; esac");
+    let said = two.run(["target", "add", "production", &two.address()]).code(5).stderr;
+    assert!(said.contains("another kind of machine: it is Linux riscv64"), "{said}");
+    two.sshd.instead_of("uname", "exec /usr/bin/uname \"$@\"");
+
+    // As one of another day would answer, or one that greets.
+    two.project.write("../host/bin/pipe", "#!/bin/sh\necho hello\necho pipe agent 3 0.0.9\ncat >/dev/null\n");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(two.home().join("bin/pipe"), mode).expect("a mode");
+    let said = promote(&two);
+    assert!(said.contains("of another version (3 0.0.9)") && said.contains("pipe target add"), "{said}");
+    two.run(["target", "add", "production", &two.address()]).success();
+    two.run(["promote", "staging", "production"]).success();
+    assert_eq!(two.page(), "one");
+
+    two.sshd.cut();
+    two.sshd.lock_out();
+    let said = promote(&two);
+    assert!(said.contains("does not let you in"), "{said}");
+    two.sshd.stop();
+    let said = promote(&two);
+    assert!(said.contains("cannot be reached"), "{said}");
+    // What runs here is seen all the same.
+    let said = two.run(["ps"]).success();
+    assert!(said.stdout.contains("demo/staging") && said.stderr.contains("cannot be reached"), "{}", said.stderr);
+}

@@ -1,0 +1,198 @@
+//! A real sshd on a port of the loopback, with keys of its own, for a host that is another machine as far as `pipe` can tell.
+
+use std::fs;
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Once;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// Where distributions put it.
+const PROGRAM: &str = "/usr/sbin/sshd";
+
+/// An sshd that lets the user of this process in, and a client that knows it. Gone when dropped, with all connections.
+pub struct Sshd {
+    directory: TempDir,
+    port: u16,
+    child: Child,
+}
+
+impl Sshd {
+    /// Starts one; installs OpenSSH's server where there is none and nobody is at risk by it.
+    pub fn start() -> Self {
+        install();
+        let directory = tempfile::Builder::new().prefix("sshd").tempdir().expect("a directory");
+        for name in ["host_key", "user_key"] {
+            new_key(&directory.path().join(name));
+        }
+        let path = |name: &str| directory.path().join(name).display().to_string();
+        fs::copy(path("user_key.pub"), path("authorized_keys")).expect("a key is authorized");
+        let port = free_port();
+        let server = format!(
+            "Port {port}\nListenAddress 127.0.0.1\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\nStrictModes no\nUsePAM no\n\
+             PasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin yes\nPrintMotd no\nMaxStartups 100\nSetEnv PATH={}:/usr/local/bin:/usr/bin:/bin\n",
+            path("host_key"),
+            path("authorized_keys"),
+            path("bin")
+        );
+        fs::write(path("sshd_config"), server).expect("written");
+        let client = format!(
+            "Host *\n  IdentityFile {}\n  IdentitiesOnly yes\n  UserKnownHostsFile {}\n  GlobalKnownHostsFile /dev/null\n",
+            path("user_key"),
+            path("known_hosts")
+        );
+        fs::write(path("ssh_config"), client).expect("written");
+        let child = serve(directory.path());
+        let mut sshd = Self { directory, port, child };
+        sshd.know(&sshd.public_key());
+        sshd.wait();
+        sshd
+    }
+
+    /// Where it is, with a directory for pipe's data there.
+    pub fn address(&self, home: &Path) -> String {
+        format!("ssh://127.0.0.1:{}{}", self.port, home.display())
+    }
+
+    /// The command that takes the place of `ssh`.
+    pub fn client(&self) -> String {
+        format!("ssh -F {}", self.directory.path().join("ssh_config").display())
+    }
+
+    /// A command that makes a connection stand still once so many bytes have gone to `pipe` over there; it takes the place of
+    /// [`Sshd::client`].
+    pub fn client_that_stalls(&self, bytes: u64) -> String {
+        let path = self.directory.path().join("stalls");
+        let client = self.client();
+        let script = format!(
+            "#!/bin/bash\ncase \"$*\" in *agent-connect*) ;; *) exec {client} \"$@\" ;; esac\n\
+             exec 3<&0\nexec {client} \"$@\" < <(dd bs=64k iflag=count_bytes count={bytes} status=none <&3; exec sleep 60 3<&- <&- 2>&-)\n"
+        );
+        fs::write(&path, script).expect("written");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).expect("a mode");
+        path.display().to_string()
+    }
+
+    /// Puts a script in front of a program of the host.
+    pub fn instead_of(&self, program: &str, script: &str) {
+        let path = self.directory.path().join("bin").join(program);
+        fs::create_dir_all(path.parent().expect("a directory")).expect("a directory");
+        fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("written");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("a mode");
+    }
+
+    /// Makes the client know the host by this key, and by no other; by none where it is empty.
+    pub fn know(&self, key: &str) {
+        let line = if key.is_empty() { String::new() } else { format!("[127.0.0.1]:{} {key}\n", self.port) };
+        fs::write(self.directory.path().join("known_hosts"), line).expect("written");
+    }
+
+    /// The host's key.
+    pub fn public_key(&self) -> String {
+        fs::read_to_string(self.directory.path().join("host_key.pub")).expect("a key").trim().to_owned()
+    }
+
+    /// A key that is another host's.
+    pub fn other_key(&self) -> String {
+        let path = self.directory.path().join("other_key");
+        new_key(&path);
+        fs::read_to_string(path.with_extension("pub")).expect("a key").trim().to_owned()
+    }
+
+    /// Lets nobody in any more.
+    pub fn lock_out(&self) {
+        fs::write(self.directory.path().join("authorized_keys"), "").expect("written");
+    }
+
+    /// Cuts all connections, as a network does that is gone.
+    pub fn cut(&self) {
+        for child in children(self.child.id()) {
+            // Not the part of it that has no privileges: its parent would hear of that.
+            kill(child);
+        }
+    }
+
+    /// Ends it, with all connections: nobody listens on its port.
+    pub fn stop(&mut self) {
+        self.cut();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    fn wait(&mut self) {
+        let began = Instant::now();
+        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            assert!(self.child.try_wait().expect("a status").is_none(), "sshd has ended at once");
+            assert!(began.elapsed() < Duration::from_secs(20), "sshd listens");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Sshd {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn serve(directory: &Path) -> Child {
+    let log = fs::File::create(directory.join("log")).expect("a log");
+    Command::new(PROGRAM)
+        .args(["-D", "-e", "-f"])
+        .arg(directory.join("sshd_config"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .expect("sshd starts")
+}
+
+fn new_key(path: &PathBuf) {
+    let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(path).status();
+    assert!(made.expect("ssh-keygen runs").success());
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("a mode");
+}
+
+/// A port below those that connections take their own ends from.
+fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = 12_000 + u16::try_from(std::process::id() % 4_000).unwrap_or_default();
+    loop {
+        let port = first + NEXT.fetch_add(1, Ordering::Relaxed);
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+fn children(parent: u32) -> Vec<u32> {
+    let lists = fs::read_dir(format!("/proc/{parent}/task")).into_iter().flatten().flatten();
+    let lists = lists.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
+    lists.flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>()).collect()
+}
+
+fn kill(pid: u32) {
+    let _ = Command::new("kill").args(["-KILL", &pid.to_string()]).status();
+}
+
+/// Installs OpenSSH's server in a container, where no service manager would start it for the whole network to see.
+fn install() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let is_container = !Path::new("/run/systemd/system").exists();
+        let is_root = fs::metadata("/proc/self").is_ok_and(|meta| std::os::unix::fs::MetadataExt::uid(&meta) == 0);
+        if !Path::new(PROGRAM).exists() && is_container && is_root {
+            let script = "apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -qq -y \
+                          --no-install-recommends openssh-server openssh-client";
+            let _ = Command::new("sh").args(["-c", script]).stdout(Stdio::null()).status();
+        }
+        assert!(Path::new(PROGRAM).exists(), "install OpenSSH's server: `apt-get install openssh-server`");
+        // It separates its privileges there.
+        let _ = fs::create_dir_all("/run/sshd");
+    });
+}
