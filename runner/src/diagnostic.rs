@@ -19,6 +19,8 @@ pub struct Document {
     pub name: String,
     /// All of it.
     pub text: String,
+    /// Where each line but the first starts, in bytes.
+    lines: Vec<usize>,
 }
 
 /// One thing that is wrong at one place.
@@ -57,14 +59,17 @@ pub struct Position {
 impl Document {
     /// A document of that name.
     pub fn new(name: impl Into<String>, text: impl Into<String>) -> Arc<Self> {
-        Arc::new(Self { name: name.into(), text: text.into() })
+        let text = text.into();
+        let lines = text.match_indices('\n').map(|(newline, _)| newline + 1).collect();
+        Arc::new(Self { name: name.into(), text, lines })
     }
 
     /// The place of a byte; one beyond the text, or within a character, is moved back.
     pub fn position(&self, offset: usize) -> Position {
-        let before = &self.text[..self.text.floor_char_boundary(offset)];
-        let start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        Position { line: before.matches('\n').count() + 1, column: before[start..].chars().count() + 1 }
+        let offset = self.text.floor_char_boundary(offset);
+        let above = self.lines.partition_point(|start| *start <= offset);
+        let start = above.checked_sub(1).map_or(0, |last| self.lines[last]);
+        Position { line: above + 1, column: self.text[start..offset].chars().count() + 1 }
     }
 
     fn line(&self, number: usize) -> &str {
@@ -259,6 +264,18 @@ f.toml:2:6: no good
     fn a_place_of_several_lines_is_underlined_on_its_first() {
         let rendered = at("a = [\r\n1,\r\n]\r\n", "[\r\n1,\r\n]").render(Colour::Never);
         assert_eq!(rendered, "f.toml:1:5: no good\n  |\n1 | a = [\n  |     ^\n");
+    }
+
+    #[test]
+    fn every_byte_has_its_line_and_column() {
+        let text = "\nab\n\né\r\n  c";
+        let document = Document::new("f", text);
+        for (offset, _) in text.char_indices() {
+            let before = &text[..offset];
+            let line = before.matches('\n').count() + 1;
+            let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+            assert_eq!(document.position(offset), Position { line, column }, "{offset}");
+        }
     }
 
     #[test]
