@@ -52,16 +52,16 @@ pub trait Fields {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Explanation(pub Vec<(String, String)>);
 
-/// A key in the making.
+/// A key in the making: its fields, hashed all at once.
 #[derive(Debug, Clone)]
 pub struct KeyBuilder {
-    hasher: blake3::Hasher,
+    fields: Vec<u8>,
 }
 
 impl KeyBuilder {
     /// Starts the key of an action of a kind; kinds never share keys.
     pub fn new(kind: &str) -> Self {
-        let mut builder = Self { hasher: blake3::Hasher::new() };
+        let mut builder = Self { fields: Vec::new() };
         builder.put(ENGINE);
         builder.put(kind.as_bytes());
         builder
@@ -75,13 +75,13 @@ impl KeyBuilder {
     }
 
     fn put(&mut self, bytes: &[u8]) {
-        self.hasher.update(&(bytes.len() as u64).to_le_bytes());
-        self.hasher.update(bytes);
+        self.fields.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
+        self.fields.extend_from_slice(bytes);
     }
 
     /// The key.
     pub fn finish(&self) -> Digest {
-        self.hasher.finalize().into()
+        Digest::of(&self.fields)
     }
 }
 

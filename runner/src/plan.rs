@@ -27,8 +27,8 @@ pub struct PlannedStep {
     pub plugin_name: String,
     /// The plugin.
     pub plugin: Arc<Plugin>,
-    /// Its config: JSON, names in order.
-    pub config: String,
+    /// Its config, names in order.
+    pub config: serde_json::Value,
     /// Where its inputs come from.
     pub bindings: Vec<Binding>,
     /// What it may do.
@@ -149,13 +149,11 @@ fn planned(pipeline: &Pipeline, step: &Step, plugin: Arc<Plugin>, bindings: Vec<
         PluginRef::BuiltIn(name) | PluginRef::Oci(name) => name.clone(),
         PluginRef::File(path) => PathBuf::from(path).display().to_string(),
     };
-    let mut config = step.config.value().clone();
-    config.sort_all_objects();
     PlannedStep {
         name: step.name.to_string(),
         plugin_name: name_of_plugin,
         plugin,
-        config: config.to_string(),
+        config: step.config.value().clone(),
         bindings,
         grants: Grants {
             exec: step.grants.exec().map(str::to_owned).collect(),

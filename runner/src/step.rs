@@ -9,7 +9,6 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value as Json;
 
 use crate::digest::Digest;
 use crate::event::Event;
@@ -168,11 +167,12 @@ impl<'a> Prepared<'a> {
     /// Runs the step and keeps what it gives.
     pub fn run(&self, store: &Store, plugins: &Plugins, services: &Services) -> Result<StepRecord, Failure> {
         let started = Instant::now();
+        let config = self.step.config.to_string();
         let mut tries = 0;
         let answer = loop {
             tries += 1;
             let call = Call {
-                config: &self.step.config,
+                config: &config,
                 inputs: &self.inputs,
                 services: Services {
                     deadline: started + self.step.limits.time,
@@ -270,24 +270,17 @@ impl<'a> Prepared<'a> {
 }
 
 /// What a step is, apart from its inputs.
-fn own_fields(step: &PlannedStep, fields: &mut impl Fields) {
+pub(crate) fn own_fields(step: &PlannedStep, fields: &mut impl Fields) {
     fields.add("track", TRACK);
     fields.add("determinism", DETERMINISM.to_string().as_bytes());
     fields.add("plugin name", step.plugin.description.name.as_bytes());
     fields.add("plugin version", step.plugin.description.version.as_bytes());
     fields.add_digest("plugin", &step.plugin.digest);
-    fields.add_json("config", &serde_json::from_str(&step.config).unwrap_or(Json::Null));
+    fields.add_json("config", &step.config);
     fields.add("memory", step.limits.memory.to_string().as_bytes());
     fields.add_list("grants exec", step.grants.exec.iter().map(String::as_str));
     fields.add_list("grants fetch", step.grants.fetch.iter().map(String::as_str));
     fields.add_list("grants secrets", step.grants.secrets.iter().map(String::as_str));
-}
-
-/// The digest of what a step is, apart from its inputs.
-pub(crate) fn own_key(step: &PlannedStep) -> Digest {
-    let mut key = KeyBuilder::new("step");
-    own_fields(step, &mut key);
-    key.finish()
 }
 
 fn input_field(index: usize, port: &str) -> String {

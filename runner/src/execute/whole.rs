@@ -31,7 +31,8 @@ impl Whole {
             if !step.grants.fetch.is_empty() {
                 return None;
             }
-            key.add("step", step::own_key(step).as_bytes());
+            key.add("step", b"");
+            step::own_fields(step, &mut key);
             for binding in &step.bindings {
                 key.add("port", binding.port.as_bytes());
                 match &binding.value {

@@ -23,7 +23,7 @@ struct Place {
 }
 
 impl Config {
-    /// The settings as the plugin gets them: always an object.
+    /// The settings as the plugin gets them: always an object, names in order.
     pub const fn value(&self) -> &Value {
         &self.value
     }
@@ -55,7 +55,8 @@ impl Config {
         table: &DeTable<'_>,
     ) -> Result<Self, (Range<usize>, &'static str)> {
         let mut places = BTreeMap::new();
-        let value = object(table, "", &mut places)?;
+        let mut value = object(table, "", &mut places)?;
+        value.sort_all_objects();
         places.insert(String::new(), Place { key, value: span });
         Ok(Self { value, places })
     }

@@ -150,12 +150,13 @@ impl Lines {
                 Some(self.about(step, &format!("{word} with the same key it failed before, {first}, and passes now")))
             }
             Event::StepFinished { step, outcome, elapsed_ms, failure } => {
-                let ended = self.ended(step, *outcome, *elapsed_ms, failure.as_ref());
+                let only_counted = matches!(outcome, StepOutcome::Cached | StepOutcome::Skipped);
+                let worth_it = !self.many() || !only_counted;
+                let ended = worth_it.then(|| self.ended(step, *outcome, *elapsed_ms, failure.as_ref()));
                 self.output.remove(step);
                 self.failed += usize::from(*outcome == StepOutcome::Failed);
                 self.skipped += usize::from(*outcome == StepOutcome::Skipped);
-                let only_counted = matches!(outcome, StepOutcome::Cached | StepOutcome::Skipped);
-                (!self.many() || !only_counted).then_some(ended)
+                ended
             }
             Event::SlugSent { target, server, bytes, elapsed_ms, .. } => {
                 let text = format!("sent {} to {server} in {}", size(*bytes), duration(*elapsed_ms));

@@ -52,7 +52,7 @@ fn account(project: &Project, execution: &Execution, executed: &Executed, node: 
         name: step.name.clone(),
         plugin: step.plugin_name.clone(),
         plugin_digest: step.plugin.digest,
-        config: Digest::of(step.config.as_bytes()),
+        config: Digest::of(step.config.to_string().as_bytes()),
         grants: [
             granted("exec", &step.grants.exec),
             granted("fetch", &step.grants.fetch),
