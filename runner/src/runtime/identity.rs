@@ -88,8 +88,10 @@ impl Identities {
     /// The digest of a directory's names, links and contents, without directories of the names `except`.
     pub(super) fn directory(&mut self, path: &Path, except: &[&str]) -> Result<Digest, RuntimeError> {
         let entries = fs::read_dir(path).map_err(RuntimeError::io("list", path))?;
-        let mut watched: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
-        watched.retain(|path| !ignored(path, except) && path.is_dir());
+        // Links are what they say, wherever they lead.
+        let directories = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        let mut watched: Vec<PathBuf> = directories.map(|entry| entry.path()).collect();
+        watched.retain(|path| !ignored(path, except));
         watched.push(path.to_owned());
         watched.sort();
         let compute = || {
