@@ -21,12 +21,23 @@ pub struct Found {
 pub struct Globs {
     include: GlobSet,
     exclude: GlobSet,
+    /// For each glob of `include` the directory that all it matches is in, or is.
+    within: Vec<String>,
 }
 
 impl Globs {
     /// Reads globs.
     pub fn new(include: &[String], exclude: &[String]) -> Result<Self, globset::Error> {
-        Ok(Self { include: glob_set(include)?, exclude: glob_set(exclude)? })
+        let within = include.iter().map(|glob| literal(plain(glob))).collect();
+        Ok(Self { include: glob_set(include)?, exclude: glob_set(exclude)?, within })
+    }
+
+    /// Whether something below a directory may be meant that is not meant as a part of it.
+    fn reach(&self, dir: &str) -> bool {
+        let is_below = |path: &str, dir: &str| {
+            path.strip_prefix(dir).is_some_and(|rest| dir.is_empty() || rest.is_empty() || rest.starts_with('/'))
+        };
+        self.within.iter().any(|within| is_below(within, dir) || is_below(dir, within))
     }
 
     /// Whether these globs mean a path whose parent is, or is not, included already.
@@ -38,10 +49,19 @@ impl Globs {
 fn glob_set(globs: &[String]) -> Result<GlobSet, globset::Error> {
     let mut set = GlobSetBuilder::new();
     for glob in globs {
-        let glob = glob.strip_prefix("./").unwrap_or(glob).trim_end_matches('/');
-        set.add(GlobBuilder::new(glob).literal_separator(true).build()?);
+        set.add(GlobBuilder::new(plain(glob)).literal_separator(true).build()?);
     }
     set.build()
+}
+
+fn plain(glob: &str) -> &str {
+    glob.strip_prefix("./").unwrap_or(glob).trim_end_matches('/')
+}
+
+/// The names that a glob starts with, up to the first that has a special character.
+fn literal(glob: &str) -> String {
+    let names = glob.split('/').take_while(|name| !name.contains(['*', '?', '[', ']', '{', '}', ',', '!', '\\']));
+    names.collect::<Vec<_>>().join("/")
 }
 
 /// The path of `name` in the directory `dir`.
@@ -121,6 +141,7 @@ impl Store {
             }
             let included = globs.includes(&path, parent);
             match entry {
+                Entry::Tree { .. } if !included && !globs.reach(&path) => {}
                 Entry::Tree { digest } => self.glob_into(digest, &path, globs, included, paths)?,
                 _ if included => paths.push(path),
                 _ => {}
@@ -151,6 +172,7 @@ impl Store {
             }
             let included = globs.includes(&path, parent);
             let kept = match entry {
+                Entry::Tree { .. } if !included && !globs.reach(&path) => None,
                 Entry::Tree { digest } => {
                     self.select_in(digest, &path, globs, included)?.map(|digest| Entry::Tree { digest })
                 }
@@ -167,6 +189,22 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Directories that no glob leads into are not looked at; all others are.
+    #[test]
+    fn globs_reach_the_directories_on_their_way() {
+        let globs = |glob: &str| Globs::new(&[glob.to_owned()], &[]).expect("a glob");
+        for (glob, reached, not_reached) in [
+            ("./a/b/c", &["a", "a/b", "a/b/c", "a/b/c/d"][..], &["b", "a/bb", "a/b/cc", "a/b/d"][..]),
+            ("a/*/c", &["a", "a/x", "a/x/y"], &["b", "aa"]),
+            ("a/{b,c}/d/", &["a", "a/b", "a/x"], &["b"]),
+            ("**/c", &["a", "a/b"], &[]),
+            ("*.py", &["a"], &[]),
+        ] {
+            assert!(reached.iter().all(|dir| globs(glob).reach(dir)), "{glob}");
+            assert!(!not_reached.iter().any(|dir| globs(glob).reach(dir)), "{glob}");
+        }
+    }
 
     /// A step may look at the whole of a directory that it took as a value: `""` there is the directory's own place.
     #[test]
