@@ -53,7 +53,7 @@ pub trait Fields {
 pub struct Explanation(pub Vec<(String, String)>);
 
 /// A key in the making: its fields, hashed all at once.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyBuilder {
     fields: Vec<u8>,
 }

@@ -1,7 +1,7 @@
 //! Which files were read before, and what they held: one file a source directory, beside the store.
 //!
-//! A file counts as unchanged when its size, mode, times and inode are. One that was written so shortly before it was read that a
-//! later write could have left the same times is not remembered: it is read again.
+//! A file counts as unchanged when its size, mode, times and inode are, and so do the names in a directory. One that was written so
+//! shortly before it was read that a later write could have left the same times is not remembered: it is read again.
 
 use std::collections::HashMap;
 use std::fs::{self, Metadata};
@@ -12,14 +12,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use nix::sys::stat::FileStat;
 use serde::{Deserialize, Serialize};
 
 use super::SourceError;
 use crate::digest::Digest;
 use crate::tree::{Entry, Tree};
 
-/// Raised when the shape of what is kept changes; what another version wrote is unknown.
-const VERSION: &[u8] = b"pipe.source.3\n";
+/// Raised when the shape of what is kept changes. What another version of the runner wrote is unknown: it may have understood the
+/// same rules otherwise.
+const VERSION: &[u8] = concat!("pipe.source.4 ", env!("CARGO_PKG_VERSION"), "\n").as_bytes();
 
 const SECOND: i128 = 1_000_000_000;
 /// The coarsest clock of a file system that keeps fractions of a second, with room to spare, in nanoseconds.
@@ -50,6 +52,17 @@ impl Identity {
         }
     }
 
+    pub(super) const fn of_stat(found: &FileStat) -> Self {
+        Self {
+            size: found.st_size.cast_unsigned(),
+            modified: (found.st_mtime, found.st_mtime_nsec),
+            changed: (found.st_ctime, found.st_ctime_nsec),
+            inode: found.st_ino,
+            device: found.st_dev,
+            mode: found.st_mode,
+        }
+    }
+
     pub(super) const fn is_executable(&self) -> bool {
         self.mode & 0o100 != 0
     }
@@ -70,8 +83,21 @@ pub(super) struct Directory {
     pub(super) path: Box<str>,
     /// Of its tree.
     pub(super) digest: Digest,
+    /// What decided which of its names are kept.
+    pub(super) names: Names,
     /// In bytewise order of names.
     pub(super) entries: Vec<(Box<str>, Kept)>,
+}
+
+/// What the names that are kept of a directory depend on: where it is all the same, they are too, and those that were left out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Names {
+    /// By what the directory is held to have the same names; none where a later change could have left the same.
+    pub(super) identity: Option<Identity>,
+    /// Of the rules.
+    pub(super) rules: Digest,
+    /// Directories that were looked into and of which nothing is kept; that may be otherwise the next time.
+    pub(super) hollow: Vec<Box<str>>,
 }
 
 /// What was in a directory.
@@ -93,16 +119,19 @@ pub(super) enum Kept {
 }
 
 impl Directory {
-    pub(super) fn new(path: &str, entries: Vec<(Box<str>, Kept)>) -> Self {
-        let mut directory = Self { path: path.into(), digest: Digest::of(&[]), entries };
+    pub(super) fn new(path: &str, names: Names, entries: Vec<(Box<str>, Kept)>) -> Self {
+        let mut directory = Self { path: path.into(), digest: Digest::of(&[]), names, entries };
         directory.digest = Digest::of(&directory.tree().encode());
         directory
     }
 
-    /// What a name stood for.
-    pub(super) fn get(&self, name: &str) -> Option<&Kept> {
+    /// The entry of a name, which is likely to be the one of this number.
+    pub(super) fn get(&self, likely: usize, name: &str) -> Option<&(Box<str>, Kept)> {
+        if let Some(entry) = self.entries.get(likely).filter(|(known, _)| **known == *name) {
+            return Some(entry);
+        }
         let at = self.entries.binary_search_by(|(known, _)| (**known).cmp(name)).ok()?;
-        Some(&self.entries[at].1)
+        Some(&self.entries[at])
     }
 
     /// The directory as a value.
@@ -206,7 +235,8 @@ mod tests {
     #[test]
     fn what_is_damaged_is_not_known() {
         let kept = [("link".into(), Kept::Link("target".into()))].into();
-        let directory = Directory { path: "".into(), digest: Digest::of(b"tree"), entries: kept };
+        let names = Names { identity: None, rules: Digest::of(b"rules"), hollow: Vec::new() };
+        let directory = Directory::new("", names, kept);
         let bytes = encode(&[Arc::new(directory)]);
         assert_eq!(decode(&bytes).map(|known| known.len()), Some(1));
         for len in 0..bytes.len() {

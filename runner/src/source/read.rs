@@ -1,7 +1,7 @@
 //! Reads a file that may be written to at the same time: what is given is what it held between two looks that agree.
 
 use std::collections::HashMap;
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -55,10 +55,10 @@ const POISONED: &str = "no thread panics while it holds what was read";
 /// Reads a file that is the same before and after; one that is not gets a second chance. None where it has gone.
 pub(super) fn read_unchanged<T>(
     path: &Path,
-    seen: &Metadata,
+    seen: Identity,
     mut read: impl FnMut(&File, u64) -> Result<T, SourceError>,
 ) -> Result<Option<(Identity, T)>, SourceError> {
-    let mut before = Identity::of(seen);
+    let mut before = seen;
     for _ in 0..2 {
         let gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
         let file = match File::options().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path) {

@@ -13,12 +13,15 @@
 //! rule names is a file like any other: settings that read it find it at build and in production alike.
 
 use std::ffi::OsStr;
+use std::fs;
 use std::path::Path;
 
 use ignore::Match;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
 use super::SourceError;
+use crate::digest::Digest;
+use crate::key::{Fields as _, KeyBuilder};
 
 const VERSION_CONTROL: &[&str] = &[".git", ".hg", ".svn"];
 
@@ -40,25 +43,39 @@ pub(super) struct Rules<'a> {
     pipeignore: Gitignore,
     /// From the weakest to the strongest.
     gitignore: Vec<Gitignore>,
+    /// Of all lines that have a say.
+    digest: Digest,
 }
 
 impl<'a> Rules<'a> {
     /// The rules of the source directory itself.
     pub(super) fn new(dir: &Path, exclude: &[String]) -> Result<Self, SourceError> {
+        let mut key = KeyBuilder::new("rules");
         let mut builder = GitignoreBuilder::new(dir);
         let pattern = |source| SourceError::Pattern { path: dir.to_owned(), source };
         for line in exclude {
+            key.add("exclude", line.as_bytes());
             builder.add_line(None, line).map_err(pattern)?;
         }
         let exclude = builder.build().map_err(pattern)?;
-        Ok(Self { outer: None, exclude, pipeignore: pipeignore(dir)?, gitignore: outer_gitignores(dir) })
+        let pipeignore = pipeignore(dir, &mut key)?;
+        let gitignore = outer_gitignores(dir, &mut key);
+        Ok(Self { outer: None, exclude, pipeignore, gitignore, digest: key.finish() })
     }
 
-    /// The rules of a directory within, which has files of these names or has not.
-    pub(super) fn within(&'a self, dir: &Path, has: impl Fn(&str) -> bool) -> Result<Self, SourceError> {
-        let gitignore = if has(".gitignore") { vec![gitignore(dir)] } else { Vec::new() };
-        let pipeignore = if has(".pipeignore") { pipeignore(dir)? } else { Gitignore::empty() };
-        Ok(Self { outer: Some(self), exclude: Gitignore::empty(), pipeignore, gitignore })
+    /// The rules of a directory within.
+    pub(super) fn within(&'a self, dir: &Path) -> Result<Self, SourceError> {
+        let before = KeyBuilder::new("rules").field("outer", self.digest.as_bytes());
+        let mut key = before.clone();
+        let pipeignore = pipeignore(dir, &mut key)?;
+        let gitignore = vec![gitignore(dir, &mut key)];
+        let digest = if key == before { self.digest } else { key.finish() };
+        Ok(Self { outer: Some(self), exclude: Gitignore::empty(), pipeignore, gitignore, digest })
+    }
+
+    /// Where this is the same, the same is kept of the same names.
+    pub(super) fn digest(&self) -> Digest {
+        self.digest
     }
 
     /// What becomes of a path of this directory, by its name.
@@ -97,27 +114,48 @@ impl<'a> Rules<'a> {
 }
 
 /// A `.pipeignore`; a pattern that cannot be read is an error.
-fn pipeignore(dir: &Path) -> Result<Gitignore, SourceError> {
-    let path = dir.join(".pipeignore");
-    if !path.is_file() {
-        return Ok(Gitignore::empty());
-    }
-    match Gitignore::new(&path) {
+fn pipeignore(dir: &Path, key: &mut KeyBuilder) -> Result<Gitignore, SourceError> {
+    match patterns(dir, ".pipeignore", key) {
         (rules, None) => Ok(rules),
-        (_, Some(source)) => Err(SourceError::Pattern { path, source }),
+        (_, Some(source)) => Err(SourceError::Pattern { path: dir.join(".pipeignore"), source }),
     }
 }
 
 /// A `.gitignore`; a pattern that cannot be read is passed over, as git does.
-fn gitignore(dir: &Path) -> Gitignore {
-    let path = dir.join(".gitignore");
-    if path.is_file() { Gitignore::new(path).0 } else { Gitignore::empty() }
+fn gitignore(dir: &Path, key: &mut KeyBuilder) -> Gitignore {
+    patterns(dir, ".gitignore", key).0
+}
+
+/// The patterns of a file, none where it is none, and what is wrong with the first line that is no pattern.
+fn patterns(dir: &Path, name: &str, key: &mut KeyBuilder) -> (Gitignore, Option<ignore::Error>) {
+    let path = dir.join(name);
+    if path.symlink_metadata().is_err() {
+        return (Gitignore::empty(), None);
+    }
+    let bytes = if path.is_file() { fs::read(&path) } else { Ok(Vec::new()) };
+    // What has no say now may have one the next time: a link to nothing, a file that cannot be read.
+    key.add(&path.to_string_lossy(), bytes.as_deref().unwrap_or_default());
+    let bytes = match bytes {
+        Ok(bytes) => bytes,
+        Err(error) => return (Gitignore::empty(), Some(error.into())),
+    };
+    let mut builder = GitignoreBuilder::new(dir);
+    let mut wrong = None;
+    for (number, line) in (1..).zip(String::from_utf8_lossy(&bytes).trim_start_matches('\u{feff}').lines()) {
+        if let Err(error) = builder.add_line(Some(path.clone()), line) {
+            wrong = wrong.or(Some(ignore::Error::WithLineNumber { line: number, err: Box::new(error) }));
+        }
+    }
+    match builder.build() {
+        Ok(rules) => (rules, wrong),
+        Err(error) => (Gitignore::empty(), Some(error)),
+    }
 }
 
 /// The `.gitignore` of a directory and of those around it, up to the root of its repository, from there on down.
-fn outer_gitignores(dir: &Path) -> Vec<Gitignore> {
+fn outer_gitignores(dir: &Path, key: &mut KeyBuilder) -> Vec<Gitignore> {
     let root = dir.ancestors().position(|dir| dir.join(".git").exists()).unwrap_or(0);
-    let mut found: Vec<Gitignore> = dir.ancestors().take(root + 1).map(gitignore).collect();
+    let mut found: Vec<Gitignore> = dir.ancestors().take(root + 1).map(|dir| gitignore(dir, key)).collect();
     found.reverse();
     found
 }

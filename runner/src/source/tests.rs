@@ -5,6 +5,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::time::{Duration, SystemTime};
 
+use super::known::Identity;
 use super::read::read_unchanged;
 use super::*;
 use crate::tree::Entry;
@@ -40,8 +41,10 @@ impl Project {
     fn settle(&self) {
         let hour_ago = SystemTime::now() - Duration::from_hours(1);
         for name in self.names() {
-            let file = File::options().write(true).open(self.path(&name)).expect("a file");
-            file.set_modified(hour_ago).expect("a time");
+            // Directories and links keep the time that they have.
+            if let Ok(file) = File::options().write(true).open(self.path(&name)) {
+                file.set_modified(hour_ago).expect("a time");
+            }
         }
         // The time of the last change of an inode cannot be set, only waited for.
         std::thread::sleep(Duration::from_millis(150));
@@ -126,6 +129,58 @@ fn pipeignore_has_the_last_word_over_gitignore() {
         .file("web/a.js", "")
         .file("docs/index.md", "");
     assert_eq!(project.names(), [".gitignore", ".pipeignore", "settings_local.py", "web/.gitignore", "web/a.js"]);
+}
+
+/// Directories that have not changed are not listed again; what is in them may have.
+#[test]
+fn what_changes_in_a_directory_that_was_left_out_or_is_deep_is_seen() {
+    let project = Project::new()
+        .file("cache/.gitignore", "*\n!kept\n")
+        .file("cache/a", "")
+        .file("env/pyvenv.cfg", "")
+        .file("env/lib/a", "")
+        .file("app/deep/a", "")
+        .directory("app/empty");
+    project.settle();
+    for _ in 0..3 {
+        assert_eq!(project.names(), ["app/deep/a", "app/empty/"]);
+    }
+    project.write("cache/kept", "");
+    project.write("app/deep/b", "");
+    project.write("app/empty/c", "");
+    fs::remove_file(project.path("env/pyvenv.cfg")).expect("removed");
+    for _ in 0..3 {
+        assert_eq!(project.names(), ["app/deep/a", "app/deep/b", "app/empty/c", "cache/kept", "env/lib/a"]);
+        project.settle();
+    }
+    fs::remove_file(project.path("app/empty/c")).expect("removed");
+    fs::rename(project.path("app/deep/b"), project.path("app/deep/a")).expect("renamed");
+    fs::remove_dir_all(project.path("env")).expect("removed");
+    symlink("app", project.path("env")).expect("a link");
+    assert_eq!(project.names(), ["app/deep/a", "app/empty/", "cache/kept", "env"]);
+}
+
+#[test]
+fn rules_that_change_are_asked_again_about_what_is_known() {
+    let mut project = Project::new().file("a.log", "").file("app/b.log", "").file("app/deep/c.log", "");
+    assert_eq!(project.names(), ["a.log", "app/b.log", "app/deep/c.log"]);
+    project.write("app/.gitignore", "*.log\n");
+    assert_eq!(project.names(), ["a.log", "app/.gitignore"]);
+    project.write("app/deep/.pipeignore", "!c.log\n");
+    assert_eq!(project.names(), ["a.log", "app/.gitignore", "app/deep/.pipeignore", "app/deep/c.log"]);
+    project.exclude = vec!["a.log".to_owned(), "c.log".to_owned()];
+    assert_eq!(project.names(), ["app/.gitignore", "app/deep/.pipeignore"]);
+    fs::remove_file(project.path("app/.gitignore")).expect("removed");
+    assert_eq!(project.names(), ["app/b.log", "app/deep/.pipeignore"]);
+    project.exclude.clear();
+    assert_eq!(project.names(), ["a.log", "app/b.log", "app/deep/.pipeignore", "app/deep/c.log"]);
+    symlink(project.home.path().join("later"), project.path("app/.gitignore")).expect("a link");
+    project.settle();
+    for _ in 0..2 {
+        assert!(project.names().contains(&"app/b.log".to_owned()));
+    }
+    fs::write(project.home.path().join("later"), "b.log\n").expect("a file");
+    assert!(!project.names().contains(&"app/b.log".to_owned()));
 }
 
 #[test]
@@ -334,7 +389,7 @@ fn a_file_that_changes_once_while_it_is_read_is_read_anew() {
     let path = project.path("a");
     let mut reads = 0;
     let seen = path.symlink_metadata().expect("a file");
-    let read = read_unchanged(&path, &seen, |mut file, _| {
+    let read = read_unchanged(&path, Identity::of(&seen), |mut file, _| {
         let mut text = String::new();
         file.read_to_string(&mut text).map_err(SourceError::io("read", &path))?;
         reads += 1;
@@ -352,7 +407,7 @@ fn a_file_that_keeps_changing_is_refused_by_name() {
     let path = project.path("a");
     let mut reads = 0;
     let seen = path.symlink_metadata().expect("a file");
-    let error = read_unchanged(&path, &seen, |_, _| {
+    let error = read_unchanged(&path, Identity::of(&seen), |_, _| {
         reads += 1;
         project.write("a", &"x".repeat(reads));
         Ok(())
@@ -367,7 +422,7 @@ fn a_file_that_another_is_put_in_place_of_is_noticed() {
     let project = Project::new().file("a", "1").file("b", "2");
     let mut reads = 0;
     let seen = project.path("a").symlink_metadata().expect("a file");
-    let read = read_unchanged(&project.path("a"), &seen, |_, size| {
+    let read = read_unchanged(&project.path("a"), Identity::of(&seen), |_, size| {
         reads += 1;
         if reads == 1 {
             fs::rename(project.path("b"), project.path("a")).expect("a new file");

@@ -1,23 +1,29 @@
 //! Goes through a source directory, all processors at once, and reads what is not known.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fs::{self, DirEntry, FileType};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileTypeExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, open};
+use nix::sys::stat::{Mode, fstat, fstatat};
 use rayon::prelude::*;
 
 use super::SourceError;
-use super::known::{self, Directory, Identity, Kept, Known};
+use super::known::{self, Directory, Identity, Kept, Known, Names};
 use super::read::{Fresh, read_unchanged};
 use super::rules::{Rules, Said};
 use crate::digest::Digest;
 use crate::store::join;
 
-/// So many entries of a directory are worth a processor's while.
+/// So many files of a directory are worth a processor's while.
 const WORTH_IT: usize = 64;
 
 /// What a walk has found.
@@ -56,9 +62,12 @@ impl<'a> Walk<'a> {
     }
 
     pub(super) fn take(self, rules: &Rules<'_>) -> Result<Taken, SourceError> {
-        let digest = match self.contents(self.root, "", list(self.root)?, rules)? {
+        let opened = Opened::open(self.root)?;
+        let known = self.known.directory("");
+        let place = Place { dir: self.root, relative: "", opened, known, rules };
+        let digest = match self.contents(&place)? {
             Some(digest) => digest,
-            None => self.keep("", None, Vec::new()),
+            None => self.keep(&place, Vec::new(), Vec::new()),
         };
         let mut directories = self.directories.into_inner().expect(POISONED);
         directories.sort_unstable_by(|one, other| one.path.cmp(&other.path));
@@ -71,7 +80,7 @@ impl<'a> Walk<'a> {
         })
     }
 
-    /// What is kept of a directory below the source directory.
+    /// What is kept of a directory below the source directory; none where all of it is left out.
     fn directory(
         &self,
         dir: &Path,
@@ -79,90 +88,127 @@ impl<'a> Walk<'a> {
         outer: &Rules<'_>,
         said: Said,
     ) -> Result<Option<Digest>, SourceError> {
-        let listing = list(dir)?;
-        let has = |name: &str| listing.iter().any(|entry| entry.file_name() == name);
-        if said == Said::Nothing && has("pyvenv.cfg") {
-            return Ok(None);
-        }
-        let rules = outer.within(dir, has)?;
-        self.contents(dir, relative, listing, &rules)
+        let opened = Opened::open(dir)?;
+        let known = self.known.directory(relative);
+        let own;
+        let rules = match known {
+            // It has the names that it had, and none of them had a say.
+            Some(known) if known.names.identity == Some(opened.identity) && known.names.rules == outer.digest() => {
+                outer
+            }
+            _ => {
+                if said == Said::Nothing && dir.join("pyvenv.cfg").exists() {
+                    return Ok(None);
+                }
+                own = outer.within(dir)?;
+                &own
+            }
+        };
+        self.contents(&Place { dir, relative, opened, known, rules })
     }
 
     /// What is kept of a directory's entries; none where all of them are left out.
-    fn contents(
-        &self,
-        dir: &Path,
-        relative: &str,
-        listing: Vec<DirEntry>,
-        rules: &Rules<'_>,
-    ) -> Result<Option<Digest>, SourceError> {
-        let known = self.known.directory(relative);
-        let all = listing.len();
-        let look = |entry: DirEntry| self.entry(dir, relative, &entry, known.map(Arc::as_ref), rules).transpose();
-        let kept: Result<Vec<_>, SourceError> =
-            listing.into_par_iter().with_min_len(WORTH_IT).filter_map(look).collect();
-        let mut entries = kept?;
-        if entries.is_empty() && all > 0 {
+    fn contents(&self, place: &Place<'_>) -> Result<Option<Digest>, SourceError> {
+        let listing = match place.known.filter(|known| place.has_the_names_of(known)) {
+            Some(known) => known_listing(known),
+            None => list(place.dir)?,
+        };
+        let look = |number: usize| self.entry(place, number, &listing[number]);
+        // A directory is worth a processor's while by itself, files are together.
+        let (directories, others): (Vec<_>, Vec<_>) =
+            (0..listing.len()).partition(|number| listing[*number].kind == Kind::Directory);
+        let (directories, others) = rayon::join(
+            || directories.into_par_iter().map(look).collect::<Vec<_>>(),
+            || others.into_par_iter().with_min_len(WORTH_IT).map(look).collect::<Vec<_>>(),
+        );
+        let (mut entries, mut hollow) = (Vec::with_capacity(listing.len()), Vec::new());
+        for looked in directories.into_iter().chain(others) {
+            match looked? {
+                Looked::Kept(entry) => entries.push(entry),
+                Looked::Hollow(name) => hollow.push(name),
+                Looked::LeftOut => {}
+            }
+        }
+        if entries.is_empty() && !listing.is_empty() {
             return Ok(None);
         }
-        entries.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
-        Ok(Some(self.keep(relative, known, entries)))
+        entries.sort_unstable_by(|one, other| one.0.cmp(&other.0));
+        Ok(Some(self.keep(place, hollow, entries)))
     }
 
-    fn entry(
-        &self,
-        dir: &Path,
-        relative: &str,
-        entry: &DirEntry,
-        known: Option<&Directory>,
-        rules: &Rules<'_>,
-    ) -> Result<Option<(Box<str>, Kept)>, SourceError> {
-        let name = entry.file_name();
-        let path = dir.join(&name);
-        let kind = entry.file_type().map_err(SourceError::io("look at", &path))?;
-        let said = rules.say(&path, &name, kind.is_dir());
-        if said == Said::LeaveOut {
-            return Ok(None);
-        }
-        let name = name.to_str().ok_or_else(|| SourceError::Name(path.clone()))?;
-        let kept = if kind.is_dir() {
-            self.directory(&path, &join(relative, name), rules, said)?.map(Kept::Directory)
-        } else if kind.is_symlink() {
-            let target = fs::read_link(&path).map_err(SourceError::io("read", &path))?;
-            Some(Kept::Link(target.to_str().ok_or_else(|| SourceError::Link(path.clone()))?.into()))
-        } else if kind.is_file() {
-            self.file(&path, entry, known.and_then(|known| known.get(name)))?
-        } else {
-            return Err(SourceError::Special { kind: special(kind), path });
+    /// What becomes of an entry: borrowed where it is as it was.
+    fn entry<'k>(&self, place: &Place<'k>, number: usize, listed: &Listed<'_>) -> Result<Looked<'k>, SourceError> {
+        let name = listed.name.to_str();
+        let known = place.known.zip(name).and_then(|(known, name)| known.get(number, name));
+        // Rules that have kept a file keep it again.
+        let was_kept = known.is_some_and(|(_, kept)| !matches!(kept, Kept::Directory(_))) && place.rules_are_known();
+        let is_dir = listed.kind == Kind::Directory;
+        let said = match () {
+            () if was_kept && !is_dir => Said::Keep,
+            () => place.rules.say(&place.path(listed), &listed.name, is_dir),
         };
-        Ok(kept.map(|kept| (name.into(), kept)))
+        if said == Said::LeaveOut {
+            return Ok(Looked::LeftOut);
+        }
+        let name = name.ok_or_else(|| SourceError::Name(place.path(listed)))?;
+        let kept = match listed.kind {
+            Kind::Directory => {
+                let relative = join(place.relative, name);
+                match self.directory(&place.path(listed), &relative, place.rules, said)? {
+                    Some(digest) => Kept::Directory(digest),
+                    None => return Ok(Looked::Hollow(name.into())),
+                }
+            }
+            Kind::Symlink => {
+                let path = place.path(listed);
+                let target = fs::read_link(&path).map_err(SourceError::io("read", &path))?;
+                Kept::Link(target.to_str().ok_or(SourceError::Link(path))?.into())
+            }
+            Kind::File => match self.file(place, listed, known.map(|(_, kept)| kept))? {
+                Some(kept) => kept,
+                None => return Ok(Looked::LeftOut),
+            },
+            Kind::Special(kind) => return Err(SourceError::Special { kind, path: place.path(listed) }),
+        };
+        Ok(Looked::Kept(match known {
+            Some(known) if known.1 == kept => Cow::Borrowed(known),
+            _ => Cow::Owned((name.into(), kept)),
+        }))
     }
 
     /// A file's bytes, by what is known of it or else by reading it; none where it has gone.
-    fn file(&self, path: &Path, entry: &DirEntry, known: Option<&Kept>) -> Result<Option<Kept>, SourceError> {
-        let seen = match entry.metadata() {
-            Ok(metadata) => metadata,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(SourceError::io("look at", path)(error)),
+    fn file(&self, place: &Place<'_>, listed: &Listed<'_>, known: Option<&Kept>) -> Result<Option<Kept>, SourceError> {
+        let seen = match fstatat(&place.opened.fd, &*listed.name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Ok(found) => Identity::of_stat(&found),
+            Err(Errno::ENOENT) => return Ok(None),
+            Err(errno) => return Err(SourceError::io("look at", &place.path(listed))(errno.into())),
         };
         if let Some(Kept::File { identity, settled: true, digest }) = known
-            && *identity == Identity::of(&seen)
+            && *identity == seen
         {
             self.files.fetch_add(1, Ordering::Relaxed);
             return Ok(Some(Kept::File { identity: *identity, settled: true, digest: *digest }));
         }
-        let hash = |file: &fs::File, size| self.fresh.hash(path, file, size);
-        let Some((identity, digest)) = read_unchanged(path, &seen, hash)? else { return Ok(None) };
+        let path = place.path(listed);
+        let hash = |file: &fs::File, size| self.fresh.hash(&path, file, size);
+        let Some((identity, digest)) = read_unchanged(&path, seen, hash)? else { return Ok(None) };
         self.files.fetch_add(1, Ordering::Relaxed);
         self.read.fetch_add(1, Ordering::Relaxed);
         Ok(Some(Kept::File { identity, settled: identity.is_settled(self.started), digest }))
     }
 
     /// Remembers a directory and names it. One that is as it was is named without being put together again.
-    fn keep(&self, path: &str, known: Option<&Arc<Directory>>, entries: Vec<(Box<str>, Kept)>) -> Digest {
-        let directory = match known {
-            Some(known) if known.entries == entries => Arc::clone(known),
-            _ => Arc::new(Directory::new(path, entries)),
+    fn keep(&self, place: &Place<'_>, hollow: Vec<Box<str>>, entries: Vec<Cow<'_, (Box<str>, Kept)>>) -> Digest {
+        let identity = Some(place.opened.identity).filter(|identity| identity.is_settled(self.started));
+        let names = Names { identity, rules: place.rules.digest(), hollow };
+        let is_as_it_was = |known: &&Arc<Directory>| {
+            known.names == names
+                && known.entries.len() == entries.len()
+                && entries.iter().all(|entry| matches!(entry, Cow::Borrowed(_)))
+        };
+        let directory = match place.known.filter(is_as_it_was) {
+            Some(known) => Arc::clone(known),
+            None => Arc::new(Directory::new(place.relative, names, entries.into_iter().map(Cow::into_owned).collect())),
         };
         let digest = directory.digest;
         self.directories.lock().expect(POISONED).push(directory);
@@ -170,15 +216,104 @@ impl<'a> Walk<'a> {
     }
 }
 
-fn list(dir: &Path) -> Result<Vec<DirEntry>, SourceError> {
-    fs::read_dir(dir).and_then(Iterator::collect).map_err(SourceError::io("list", dir))
+/// A directory that is gone through: where it is, what it was, and what of it is left out.
+struct Place<'k> {
+    dir: &'k Path,
+    relative: &'k str,
+    opened: Opened,
+    known: Option<&'k Arc<Directory>>,
+    rules: &'k Rules<'k>,
 }
 
-fn special(kind: FileType) -> &'static str {
+impl Place<'_> {
+    fn path(&self, listed: &Listed<'_>) -> PathBuf {
+        self.dir.join(&listed.name)
+    }
+
+    /// Whether what is known of it was kept under these very rules.
+    fn rules_are_known(&self) -> bool {
+        self.known.is_some_and(|known| known.names.rules == self.rules.digest())
+    }
+
+    /// Whether what is known of it names all that is kept of it now.
+    fn has_the_names_of(&self, known: &Directory) -> bool {
+        known.names.identity == Some(self.opened.identity) && known.names.rules == self.rules.digest()
+    }
+}
+
+/// A directory, and what it was before it was listed.
+struct Opened {
+    fd: OwnedFd,
+    identity: Identity,
+}
+
+impl Opened {
+    fn open(dir: &Path) -> Result<Self, SourceError> {
+        let failed = |errno: Errno| SourceError::io("open", dir)(errno.into());
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let fd = open(dir, flags, Mode::empty()).map_err(failed)?;
+        let identity = Identity::of_stat(&fstat(&fd).map_err(failed)?);
+        Ok(Self { fd, identity })
+    }
+}
+
+/// An entry of a directory.
+struct Listed<'k> {
+    name: Cow<'k, OsStr>,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Directory,
+    Symlink,
+    File,
+    /// Nothing that is a value; what it is instead.
+    Special(&'static str),
+}
+
+/// What became of an entry.
+enum Looked<'k> {
+    Kept(Cow<'k, (Box<str>, Kept)>),
+    /// A directory of which nothing is kept.
+    Hollow(Box<str>),
+    LeftOut,
+}
+
+/// The entries of a directory, in bytewise order of names.
+fn list(dir: &Path) -> Result<Vec<Listed<'static>>, SourceError> {
+    let listed = |entry: io::Result<DirEntry>| {
+        let entry = entry?;
+        Ok(Listed { name: Cow::Owned(entry.file_name()), kind: kind(entry.file_type()?) })
+    };
+    let entries = fs::read_dir(dir).and_then(|entries| entries.map(listed).collect::<io::Result<Vec<_>>>());
+    let mut entries = entries.map_err(SourceError::io("list", dir))?;
+    entries.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+    Ok(entries)
+}
+
+/// Those entries of a directory that are not left out by rules, where it still has all of its names.
+fn known_listing(known: &Directory) -> Vec<Listed<'_>> {
+    let kept = known.entries.iter().map(|(name, kept)| {
+        let kind = match kept {
+            Kept::File { .. } => Kind::File,
+            Kept::Link(_) => Kind::Symlink,
+            Kept::Directory(_) => Kind::Directory,
+        };
+        (name, kind)
+    });
+    let hollow = known.names.hollow.iter().map(|name| (name, Kind::Directory));
+    kept.chain(hollow).map(|(name, kind)| Listed { name: Cow::Borrowed(OsStr::new(&**name)), kind }).collect()
+}
+
+fn kind(kind: FileType) -> Kind {
     match () {
-        () if kind.is_socket() => "a socket",
-        () if kind.is_fifo() => "a named pipe",
-        () => "a device",
+        () if kind.is_dir() => Kind::Directory,
+        () if kind.is_symlink() => Kind::Symlink,
+        () if kind.is_file() => Kind::File,
+        () if kind.is_socket() => Kind::Special("a socket"),
+        () if kind.is_fifo() => Kind::Special("a named pipe"),
+        () => Kind::Special("a device"),
     }
 }
 
