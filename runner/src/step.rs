@@ -145,12 +145,14 @@ impl<'a> Prepared<'a> {
         if let Some(record) = self.known(store)? {
             return Ok(Lookup::Hit(Box::new(record)));
         }
+        let mut earlier = Vec::new();
         for record in store.family(&self.family, CANDIDATES)?.iter().filter_map(|record| read(record)) {
             if self.first_change(store, &record, |_| true)?.is_none() {
                 return Ok(Lookup::Hit(Box::new(record)));
             }
+            earlier.push(record);
         }
-        Ok(Lookup::Miss(self.why(store)?))
+        Ok(Lookup::Miss(self.why(store, earlier)?))
     }
 
     /// What an earlier run with all the same gave.
@@ -230,7 +232,7 @@ impl<'a> Prepared<'a> {
 
     fn keep(&self, store: &Store, record: &StepRecord) -> Result<(), StoreError> {
         let refs: Vec<Digest> = record.outputs.iter().map(|output| *output.value.digest()).collect();
-        let bytes = serde_json::to_vec(&record).expect("a record is plain data");
+        let bytes = postcard::to_stdvec(&record).expect("a record is plain data");
         store.put_action_of(Some(&self.family), &self.key, &bytes, &refs)?;
         store.put_action(&latest_key(self.app, &self.step.name), &bytes, &[])
     }
@@ -288,7 +290,7 @@ fn input_field(index: usize, port: &str) -> String {
 }
 
 fn read(bytes: &[u8]) -> Option<StepRecord> {
-    serde_json::from_slice(bytes).ok()
+    postcard::from_bytes(bytes).ok()
 }
 
 fn latest_key(app: &str, step: &str) -> Digest {

@@ -25,7 +25,6 @@ pub struct Place {
 
 /// One thing that a step saw.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(tag = "saw", rename_all = "kebab-case")]
 pub enum Observation {
     /// Whether something is there, and of which kind.
     Kind {

@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use super::{CANDIDATES, Prepared, StepRecord, input_field, latest, read};
+use super::{Prepared, StepRecord, input_field, latest};
 use crate::digest::Digest;
 use crate::key::Explanation;
 use crate::plugin::{Changed, How, Observation};
@@ -17,10 +17,10 @@ const MOST: usize = 1000;
 const SHOWN: usize = 60;
 
 impl Prepared<'_> {
-    /// What changed since the nearest earlier run.
-    pub(super) fn why(&self, store: &Store) -> Result<String, StoreError> {
+    /// What changed since the nearest of the earlier runs of its family.
+    pub(super) fn why(&self, store: &Store, earlier: Vec<StepRecord>) -> Result<String, StoreError> {
         let mut nearest: Option<(usize, StepRecord)> = None;
-        for record in store.family(&self.family, CANDIDATES)?.iter().filter_map(|record| read(record)) {
+        for record in earlier {
             let most = nearest.as_ref().map_or(MOST, |(fewest, _)| *fewest);
             let changes = self.changes(store, &record, |_| true, most)?.len();
             if nearest.as_ref().is_none_or(|(fewest, _)| changes < *fewest) {
