@@ -3,6 +3,8 @@
 //! Knows the key of such an action and how its root is put together out of the runtime and of trees; knows nothing of how the
 //! kernel makes that root ([`crate::sandbox`]), nor of who may run what ([`crate::plugin`]).
 
+mod small;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
@@ -18,7 +20,7 @@ use crate::key::{Fields as _, KeyBuilder};
 use crate::plugin::{Code, Failure, Services};
 use crate::sandbox::{self, Ended, Mount, Run, Scratch, Spec, Stream};
 use crate::secret::{self, Leak, Search, SearchError, Secrets};
-use crate::store::{Store, StoreError, TreeBuilder};
+use crate::store::{LAID_OUT, Store, StoreError, TreeBuilder};
 
 /// Raised when a change to how programs are run could change what they give.
 const RULES: &[u8] = b"1";
@@ -323,13 +325,16 @@ impl Executor {
         spec.mounts.clone_from(&self.base.mounts);
         let tmp = self.store.tmp();
         for (at, tree) in &command.mounts {
-            let lower = vec![self.store.lay_out(tree)?];
             let layer = Scratch::new_in(tmp).map_err(|source| StoreError::Io {
                 action: "create a directory in",
                 path: tmp.to_owned(),
                 source,
             })?;
-            spec.mounts.push(Mount::Overlay { lower, at: at.clone(), scratch: layer.path().to_owned() });
+            let (at, scratch) = (at.clone(), layer.path().to_owned());
+            spec.mounts.push(match small::tree(&self.store, tree)? {
+                Some(tree) => Mount::Held { tree, modified: LAID_OUT, at, scratch },
+                None => Mount::Overlay { lower: vec![self.store.lay_out(tree)?], at, scratch },
+            });
             layers.push(layer);
         }
         if !secrets.is_empty() {

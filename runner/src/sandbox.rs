@@ -35,7 +35,7 @@ pub use found::{Directory, Found, Root};
 pub use init::init_main;
 pub use run::{Child, Ended, Outcome, Run, Stdio, Stream, run, spawn};
 pub use scratch::{Scratch, remove_all};
-pub use spec::{Limits, Mount, Network, Spec, User, build_owner};
+pub use spec::{Held, Limits, Mount, Network, Spec, User, build_owner};
 
 /// Whether a limit of memory is for all processes of a sandbox together, and not for each by itself.
 pub fn limits_memory_together() -> bool {

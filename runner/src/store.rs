@@ -46,6 +46,7 @@ pub use error::StoreError;
 pub use garbage::{Collected, Policy, Roots};
 pub use limit::ignore_file_size_signal;
 pub use outside::{Lent, Outside};
+pub use pool::LAID_OUT;
 pub(crate) use walk::join;
 pub use walk::{Found, Globs};
 

@@ -26,7 +26,7 @@ pub(super) struct Layers {
 impl Layers {
     pub(super) fn new(spec: &Spec, limit: u64) -> Self {
         let scratch = spec.mounts.iter().filter_map(|mount| match mount {
-            Mount::Overlay { scratch, .. } => Some(scratch.join("upper")),
+            Mount::Overlay { scratch, .. } | Mount::Held { scratch, .. } => Some(scratch.join("upper")),
             _ => None,
         });
         let paths: Vec<PathBuf> = scratch.collect();

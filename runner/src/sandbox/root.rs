@@ -5,9 +5,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::fs;
-use std::os::unix::fs::{OpenOptionsExt, chown, symlink};
+use std::fs::{self, Permissions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, chown, symlink};
 use std::path::{Component, Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -15,12 +17,15 @@ use nix::unistd::{pivot_root, sethostname};
 
 use super::error::{Mechanism, Refusal};
 use super::scratch::UPPER;
-use super::spec::{Mount, Network, Spec};
+use super::spec::{Held, Mount, Network, Spec};
 
 /// Where the machine's root is while the new one is built.
 const OLD: &str = "/.machine";
 /// Bytes for a root that is read-only: it holds mount points, links and small files.
 const ROOT_SIZE: u64 = 16 << 20;
+/// Where a tree is while its layer is put over it, and more bytes than one takes.
+const HELD: &str = "/.held";
+const HELD_SIZE: u64 = 64 << 20;
 /// Bytes that a small file takes in memory at least, with room to spare.
 const PAGE: u64 = 64 << 10;
 /// A directory that every machine has, to put the new root on for a moment.
@@ -119,7 +124,11 @@ impl Builder {
                 bind(&source, &at)?;
                 set_attributes(&at, if *writable { 0 } else { libc::MOUNT_ATTR_RDONLY }, true)
             }
-            Mount::Overlay { lower, at, scratch } => self.overlay(lower, at, &from_old(scratch)),
+            Mount::Overlay { lower, at, scratch } => {
+                let lower: Vec<PathBuf> = lower.iter().map(|dir| from_old(dir)).collect();
+                self.overlay(&lower, at, &from_old(scratch))
+            }
+            Mount::Held { tree, modified, at, scratch } => self.held(tree, *modified, at, &from_old(scratch)),
             Mount::Tmpfs { at, size } => {
                 let at = self.directory(at)?;
                 tmpfs(&at, *size, 0o755)?;
@@ -140,7 +149,7 @@ impl Builder {
         let mut options = String::from("lowerdir=");
         for (index, dir) in lower.iter().enumerate() {
             options.push_str(if index == 0 { "" } else { ":" });
-            options.push_str(&escaped(&from_old(dir))?);
+            options.push_str(&escaped(dir)?);
         }
         // Volatile: what is lost in a power cut would have been thrown away or imported anyway, and a sync of the whole
         // file system at the end is slow.
@@ -152,6 +161,20 @@ impl Builder {
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
         mount(Some("overlay"), &target, Some("overlay"), flags, Some(options.as_str()))
             .map_err(|errno| Refusal::new(Mechanism::Overlay, at, errno))
+    }
+
+    /// Puts a tree into memory, and its layer over it; from then on only the layer leads there.
+    fn held(&self, tree: &[(String, Held)], modified: u64, at: &str, scratch: &Path) -> Result<(), Refusal> {
+        let place = self.directory(HELD)?;
+        tmpfs(&place, HELD_SIZE, 0o777)?;
+        let modified = UNIX_EPOCH + Duration::from_secs(modified);
+        for (path, held) in tree {
+            put(held, &place.join(path), modified)
+                .map_err(|error| Refusal::io(Mechanism::Mount, at.as_ref(), &error))?;
+        }
+        self.overlay(std::slice::from_ref(&place), at, scratch)?;
+        umount2(HELD, MntFlags::MNT_DETACH).map_err(|errno| Refusal::new(Mechanism::Mount, HELD, errno))?;
+        fs::remove_dir(HELD).map_err(|error| Refusal::io(Mechanism::Mount, HELD.as_ref(), &error))
     }
 
     fn texts(&self, at: &str, texts: &BTreeMap<String, String>) -> Result<(), Refusal> {
@@ -198,7 +221,7 @@ impl Builder {
         let _ = fs::remove_file(&path);
         let mode = if executable { 0o755 } else { 0o644 };
         let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&path).map_err(failed)?;
-        std::io::Write::write_all(&mut file, content.as_bytes()).map_err(failed)
+        file.write_all(content.as_bytes()).map_err(failed)
     }
 
     /// A file to mount another one on.
@@ -227,6 +250,23 @@ impl Builder {
 
     fn give(&self, path: &Path) -> Result<(), Refusal> {
         chown(path, Some(self.owner), Some(self.owner)).map_err(|error| Refusal::io(Mechanism::IdMap, path, &error))
+    }
+}
+
+/// Makes one thing of a tree, with open modes: whoever runs here is to find what it may change in its own layer.
+fn put(held: &Held, path: &Path, modified: SystemTime) -> io::Result<()> {
+    match held {
+        Held::Directory => {
+            fs::create_dir(path)?;
+            fs::set_permissions(path, Permissions::from_mode(0o777))
+        }
+        Held::Symlink(target) => symlink(target, path),
+        Held::File { bytes, executable } => {
+            let mut file = fs::File::create_new(path)?;
+            file.write_all(bytes)?;
+            file.set_permissions(Permissions::from_mode(if *executable { 0o777 } else { 0o666 }))?;
+            file.set_modified(modified)
+        }
     }
 }
 

@@ -168,6 +168,7 @@ fn absolute(spec: &Spec) -> Result<Spec, SandboxError> {
         match mount {
             Mount::Bind { source, .. } => resolve(source)?,
             Mount::Overlay { lower, scratch, .. } => lower.iter_mut().chain([scratch]).try_for_each(resolve)?,
+            Mount::Held { scratch, .. } => resolve(scratch)?,
             _ => {}
         }
     }

@@ -52,6 +52,17 @@ pub enum Mount {
         /// An empty directory outside for the writable layer: see [`super::Scratch`]. Not on an overlay itself.
         scratch: PathBuf,
     },
+    /// A tree that is handed over instead of being laid out, since it is small; under a private writable layer, too.
+    Held {
+        /// Each path of it, a directory before what is in it.
+        tree: Vec<(String, Held)>,
+        /// When its files were last changed, in seconds since 1970.
+        modified: u64,
+        /// Where it is seen.
+        at: String,
+        /// As for an overlay.
+        scratch: PathBuf,
+    },
     /// An empty directory in memory.
     Tmpfs {
         /// Where it is seen.
@@ -79,6 +90,23 @@ pub enum Mount {
         at: String,
         /// Its bytes.
         content: String,
+        /// Whether it may be executed.
+        executable: bool,
+    },
+}
+
+/// What is at a path of a tree that is handed over. Whoever the program is may change it in its layer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Held {
+    /// A directory.
+    Directory,
+    /// A link and what it says.
+    Symlink(String),
+    /// A file.
+    File {
+        /// What it holds.
+        bytes: Vec<u8>,
         /// Whether it may be executed.
         executable: bool,
     },

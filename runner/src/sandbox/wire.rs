@@ -1,5 +1,5 @@
-//! The words between the runner and the inside of a sandbox: JSON, one message a line, over a socket that also carries
-//! descriptors. The first line is the runner's, all others come from inside.
+//! The words between the runner and the inside of a sandbox: messages in postcard's encoding, each after its length, over a socket
+//! that also carries descriptors. The first message is the runner's, all others come from inside.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use super::error::Refusal;
 use super::spec::Spec;
+
+/// How many bytes are taken off the socket at once.
+const PIECE: usize = 64 << 10;
 
 /// What the runner asks for. The program's standard input travels with it as a descriptor.
 #[derive(Debug, Serialize, Deserialize)]
@@ -38,14 +41,14 @@ pub(super) enum Report {
 
 /// One message and the descriptor that travels with it.
 pub(super) fn send<T: Serialize>(socket: &UnixStream, message: &T, fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
-    let mut line = serde_json::to_vec(message)?;
-    line.push(b'\n');
+    let message = postcard::to_stdvec(message).map_err(io::Error::other)?;
+    let bytes = [&(message.len() as u64).to_le_bytes(), &message[..]].concat();
     let fds = fd.map(|fd| [fd.as_raw_fd()]);
     let rights = fds.as_ref().map(|fds| ControlMessage::ScmRights(fds));
     let mut sent =
-        sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(&line)], rights.as_slice(), MsgFlags::MSG_NOSIGNAL, None)?;
-    while sent < line.len() {
-        sent += sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(&line[sent..])], &[], MsgFlags::MSG_NOSIGNAL, None)?;
+        sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(&bytes)], rights.as_slice(), MsgFlags::MSG_NOSIGNAL, None)?;
+    while sent < bytes.len() {
+        sent += sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(&bytes[sent..])], &[], MsgFlags::MSG_NOSIGNAL, None)?;
     }
     Ok(())
 }
@@ -67,7 +70,7 @@ impl Inbox {
         if let Some(message) = self.next()? {
             return Ok(Some(message));
         }
-        let mut buffer = [0; 16 << 10];
+        let mut buffer = vec![0; PIECE];
         let mut space = nix::cmsg_space!([std::os::fd::RawFd; 1]);
         let mut slices = [IoSliceMut::new(&mut buffer)];
         let flags = MsgFlags::MSG_CMSG_CLOEXEC;
@@ -86,9 +89,12 @@ impl Inbox {
     }
 
     fn next<T: DeserializeOwned>(&mut self) -> io::Result<Option<(T, Option<OwnedFd>)>> {
-        let Some(end) = self.bytes.iter().position(|byte| *byte == b'\n') else { return Ok(None) };
-        let line: Vec<u8> = self.bytes.drain(..=end).collect();
-        Ok(Some((serde_json::from_slice(&line)?, self.fd.take())))
+        let Some((len, rest)) = self.bytes.split_first_chunk() else { return Ok(None) };
+        let len = usize::try_from(u64::from_le_bytes(*len)).map_err(io::Error::other)?;
+        let Some(message) = rest.get(..len) else { return Ok(None) };
+        let message = postcard::from_bytes(message).map_err(io::Error::other)?;
+        self.bytes.drain(..size_of::<u64>() + len);
+        Ok(Some((message, self.fd.take())))
     }
 }
 

@@ -155,14 +155,14 @@ impl Store {
         io::copy(&mut reader, &mut file).map_err(StoreError::io("write", path))?;
         let mode = if executable { 0o777 } else { 0o666 };
         file.set_permissions(Permissions::from_mode(mode))
-            .and_then(|()| file.set_modified(UNIX_EPOCH + Duration::from_secs(LAID_OUT.unsigned_abs())))
+            .and_then(|()| file.set_modified(UNIX_EPOCH + Duration::from_secs(LAID_OUT)))
             .map_err(StoreError::io("write", path))
     }
 }
 
 /// When all laid-out files were last changed, in seconds since 1970: the time that programs are told it is.
-const LAID_OUT: i64 = 315_532_801;
+pub const LAID_OUT: u64 = 315_532_801;
 
 fn is_unchanged(metadata: &Metadata) -> bool {
-    metadata.is_file() && (metadata.mtime(), metadata.mtime_nsec()) == (LAID_OUT, 0)
+    metadata.is_file() && (metadata.mtime(), metadata.mtime_nsec()) == (LAID_OUT.cast_signed(), 0)
 }
