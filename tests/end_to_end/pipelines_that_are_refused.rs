@@ -99,6 +99,10 @@ fn what_fails_because_of_a_line_of_the_pipeline_names_that_line() {
         let expected = "error: release.pipeline:4:8: the tool `node` is not at `/nowhere/node`";
         assert!(said.stderr.starts_with(expected), "{}", said.stderr);
     }
+    let env_file = "[targets.t]\ndriver = \"local\"\nrelease = \"a\"\nenv-file = \".env.none\"\n";
+    let with_target = Project::new().pipeline(&(text.replace("[tools]\nnode = \"/nowhere/node\"\n", "") + env_file));
+    let said = with_target.run(["run"]).code(3);
+    assert!(said.stderr.starts_with("error: release.pipeline:10:12: cannot read `./.env.none`"), "{}", said.stderr);
     let said = project.run(["run", "--json"]).code(5);
     let error = said.events().into_iter().find(|event| event["event"] == "error").expect("an error");
     assert_eq!(error["place"]["line"], 4);

@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use runner::pipeline::{self, Origin};
-use runner::release::{self, Target};
+use runner::release;
 use runner::run::read_pipeline;
 
 use super::failure::Kind;
 use super::reporting::reporting;
-use super::target::{of_pipeline, place};
+use super::target::{of_pipeline, place, settled};
 use super::{Context, Failure};
 
 /// Releases to a target exactly what another one runs.
@@ -52,7 +52,7 @@ pub(super) fn promote(args: &PromoteArgs, context: &Context) -> Result<(), Failu
     }
     let from_place = place(of_pipeline(&pipeline, &args.from)?, context)?;
     let place = place(target, context)?;
-    let target = Target::of(&pipeline, target)?;
+    let target = settled(&pipeline, target)?;
     reporting(args.json, context, |events, interrupt| {
         release::promote((&from_place, &args.from), (&place, &target), events, &interrupt.cancel).map(Some)
     })?;

@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 
 use runner::pipeline;
-use runner::release::{self, How, SlugRef, Target};
+use runner::release::{self, How, SlugRef};
 use runner::run::read_pipeline;
 use runner::slug::Registry;
 
 use super::failure::Kind;
 use super::reporting::reporting;
-use super::target::{of_pipeline, place};
+use super::target::{of_pipeline, place, settled};
 use super::{Context, Failure};
 
 /// Releases a slug that was built before, without a build.
@@ -41,7 +41,7 @@ pub(super) fn release(args: &ReleaseArgs, context: &Context) -> Result<(), Failu
             .hint(format!("`pipe promote {} {name}`", **from)));
     }
     let place = place(target, context)?;
-    let target = Target::of(&pipeline, target)?;
+    let target = settled(&pipeline, target)?;
     let home = context.home()?;
     let registry = Registry::of(&home);
     let slug = match slug {

@@ -15,6 +15,7 @@ use super::failure::Kind;
 use super::file::FileArg;
 use super::interrupt::Interrupt;
 use super::reporting::{Progress, Reporting};
+use super::target::settled;
 use super::{Context, Failure};
 use crate::report::{Endpoint, EndpointError, Otlp, Reader, ReportFile};
 
@@ -196,7 +197,7 @@ fn released(project: &Project) -> Result<Vec<(String, Place, Target)>, Failure> 
     for target in &project.pipeline.targets {
         if let Origin::Release(step) = &target.origin {
             let place = Place::at(&project.home, target.server.as_deref());
-            targets.push((step.to_string(), place, Target::of(&project.pipeline, target)?));
+            targets.push((step.to_string(), place, settled(&project.pipeline, target)?));
         }
     }
     Ok(targets)

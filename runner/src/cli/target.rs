@@ -6,8 +6,9 @@ mod list;
 use std::fs;
 
 use runner::diagnostic::nearest;
-use runner::pipeline::{self, FILE_NAME, Pipeline};
-use runner::release::{History, HistoryError, Place, ReleaseError, SettingsError};
+use runner::event::Location;
+use runner::pipeline::{self, FILE_NAME, Pipeline, Spanned};
+use runner::release::{History, HistoryError, Place, ReleaseError, SettingsError, Target};
 use runner::remote::RemoteError;
 
 use super::failure::Kind;
@@ -79,6 +80,21 @@ pub(super) fn of_pipeline<'a>(pipeline: &'a Pipeline, name: &str) -> Result<&'a 
         Failure::new(Kind::Usage, format!("the pipeline has no target `{name}`"))
             .hints(near.map(|near| format!("did you mean `{near}`?")))
             .hint(format!("its targets are {}", names.join(", ")))
+    })
+}
+
+/// A target of a pipeline with its settings, as a release takes them.
+pub(super) fn settled(pipeline: &Pipeline, target: &pipeline::Target) -> Result<Target, Failure> {
+    Target::of(pipeline, target).map_err(|error| {
+        let of_file = || target.env_file.as_ref().map(Spanned::span);
+        let span = match &error {
+            SettingsError::EnvFile { .. } => of_file(),
+            SettingsError::Reserved { name, .. } => target.env.get(name).map(Spanned::span).or_else(of_file),
+            // It names a line of its own.
+            SettingsError::Line { .. } => None,
+        };
+        let place = span.map(|span| Location::of(&pipeline.document, span.start));
+        Failure::from(error).at(place)
     })
 }
 

@@ -62,6 +62,10 @@ fn of_lock(pipeline: &Pipeline, error: &LockError) -> Option<Range<usize>> {
             locks.next().filter(|_| locks.next().is_none())
         }
         LockError::Fetch(error) => return of_fetch(pipeline, error),
+        LockError::Unresolvable { output, .. } => {
+            let mut addresses = addresses(pipeline);
+            return addresses.find(|address| output.contains(address.trim_end_matches('/'))).and_then(written);
+        }
         _ => None,
     }?;
     let named = ["/path", "/root"].into_iter().find(|pointer| step.config.value().pointer(pointer).is_some());
@@ -77,9 +81,13 @@ fn of_fetch(pipeline: &Pipeline, error: &FetchError) -> Option<Range<usize>> {
     else {
         return None;
     };
+    addresses(pipeline).find(|address| url.starts_with(address.trim_end_matches('/'))).and_then(written)
+}
+
+/// The addresses that the file names to fetch from.
+fn addresses(pipeline: &Pipeline) -> impl Iterator<Item = &Spanned<String>> {
     let index = &pipeline.index;
-    let mut addresses = index.url.iter().chain(&index.extra).chain(&pipeline.npm.registry);
-    addresses.find(|address| url.starts_with(address.trim_end_matches('/'))).and_then(written)
+    index.url.iter().chain(&index.extra).chain(&pipeline.npm.registry)
 }
 
 /// The place of what the file says itself.
@@ -137,5 +145,9 @@ mod tests {
         let page = LockError::Fetch(FetchError::Page { url, why: "it is empty".into() });
         let index = "[index]\nurl = \"https://index.test/simple/\"\n";
         assert_eq!(at(index, page).as_deref(), Some("\"https://index.test/simple/\""));
+        let output = "Failed to fetch: https://index.test/simple/django/".to_owned();
+        let offline = || LockError::Unresolvable { what: "r.txt".into(), output: output.clone(), offline: true };
+        assert_eq!(at(index, offline()).as_deref(), Some("\"https://index.test/simple/\""));
+        assert_eq!(at("", offline()), None, "it is none of the file's");
     }
 }
