@@ -160,8 +160,8 @@ fn ways(graph: &Graph, execution: &Execution) -> Vec<u64> {
         order.push(node);
     }
     for node in order.into_iter().rev() {
-        let before = step::latest(&execution.store, &execution.app, &graph[node].name);
-        let own = before.ok().flatten().map_or(1, |record| record.elapsed_ms.max(1));
+        let before = step::latest_took(&execution.store, &execution.app, &graph[node].name);
+        let own = before.ok().flatten().map_or(1, |elapsed_ms| elapsed_ms.max(1));
         let after = graph.neighbors(node).map(|after| ways[after.index()]).max().unwrap_or(0);
         ways[node.index()] = own + after;
     }

@@ -28,6 +28,8 @@ const TRIES: u32 = 3;
 /// What is kept of a step's run.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepRecord {
+    /// How long it took; first, so that it can be read without the rest.
+    pub elapsed_ms: u64,
     /// What it gave.
     pub outputs: Vec<Binding>,
     /// What it saw.
@@ -36,8 +38,6 @@ pub struct StepRecord {
     pub explanation: Explanation,
     /// The ports of its inputs, in order.
     pub ports: Vec<String>,
-    /// How long it took.
-    pub elapsed_ms: u64,
     /// Whether the same inputs would give the same again; only then it is kept.
     pub lasting: bool,
 }
@@ -297,7 +297,13 @@ fn latest_key(app: &str, step: &str) -> Digest {
     KeyBuilder::new("latest").field("app", app.as_bytes()).field("step", step.as_bytes()).finish()
 }
 
+/// How long the latest run of the step of this name took, in milliseconds.
+pub fn latest_took(store: &Store, app: &str, step: &str) -> Result<Option<u64>, StoreError> {
+    let record = store.action(&latest_key(app, step))?;
+    Ok(record.and_then(|record| Some(postcard::take_from_bytes(&record).ok()?.0)))
+}
+
 /// The latest run of the step of this name in an application.
-pub fn latest(store: &Store, app: &str, step: &str) -> Result<Option<StepRecord>, StoreError> {
+fn latest(store: &Store, app: &str, step: &str) -> Result<Option<StepRecord>, StoreError> {
     Ok(store.action(&latest_key(app, step))?.as_deref().and_then(read))
 }
