@@ -28,14 +28,15 @@ struct Held {
 
 impl Fresh {
     /// Hashes the bytes of a file of this size.
-    pub(super) fn hash(&self, path: &Path, mut file: &File, size: u64) -> Result<Digest, SourceError> {
+    pub(super) fn hash(&self, path: &Path, file: &File, size: u64) -> Result<Digest, SourceError> {
         if size >= LARGE {
             let mut hasher = blake3::Hasher::new();
             hasher.update_reader(file).map_err(SourceError::io("read", path))?;
             return Ok(hasher.finalize().into());
         }
         let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0) + 1);
-        file.read_to_end(&mut bytes).map_err(SourceError::io("read", path))?;
+        // Its size is known: what reads a file as such would ask for it.
+        file.take(u64::MAX).read_to_end(&mut bytes).map_err(SourceError::io("read", path))?;
         let digest = Digest::of(&bytes);
         let mut held = self.0.lock().expect(POISONED);
         if held.size + bytes.len() as u64 <= HELD {
