@@ -3,8 +3,8 @@
 //! Nothing runs here but plugins describing themselves. Knows nothing of what is cached.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::error::Error as _;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use petgraph::graph::{DiGraph, NodeIndex};
@@ -58,17 +58,17 @@ pub fn plan(pipeline: &Pipeline, plugins: &Plugins) -> Result<Graph, PlanError> 
     let mut loaded = HashMap::new();
     let mut known: HashMap<&PluginRef, Arc<Plugin>> = HashMap::new();
     for step in &pipeline.steps {
-        let plugin = match known.get(&*step.plugin) {
-            Some(plugin) => Ok(Arc::clone(plugin)),
-            None => load(pipeline, step, plugins)?,
+        let plugin = match known.entry(&*step.plugin) {
+            Entry::Occupied(plugin) => Arc::clone(plugin.get()),
+            Entry::Vacant(place) => match load(pipeline, step, plugins)? {
+                Ok(plugin) => Arc::clone(place.insert(plugin)),
+                Err(error) => {
+                    errors.push(*error);
+                    continue;
+                }
+            },
         };
-        match plugin {
-            Ok(plugin) => {
-                known.entry(&step.plugin).or_insert_with(|| Arc::clone(&plugin));
-                loaded.insert(step.name.as_str(), plugin);
-            }
-            Err(error) => errors.push(*error),
-        }
+        loaded.insert(step.name.as_str(), plugin);
     }
     let wiring = check::check(pipeline, |step| loaded.get(step.name.as_str()).map(|plugin| &plugin.description));
     let wiring = match wiring {
@@ -147,7 +147,7 @@ fn planned(pipeline: &Pipeline, step: &Step, plugin: Arc<Plugin>, bindings: Vec<
     let defaults = Limits::default();
     let name_of_plugin = match &*step.plugin {
         PluginRef::BuiltIn(name) | PluginRef::Oci(name) => name.clone(),
-        PluginRef::File(path) => PathBuf::from(path).display().to_string(),
+        PluginRef::File(path) => path.display().to_string(),
     };
     PlannedStep {
         name: step.name.to_string(),

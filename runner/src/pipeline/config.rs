@@ -73,7 +73,7 @@ type Converted = Result<Value, (Range<usize>, &'static str)>;
 fn object(table: &DeTable<'_>, pointer: &str, places: &mut BTreeMap<String, Place>) -> Converted {
     let mut out = Map::new();
     for (key, value) in table {
-        let pointer = format!("{pointer}/{}", escaped(key.get_ref()));
+        let pointer = [pointer, &escaped(key.get_ref())].join("/");
         out.insert(key.get_ref().to_string(), convert(value.get_ref(), value.span(), &pointer, places)?);
         places.insert(pointer, Place { key: key.span(), value: value.span() });
     }
@@ -106,8 +106,8 @@ fn convert(value: &DeValue<'_>, span: Range<usize>, pointer: &str, places: &mut 
 }
 
 /// A key as a segment of a JSON pointer.
-pub(super) fn escaped(key: &str) -> String {
-    key.replace('~', "~0").replace('/', "~1")
+pub(super) fn escaped(key: &str) -> Cow<'_, str> {
+    if key.contains(['~', '/']) { key.replace('~', "~0").replace('/', "~1").into() } else { key.into() }
 }
 
 impl JsonSchema for Config {
