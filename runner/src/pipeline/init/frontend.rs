@@ -18,6 +18,8 @@ const FOREIGN_LOCKS: &[&str] = &["yarn.lock", "pnpm-lock.yaml", "bun.lock", "bun
 const DEPTH: usize = 4;
 /// Directories in which others' packages lie, with locks of their own.
 const VENDORED: &[&str] = &["static", "vendor", "vendored", "third_party", "third-party", "examples", "example"];
+/// What people call the directory of the front end that visitors see.
+const NAMES: &[&str] = &["frontend", "front-end", "front", "client", "web", "webapp", "ui", "app", "assets", "js"];
 /// What people call the script that builds for production, the surest first.
 const SCRIPTS: &[&str] = &["build:prod", "build:production", "build-prod", "production", "build"];
 /// Where bundlers are told what they write.
@@ -70,7 +72,8 @@ pub(super) struct Build {
 }
 
 impl FrontEnd {
-    /// The front end that the project most likely serves: of those with a script that builds them the nearest to the top.
+    /// The front end that the project most likely serves: of those with a script that builds them one
+    /// with a usual name, and then the nearest to the top.
     /// `texts` are those of the settings.
     pub(super) fn find(dir: &Path, manage: &str, texts: &[String], node: &Node) -> Option<Self> {
         let mut found: Vec<Self> = Vec::new();
@@ -80,7 +83,8 @@ impl FrontEnd {
                 break;
             }
         }
-        let rank = |it: &Self| (it.build.is_some() && it.is_served, it.build.is_some());
+        let is_usual = |root: &str| root.is_empty() || NAMES.contains(&root.rsplit('/').next().unwrap_or(root));
+        let rank = |it: &Self| (it.build.is_some() && it.is_served, it.build.is_some(), is_usual(&it.root));
         let best = found.iter().map(rank).max()?;
         let index = found.iter().position(|it| rank(it) == best)?;
         Some(found.swap_remove(index))

@@ -71,6 +71,14 @@ impl Settings {
         settings
     }
 
+    /// The directories in which databases are made, which a repository often lacks.
+    pub(super) fn database_directories(&self) -> Vec<&str> {
+        let databases = self.data.iter().filter(|path| DATABASES.iter().any(|suffix| path.ends_with(suffix)));
+        let mut directories: Vec<&str> = databases.filter_map(|path| Some(path.rsplit_once('/')?.0)).collect();
+        directories.dedup();
+        directories
+    }
+
     fn read(&mut self, text: &str) {
         self.variables.extend(variables::needed(text));
         for line in text.lines().filter(|line| !line.trim_start().starts_with('#')) {
@@ -87,6 +95,7 @@ impl Settings {
         }
         let hosts = text.split("\nALLOWED_HOSTS = [").nth(1).and_then(|rest| rest.split(']').next());
         let hosts: Vec<&str> = hosts.map(strings).unwrap_or_default();
+        let hosts: Vec<&str> = hosts.into_iter().filter(|host| !host.contains(['{', '%'])).collect();
         if !hosts.iter().any(|host| matches!(*host, "*" | "localhost" | ".localhost" | "127.0.0.1")) {
             self.host = self.host.take().or_else(|| Some(hosts.first()?.trim_start_matches('.').to_owned()));
         }

@@ -317,6 +317,31 @@ fn a_front_end_deep_in_the_project_is_found_where_there_is_none_nearer() {
 }
 
 #[test]
+fn of_several_front_ends_the_one_that_is_called_so_is_taken() {
+    let writes = r#"{"scripts": {"build": "build --outDir ../backend/static"}}"#;
+    let text = Project::new(&[
+        ("backend/manage.py", MANAGE),
+        ("emails/package.json", writes),
+        ("emails/package-lock.json", "{}"),
+        ("frontend/package.json", writes),
+        ("frontend/package-lock.json", "{}"),
+    ])
+    .text();
+    assert!(text.contains("cwd = \"frontend\"") && !text.contains("emails"), "{text}");
+}
+
+#[test]
+fn the_directory_of_a_database_is_made_and_hosts_that_are_not_known_are_left_out() {
+    let settings = "ALLOWED_HOSTS = [f'www.{DOMAIN}', '%s.example.org' % NAME]\nX = os.environ['X']\n\
+                    DATABASES = {'default': {'NAME': os.path.join(BASE_DIR, 'data', 'db.sqlite3')}}\n";
+    let text = Project::new(&[("manage.py", MANAGE), ("polls/settings.py", settings)]).text();
+    assert!(text.contains("directories = [\"data\"] }"), "{text}");
+    assert!(text.contains("data = [\"data/db.sqlite3\"]"), "{text}");
+    assert!(text.contains("# What is `unset` lets it start"), "{text}");
+    assert!(!text.contains("host ="), "{text}");
+}
+
+#[test]
 fn a_lock_that_no_step_reads_is_told_what_to_do_about() {
     for lock in ["yarn.lock", "pnpm-lock.yaml"] {
         let path = format!("web/ui/{lock}");

@@ -9,10 +9,23 @@ const STRICT: &[&str] = &["environ[", "env(", "config("];
 const LENIENT: &[&str] = &["environ.get(", "getenv("];
 /// Calls of django-environ and environs that read no variable.
 const NOT_READ: &[&str] = &[".read_env", ".path", ".prefixed", ".seal", ".dump"];
+/// Calls of django-environ that know which variable they read.
+const NAMED: &[(&str, &str)] = &[
+    ("db", "DATABASE_URL"),
+    ("db_url", "DATABASE_URL"),
+    ("cache", "CACHE_URL"),
+    ("cache_url", "CACHE_URL"),
+    ("email", "EMAIL_URL"),
+    ("email_url", "EMAIL_URL"),
+    ("search_url", "SEARCH_URL"),
+];
 /// Over so many lines goes no call; a bracket in a comment may look like one that does.
 const LONGEST_CALL: usize = 12;
 /// A key that protects nothing but a first look at the application.
 const KEY: &str = "for-a-first-look-on-this-machine-only-replace-it-by-an-env-file";
+
+/// Stands for a value of which nothing is known.
+const UNSET: &str = "unset";
 
 /// A variable of the environment.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,6 +33,13 @@ pub(super) struct Variable {
     pub(super) name: String,
     /// What lets the application start.
     pub(super) value: String,
+}
+
+impl Variable {
+    /// Whether the value says nothing but that there is one.
+    pub(super) fn is_open(&self) -> bool {
+        self.value == UNSET
+    }
 }
 
 /// What a call gives where the variable is not set.
@@ -161,11 +181,10 @@ fn reads<'a>(line: &'a str, readers: &[&str]) -> Vec<Read<'a>> {
         let call = call_before(&line[..open]);
         let Some(is_strict) = strictness(line, open, readers) else { continue };
         let (arguments, rest) = enclosed(&line[open + 1..]);
-        let Some(name) =
-            strings(arguments).first().copied().filter(|_| arguments.trim_start().starts_with(['"', '\'']))
-        else {
-            continue;
-        };
+        let first = strings(arguments).first().copied();
+        let named = first.filter(|_| arguments.trim_start().starts_with(['"', '\'']));
+        let known = NAMED.iter().find(|(kind, _)| arguments.trim().is_empty() && call.ends_with(&format!(".{kind}")));
+        let Some(name) = named.or(known.map(|(_, name)| *name)) else { continue };
         if is_variable(name) {
             found.push(Read {
                 name,
@@ -223,6 +242,11 @@ fn is_variable(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
 }
 
+/// Whether a variable says where a database is.
+fn is_of_postgres(name: &str) -> bool {
+    name.split('_').any(|word| matches!(word, "DB" | "DATABASE" | "POSTGRES" | "POSTGRESQL" | "PG" | "PGPORT"))
+}
+
 /// A value that lets the application start.
 fn stand_in(read: &Read<'_>) -> String {
     let is_split_at_spaces = ["split()", "split(' ')", "split(\" \")"].iter().any(|it| read.rest.contains(it));
@@ -233,15 +257,19 @@ fn stand_in(read: &Read<'_>) -> String {
         name if name.ends_with("HOSTS") && is_split_at_spaces => "localhost 127.0.0.1",
         name if name.ends_with("HOSTS") => "localhost,127.0.0.1",
         name if name.ends_with("HOST") || name.ends_with("HOSTNAME") => "localhost",
-        _ if matches!(kind, "int" | "float") => "0",
+        _ if matches!(kind, "email" | "email_url") => "consolemail://",
+        _ if matches!(kind, "cache" | "cache_url") => "locmemcache://",
+        _ if kind == "search_url" => "simple://",
+        _ if matches!(kind, "int" | "float") && !is_of_postgres(read.name) => "0",
         _ if kind == "bool" => "False",
+        name if name.ends_with("PORT") && is_of_postgres(name) => "5432",
         name if name.ends_with("PORT") => "0",
         name if name.ends_with("STATIC_ROOT") => "/app/static",
         name if name.ends_with("MEDIA_ROOT") => "/app/src/media",
         "DATABASE_URL" => "sqlite:////app/src/db.sqlite3",
         name if name.contains("REDIS") || name.contains("BROKER") => "redis://127.0.0.1:6379/0",
         name if name.ends_with("URL") => "http://localhost",
-        _ => "unset",
+        _ => UNSET,
     };
     value.to_owned()
 }
@@ -283,6 +311,10 @@ mod tests {
             "X"
         );
         assert_eq!(names("X = {\n    'host': env(\n        'X'\n    ),\n    'port': env.int('Y'),\n}"), "X Y");
+        assert_eq!(
+            names("X = env.db()\nY = env.email_url()['BACKEND']\nZ = env.cache(default='')"),
+            "DATABASE_URL EMAIL_URL"
+        );
         assert_eq!(names("env.read_env('ENV')\nother.bool('X')"), "");
     }
 
@@ -321,6 +353,8 @@ mod tests {
         assert_eq!(value("X = env.int('X')"), "0");
         assert_eq!(value("X = env.bool('X')"), "False");
         assert_eq!(value("X = env.db('DATABASE_URL')"), "sqlite:////app/src/db.sqlite3");
+        assert_eq!(value("X = env.int('DB_PORT')"), "5432");
+        assert_eq!(value("X = env.cache('REDIS')"), "locmemcache://");
     }
 
     #[test]

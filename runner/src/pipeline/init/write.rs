@@ -129,6 +129,8 @@ fn steps(out: &mut String, project: &Project) {
     let unset = settings.variables.iter().filter(|variable| !provided.contains(&variable.name.as_str()));
     let unset: Vec<String> = unset.map(assignment).collect();
     collect.extend((!unset.is_empty()).then(|| format!("environment = {{ {} }}", unset.join(", "))));
+    let directories = settings.database_directories();
+    collect.extend((!directories.is_empty()).then(|| format!("directories = {}", list(&directories))));
     collect.extend(settings.compresses.then(|| "after = [\"python manage.py compress\"]".to_owned()));
     config(out, &collect);
 
@@ -250,6 +252,9 @@ fn target(out: &mut String, project: &Project, name: &str) {
         settings.module.iter().map(|module| format!("DJANGO_SETTINGS_MODULE = \"{module}\"")).collect();
     env.extend(settings.variables.iter().map(assignment));
     if !env.is_empty() {
+        if settings.variables.iter().any(Variable::is_open) {
+            out.push_str("# What is `unset` lets it start: put in what is right, best in an `env-file`.\n");
+        }
         let _ = writeln!(out, "env = {{ {} }}", env.join(", "));
     }
     let like = settings.example.map(|example| format!(", as `{example}` shows")).unwrap_or_default();
