@@ -104,11 +104,14 @@ impl Settings {
 
 /// Whether a module's text says something of production: the settings that are used, and what such are usually built on.
 fn counts(module: &[&str], used: Option<&str>) -> bool {
-    let [.., parent, name] = module else { return module == ["settings"] || used.is_some_and(|used| module == [used]) };
     let dotted = module.join(".");
-    used.is_some_and(|used| {
+    let is_used = used.is_some_and(|used| {
         dotted == used || dotted.ends_with(&format!(".{used}")) || dotted == format!("{used}.__init__")
-    }) || *parent == "settings" && matches!(*name, "base" | "common" | "defaults" | "default" | "production" | "prod")
+    });
+    let Some((name, parents)) = module.split_last() else { return false };
+    let is_base = matches!(*name, "base" | "common" | "defaults" | "default" | "production" | "prod");
+    let is_of_settings = parents.contains(&"settings") && !parents.iter().any(|parent| DEVELOPMENT.contains(parent));
+    is_used || is_base && is_of_settings || dotted == "settings"
 }
 
 /// The module beside one for development that is for production, where there is one.

@@ -24,6 +24,9 @@ const LONGEST_CALL: usize = 12;
 /// A key that protects nothing but a first look at the application.
 const KEY: &str = "for-a-first-look-on-this-machine-only-replace-it-by-an-env-file";
 
+/// Django's SQLite, and where its file is.
+const ENGINE: &str = "django.db.backends.sqlite3";
+const DATABASE: &str = "/app/src/db.sqlite3";
 /// Stands for a value of which nothing is known.
 const UNSET: &str = "unset";
 
@@ -40,6 +43,11 @@ impl Variable {
     pub(super) fn is_open(&self) -> bool {
         self.value == UNSET
     }
+
+    /// Whether it says that the database is a file of the project's.
+    pub(super) fn is_database_file(&self) -> bool {
+        self.value.ends_with(DATABASE)
+    }
 }
 
 /// What a call gives where the variable is not set.
@@ -47,7 +55,9 @@ impl Variable {
 enum Otherwise {
     /// An error.
     Fails,
-    /// Nothing, or something that is empty.
+    /// Nothing at all, of which nothing can be asked.
+    Nothing,
+    /// Something that is empty, or false.
     Empty,
     /// What the project's authors thought of.
     Default,
@@ -69,23 +79,30 @@ pub(super) fn needed(text: &str) -> Vec<Variable> {
     let mut found = Vec::new();
     // Lines that are indented more than this run only where a variable is set.
     let mut guard: Option<usize> = None;
+    // What is off where its variable is not set: `USE_S3 = env.bool("USE_S3", False)`.
+    let mut off: Vec<&str> = Vec::new();
     let readers = readers(text);
-    for line in &logical_lines(text, &readers) {
+    let lines = logical_lines(text, &readers);
+    for line in &lines {
         let indent = line.len() - line.trim_start().len();
         guard = guard.filter(|guard| indent > *guard);
         if guard.is_some() {
             continue;
         }
-        if is_guard(line.trim_start()) {
+        if is_guard(line.trim_start(), &off) {
             guard = Some(indent);
             continue;
         }
-        found.extend(
-            reads(line, &readers)
-                .into_iter()
-                .filter(|read| is_needed(read, line))
-                .map(|read| Variable { name: read.name.to_owned(), value: stand_in(&read) }),
-        );
+        let reads = reads(line, &readers);
+        if reads.iter().any(|read| matches!(read.otherwise, Otherwise::Nothing | Otherwise::Empty)) {
+            off.extend(line.split_once('=').map(|(name, _)| name.trim()));
+        }
+        let needed = reads.into_iter().filter(|read| is_needed(read, line));
+        found.extend(needed.map(|read| Variable { name: read.name.to_owned(), value: stand_in(&read) }));
+    }
+    if found.iter().any(|variable| variable.value == ENGINE) {
+        let is_name = |name: &str| is_of_database(name) && (name.ends_with("NAME") || name.ends_with("DATABASE"));
+        found.iter_mut().filter(|it| is_name(&it.name)).for_each(|it| DATABASE.clone_into(&mut it.value));
     }
     found
 }
@@ -102,9 +119,14 @@ pub(super) fn given(text: &str) -> impl Iterator<Item = &str> {
 }
 
 /// Whether what is below a line copes with variables that are not set.
-fn is_guard(line: &str) -> bool {
+fn is_guard(line: &str, off: &[&str]) -> bool {
     let asks = ["in os.environ", "in environ", "environ.get(", "getenv("].iter().any(|it| line.contains(it));
-    line.starts_with("try:") || line.starts_with("if ") && asks
+    let condition = line.strip_prefix("if ").and_then(|rest| rest.split_once(':')).map(|(condition, _)| condition);
+    let mut words =
+        condition.into_iter().flat_map(|condition| condition.split(|c: char| c != '_' && !c.is_alphanumeric()));
+    line.starts_with("try:")
+        || condition.is_some_and(|condition| !condition.starts_with("not "))
+            && (asks || words.any(|word| off.contains(&word)))
 }
 
 /// Whether a line sets what must be off for a first look: at pages for users, at an address without TLS.
@@ -114,12 +136,13 @@ fn is_switch(line: &str) -> bool {
 
 fn is_needed(read: &Read<'_>, line: &str) -> bool {
     if is_switch(line) {
-        return read.otherwise != Otherwise::Empty;
+        return matches!(read.otherwise, Otherwise::Fails | Otherwise::Default);
     }
     let serves = read.name.ends_with("ALLOWED_HOSTS") || line.trim_start().starts_with("SECRET_KEY =");
     match read.otherwise {
         Otherwise::Fails => true,
-        Otherwise::Empty => serves || read.rest.starts_with(['.', '[']),
+        Otherwise::Nothing => serves || read.rest.starts_with(['.', '[']),
+        Otherwise::Empty => serves,
         Otherwise::Default => false,
     }
 }
@@ -202,14 +225,15 @@ fn otherwise(arguments: &str, is_strict: bool, is_cut: bool) -> Otherwise {
     let parts = arguments.split(',').skip(1).map(str::trim).filter(|part| !part.is_empty());
     let mut defaults = parts.filter(|part| !part.starts_with("cast") && !part.starts_with("parser"));
     match defaults.next().map(|part| part.trim_start_matches("default").trim_start_matches([' ', '='])) {
-        Some("None" | "\"\"" | "''" | "[]") => Otherwise::Empty,
+        Some("None") => Otherwise::Nothing,
+        Some("\"\"" | "''" | "[]") => Otherwise::Empty,
         Some(off) if ["false", "0", "no", "off"].contains(&off.trim_matches(['"', '\'']).to_lowercase().as_str()) => {
             Otherwise::Empty
         }
         Some(_) => Otherwise::Default,
         None if is_cut => Otherwise::Default,
         None if is_strict => Otherwise::Fails,
-        None => Otherwise::Empty,
+        None => Otherwise::Nothing,
     }
 }
 
@@ -243,7 +267,7 @@ fn is_variable(name: &str) -> bool {
 }
 
 /// Whether a variable says where a database is.
-fn is_of_postgres(name: &str) -> bool {
+fn is_of_database(name: &str) -> bool {
     name.split('_').any(|word| matches!(word, "DB" | "DATABASE" | "POSTGRES" | "POSTGRESQL" | "PG" | "PGPORT"))
 }
 
@@ -260,15 +284,16 @@ fn stand_in(read: &Read<'_>) -> String {
         _ if matches!(kind, "email" | "email_url") => "consolemail://",
         _ if matches!(kind, "cache" | "cache_url") => "locmemcache://",
         _ if kind == "search_url" => "simple://",
-        _ if matches!(kind, "int" | "float") && !is_of_postgres(read.name) => "0",
+        _ if matches!(kind, "int" | "float") && !is_of_database(read.name) => "0",
         _ if kind == "bool" => "False",
-        name if name.ends_with("PORT") && is_of_postgres(name) => "5432",
+        name if name.ends_with("ENGINE") && is_of_database(name) => ENGINE,
+        name if name.ends_with("PORT") && is_of_database(name) => "5432",
         name if name.ends_with("PORT") => "0",
         name if name.ends_with("STATIC_ROOT") => "/app/static",
         name if name.ends_with("MEDIA_ROOT") => "/app/src/media",
         "DATABASE_URL" => "sqlite:////app/src/db.sqlite3",
         name if name.contains("REDIS") || name.contains("BROKER") => "redis://127.0.0.1:6379/0",
-        name if name.ends_with("URL") => "http://localhost",
+        name if ["URL", "ORIGIN", "ORIGINS"].iter().any(|end| name.ends_with(end)) => "http://localhost",
         _ => UNSET,
     };
     value.to_owned()
@@ -323,6 +348,8 @@ mod tests {
         assert_eq!(names("SECRET_KEY = config('SECRET_KEY', None)"), "SECRET_KEY");
         assert_eq!(names("SECRET_KEY = os.getenv('KEY', 'made-up')"), "");
         assert_eq!(names("hosts = os.environ.get('ALLOWED_HOSTS')"), "ALLOWED_HOSTS");
+        assert_eq!(names("ips = os.environ.get('IPS').split(',')"), "IPS");
+        assert_eq!(names("ips = os.environ.get('IPS', '').split(',')"), "");
         let spaces = needed("ALLOWED_HOSTS = os.environ.get('ALLOWED_HOSTS', '').split(' ')");
         assert_eq!(spaces[0].value, "localhost 127.0.0.1");
     }
@@ -344,6 +371,7 @@ mod tests {
     fn what_is_read_only_where_it_is_set_is_not_needed() {
         let text = "if 'X' in os.environ:\n    X = os.environ['X']\n    Y = os.environ['Y']\nZ = os.environ['Z']\n";
         assert_eq!(names(text), "Z");
+        assert_eq!(names("S3 = env.bool('S3', False)\nif S3 and X:\n    Y = env('Y')\nelse:\n    Z = env('Z')\n"), "Z");
         assert_eq!(names("try:\n    X = os.environ['X']\nexcept KeyError:\n    X = ''\n"), "");
     }
 
@@ -354,6 +382,10 @@ mod tests {
         assert_eq!(value("X = env.bool('X')"), "False");
         assert_eq!(value("X = env.db('DATABASE_URL')"), "sqlite:////app/src/db.sqlite3");
         assert_eq!(value("X = env.int('DB_PORT')"), "5432");
+        assert_eq!(value("X = env.list('CSRF_TRUSTED_ORIGINS')"), "http://localhost");
+        let database = needed("X = {'ENGINE': env.str('DB_ENGINE'), 'NAME': env.str('DB_NAME')}");
+        let values: Vec<&str> = database.iter().map(|variable| variable.value.as_str()).collect();
+        assert_eq!(values, ["django.db.backends.sqlite3", "/app/src/db.sqlite3"]);
         assert_eq!(value("X = env.cache('REDIS')"), "locmemcache://");
     }
 

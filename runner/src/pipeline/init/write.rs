@@ -241,9 +241,7 @@ fn target(out: &mut String, project: &Project, name: &str) {
         let _ = writeln!(out, "release-commands = [\"python {manage} migrate --noinput\"]");
     }
     let mut data: Vec<String> = settings.data.iter().map(|path| join(&project.directory, path)).collect();
-    data.extend(
-        settings.variables.iter().any(|variable| variable.name == "DATABASE_URL").then(|| "db.sqlite3".to_owned()),
-    );
+    data.extend(settings.variables.iter().any(Variable::is_database_file).then(|| "db.sqlite3".to_owned()));
     data.dedup();
     if !data.is_empty() {
         let _ = writeln!(out, "data = {}      # kept from release to release", list(&data));
