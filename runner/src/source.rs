@@ -9,6 +9,7 @@ mod known;
 mod lent;
 mod read;
 mod rules;
+mod tracked;
 mod walk;
 
 use std::io;
@@ -21,6 +22,7 @@ use crate::store::{Store, StoreError};
 use known::Known;
 use lent::Source;
 use rules::Rules;
+use tracked::Tracked;
 use walk::Walk;
 
 /// A directory as it was.
@@ -75,6 +77,9 @@ pub enum SourceError {
         /// What is wrong with it.
         source: ignore::Error,
     },
+    /// Git's index, which says what is tracked in spite of `.gitignore`.
+    #[error("`{}` is no index of git that can be read", .0.display())]
+    Index(PathBuf),
     /// The store refused.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -97,6 +102,7 @@ impl SourceError {
             Self::Special { .. } => Some("remove it, or name it in `.pipeignore`".to_owned()),
             Self::Changed(_) => Some("run again when nothing writes to it, or name it in `.pipeignore`".to_owned()),
             Self::Pattern { .. } => Some("the patterns are those of `.gitignore`".to_owned()),
+            Self::Index(_) => Some("see what `git status` says; `git reset` writes it anew".to_owned()),
             Self::Store(error) => error.hint(),
         }
     }
@@ -108,8 +114,9 @@ impl SourceError {
 pub fn snapshot(dir: &Path, exclude: &[String], store: &Store) -> Result<SourceSnapshot, SourceError> {
     let not_a_directory = || SourceError::NotADirectory(dir.to_owned());
     let dir = dir.canonicalize().ok().filter(|dir| dir.is_dir()).ok_or_else(not_a_directory)?;
-    let rules = Rules::new(&dir, exclude)?;
-    let known = Known::open(store.root(), &dir);
+    let (tracked, known) = rayon::join(|| Tracked::around(&dir), || Known::open(store.root(), &dir));
+    let tracked = tracked?;
+    let rules = Rules::new(&dir, exclude, &tracked)?;
     let taken = Walk::new(&dir, &known).take(&rules)?;
     known.save(&taken.directories)?;
     let snapshot = SourceSnapshot { digest: taken.digest, files: taken.files, read: taken.read };

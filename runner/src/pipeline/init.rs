@@ -5,6 +5,7 @@
 
 mod frontend;
 mod held;
+mod ignored;
 mod machine;
 mod packages;
 mod project;

@@ -4,13 +4,14 @@
 //! 1. `.git`, `.hg` and `.svn`: always left out.
 //! 2. The patterns of the pipeline's `exclude`.
 //! 3. `.pipeignore`, that of the nearest directory first.
-//! 4. `.gitignore`, likewise, up to the root of the repository.
+//! 4. `.gitignore`, likewise, up to the root of the repository; what git tracks is kept all the same.
 //! 5. `__pycache__`, and directories that are a virtual environment: left out.
 //!
 //! As with git, nothing inside a directory that is left out can be kept. The user's own excludes for git (`core.excludesFile`,
-//! `.git/info/exclude`) have no say: they are this machine's, and a snapshot is the same on every machine. Nor has git's
-//! index: a file that is committed in spite of `.gitignore` is kept by a `!` line in `.pipeignore`. A `.env` that no
-//! rule names is a file like any other: settings that read it find it at build and in production alike.
+//! `.git/info/exclude`) have no say: they are this machine's, and a snapshot is the same on every machine. Where a project
+//! was unpacked from an archive and there is no repository, what was committed in spite of `.gitignore` is kept by a line
+//! with `!`. A `.env` that no rule names is a file like any other: settings that read it find it at build and in production
+//! alike.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -20,6 +21,7 @@ use ignore::Match;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
 use super::SourceError;
+use super::tracked::Tracked;
 use crate::digest::Digest;
 use crate::key::{Fields as _, KeyBuilder};
 
@@ -30,8 +32,10 @@ const VERSION_CONTROL: &[&str] = &[".git", ".hg", ".svn"];
 pub(super) enum Said {
     /// It is left out.
     LeaveOut,
-    /// A pattern keeps it.
+    /// A pattern keeps it, or git tracks it.
     Keep,
+    /// `.gitignore` leaves the directory out, and git tracks something in it.
+    KeepTracked,
     /// It stays, unless it is a virtual environment.
     Nothing,
 }
@@ -43,14 +47,17 @@ pub(super) struct Rules<'a> {
     pipeignore: Gitignore,
     /// From the weakest to the strongest.
     gitignore: Vec<Gitignore>,
+    tracked: &'a Tracked,
+    /// Whether git leaves out whatever is here and not tracked.
+    is_ignored: bool,
     /// Of all lines that have a say.
     digest: Digest,
 }
 
 impl<'a> Rules<'a> {
     /// The rules of the source directory itself.
-    pub(super) fn new(dir: &Path, exclude: &[String]) -> Result<Self, SourceError> {
-        let mut key = KeyBuilder::new("rules");
+    pub(super) fn new(dir: &Path, exclude: &[String], tracked: &'a Tracked) -> Result<Self, SourceError> {
+        let mut key = KeyBuilder::new("rules").field("tracked", tracked.digest().as_bytes());
         let mut builder = GitignoreBuilder::new(dir);
         let pattern = |source| SourceError::Pattern { path: dir.to_owned(), source };
         for line in exclude {
@@ -60,17 +67,22 @@ impl<'a> Rules<'a> {
         let exclude = builder.build().map_err(pattern)?;
         let pipeignore = pipeignore(dir, &mut key)?;
         let gitignore = outer_gitignores(dir, &mut key);
-        Ok(Self { outer: None, exclude, pipeignore, gitignore, digest: key.finish() })
+        Ok(Self { outer: None, exclude, pipeignore, gitignore, tracked, is_ignored: false, digest: key.finish() })
     }
 
-    /// The rules of a directory within.
-    pub(super) fn within(&'a self, dir: &Path) -> Result<Self, SourceError> {
+    /// The rules of a directory within, of which these ones have said something.
+    pub(super) fn within(&'a self, dir: &Path, said: Said) -> Result<Self, SourceError> {
         let before = KeyBuilder::new("rules").field("outer", self.digest.as_bytes());
         let mut key = before.clone();
         let pipeignore = pipeignore(dir, &mut key)?;
         let gitignore = vec![gitignore(dir, &mut key)];
+        let is_ignored = said == Said::KeepTracked || self.is_ignored && said != Said::Keep;
+        if is_ignored != self.is_ignored {
+            key.add("ignored", &[u8::from(is_ignored)]);
+        }
         let digest = if key == before { self.digest } else { key.finish() };
-        Ok(Self { outer: Some(self), exclude: Gitignore::empty(), pipeignore, gitignore, digest })
+        let (exclude, tracked) = (Gitignore::empty(), self.tracked);
+        Ok(Self { outer: Some(self), exclude, pipeignore, gitignore, tracked, is_ignored, digest })
     }
 
     /// Where this is the same, the same is kept of the same names.
@@ -84,9 +96,12 @@ impl<'a> Rules<'a> {
             return Said::LeaveOut;
         }
         let exclude = self.find(|rules| rules.exclude.matched(path, is_dir).map(|_| ()));
-        let pipeignore = || self.find(|rules| rules.pipeignore.matched(path, is_dir).map(|_| ()));
-        let gitignore = || self.find(|rules| rules.by_git(path, is_dir));
-        match exclude.or_else(pipeignore).or_else(gitignore) {
+        let own = exclude.or_else(|| self.find(|rules| rules.pipeignore.matched(path, is_dir).map(|_| ())));
+        match own.or_else(|| if self.is_ignored { Some(true) } else { self.find(|rules| rules.by_git(path, is_dir)) }) {
+            Some(true) if own.is_none() && self.tracked.has(path, is_dir) => match is_dir {
+                true => Said::KeepTracked,
+                false => Said::Keep,
+            },
             Some(true) => Said::LeaveOut,
             Some(false) => Said::Keep,
             None if is_dir && name == "__pycache__" => Said::LeaveOut,

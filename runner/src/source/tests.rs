@@ -119,6 +119,36 @@ fn gitignore_is_honoured_at_every_level_and_can_keep_again() {
 }
 
 #[test]
+fn what_git_tracks_is_kept_in_spite_of_gitignore_and_nothing_beside_it() {
+    let project = Project::new()
+        .file(".gitignore", "lib/\nbuild/\n*.map\n")
+        .file("lib/kept.js", "")
+        .file("lib/generated.js", "")
+        .file("lib/deep/kept.js", "")
+        .file("lib/deeper/generated.js", "")
+        .file("build/generated.js", "")
+        .file("web/a.js", "")
+        .file("web/a.js.map", "")
+        .file("web/b.js.map", "");
+    assert_eq!(project.names(), [".gitignore", "web/a.js"]);
+    let git = |arguments: &[&str]| {
+        let done = std::process::Command::new("git").arg("-C").arg(project.dir.path()).args(arguments).output();
+        assert!(done.expect("git").status.success(), "{arguments:?}");
+    };
+    git(&["init", "-q"]);
+    git(&["add", "."]);
+    git(&["add", "-f", "lib/kept.js", "lib/deep/kept.js", "web/a.js.map"]);
+    let tracked = [".gitignore", "lib/deep/kept.js", "lib/kept.js", "web/a.js", "web/a.js.map"];
+    assert_eq!(project.names(), tracked);
+    // The project's own word is stronger.
+    project.write(".pipeignore", "!/lib/deeper/\n!/lib/deeper/**\n/lib/deep\n");
+    let own = [".gitignore", ".pipeignore", "lib/deeper/generated.js", "lib/kept.js", "web/a.js", "web/a.js.map"];
+    assert_eq!(project.names(), own);
+    fs::write(project.path(".git/index"), "DIRC").expect("a file");
+    assert!(matches!(project.snapshot(), Err(SourceError::Index(_))));
+}
+
+#[test]
 fn pipeignore_has_the_last_word_over_gitignore() {
     let project = Project::new()
         .file(".gitignore", "settings_local.py\ndist\n")

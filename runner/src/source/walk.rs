@@ -100,7 +100,7 @@ impl<'a> Walk<'a> {
                 if said == Said::Nothing && dir.join("pyvenv.cfg").exists() {
                     return Ok(None);
                 }
-                own = outer.within(dir)?;
+                own = outer.within(dir, said)?;
                 &own
             }
         };

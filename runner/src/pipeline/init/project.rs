@@ -8,7 +8,7 @@ use super::machine::Machine;
 use super::packages::Packages;
 use super::python::Python;
 use super::settings::Settings;
-use super::{InitError, frontend, python};
+use super::{InitError, frontend, ignored, python};
 use crate::pipeline::units;
 
 /// Directories that hold no project of the user's own, beside hidden ones.
@@ -30,6 +30,8 @@ pub(super) struct Project {
     pub(super) foreign_lock: Option<(String, &'static str)>,
     /// Whether a `Procfile` names a release command.
     pub(super) has_release: bool,
+    /// Directories that `.gitignore` leaves out and that must have been committed all the same.
+    pub(super) kept: Vec<String>,
 }
 
 impl Project {
@@ -50,7 +52,8 @@ impl Project {
         let procfile = fs::read_to_string(dir.join("Procfile")).unwrap_or_default();
         let has_release = procfile.lines().any(|line| line.trim_start().starts_with("release:"));
         let name = name(dir, &packages.root);
-        Ok(Self { name, directory, python, packages, settings, front_end, foreign_lock, has_release })
+        let kept = ignored::sources(dir);
+        Ok(Self { name, directory, python, packages, settings, front_end, foreign_lock, has_release, kept })
     }
 }
 

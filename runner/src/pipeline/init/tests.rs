@@ -342,6 +342,24 @@ fn the_directory_of_a_database_is_made_and_hosts_that_are_not_known_are_left_out
 }
 
 #[test]
+fn source_that_gitignore_leaves_out_is_kept_where_there_is_no_repository() {
+    let files = [
+        ("manage.py", MANAGE),
+        (".gitignore", "lib/\nbuild/\nenv*/\nvar/\n"),
+        ("web/src/lib/i18n.js", ""),
+        ("web/src/lib/build/x.js", ""),
+        ("web/build/x.js", ""),
+        ("env3/pyvenv.cfg", ""),
+        ("env3/lib/x.py", ""),
+        ("var/data.bin", ""),
+    ];
+    let text = Project::new(&files).text();
+    assert!(text.contains("[source]\nexclude = [\"!/web/src/lib/\"]\n"), "{text}");
+    let text = Project::new(&[&files[..], &[(".git/HEAD", "")]].concat()).text();
+    assert!(!text.contains("[source]"), "{text}");
+}
+
+#[test]
 fn a_lock_that_no_step_reads_is_told_what_to_do_about() {
     for lock in ["yarn.lock", "pnpm-lock.yaml"] {
         let path = format!("web/ui/{lock}");

@@ -32,6 +32,15 @@ fn app(out: &mut String, project: &Project) {
             let _ = writeln!(out, "extra = {}", list(&packages.extra_indexes));
         }
     }
+    if !project.kept.is_empty() {
+        let kept: Vec<String> = project.kept.iter().map(|path| format!("!/{path}/")).collect();
+        let _ = write!(
+            out,
+            "\n# `.gitignore` leaves these out, and they hold source: where there is no repository, nobody else knows that they\n\
+             # were committed all the same.\n[source]\nexclude = {}\n",
+            list(&kept)
+        );
+    }
     runtime(out, project);
 }
 

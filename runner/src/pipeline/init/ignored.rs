@@ -1,0 +1,72 @@
+//! Directories of source that a `.gitignore` leaves out. Git keeps them where they were committed all the same; a project
+//! that was unpacked from an archive has nobody to say so. Where there is a repository, nothing is to be found out here.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::Path;
+
+use ignore::gitignore::Gitignore;
+
+use super::project::directories;
+
+/// What people write by hand.
+const SOURCES: &[&str] =
+    &["py", "js", "mjs", "ts", "jsx", "tsx", "vue", "svelte", "html", "css", "scss", "sass", "less"];
+/// What programs write: such directories are left out for a reason.
+const WRITTEN: &[&str] = &[
+    "__pycache__",
+    "_build",
+    "bower_components",
+    "build",
+    "coverage",
+    "dist",
+    "htmlcov",
+    "media",
+    "public",
+    "site",
+    "static",
+    "staticfiles",
+    "static_root",
+    "storybook-static",
+    "target",
+    "uploads",
+];
+/// How far below the top they are looked for.
+const DEPTH: usize = 10;
+
+/// The directories, relative to the top, in order.
+pub(super) fn sources(dir: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    if !dir.ancestors().any(|dir| dir.join(".git").exists()) {
+        look(dir, "", &mut Vec::new(), &mut found);
+    }
+    found
+}
+
+/// Looks below a directory, for which the `.gitignore`s of those around it hold.
+fn look(dir: &Path, sub: &str, rules: &mut Vec<Gitignore>, found: &mut Vec<String>) {
+    if rules.len() > DEPTH {
+        return;
+    }
+    rules.push(Gitignore::new(dir.join(sub).join(".gitignore")).0);
+    for place in directories(dir, sub) {
+        let path = dir.join(&place);
+        let said = rules.iter().rev().map(|rules| rules.matched(&path, true)).find(|said| !said.is_none());
+        let name = place.rsplit('/').next().unwrap_or(&place);
+        if !said.is_some_and(|said| said.is_ignore()) {
+            look(dir, &place, rules, found);
+        } else if !WRITTEN.contains(&name) && !path.join("pyvenv.cfg").exists() && has_source(dir, &place, DEPTH) {
+            found.push(place);
+        }
+    }
+    rules.pop();
+}
+
+/// Whether something below was written by hand, by its name.
+fn has_source(dir: &Path, sub: &str, depth: usize) -> bool {
+    let entries = fs::read_dir(dir.join(sub)).into_iter().flatten().flatten();
+    let mut files = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()));
+    files.any(|file| {
+        Path::new(&file.file_name()).extension().and_then(OsStr::to_str).is_some_and(|it| SOURCES.contains(&it))
+    }) || depth > 0 && directories(dir, sub).iter().any(|below| has_source(dir, below, depth - 1))
+}
