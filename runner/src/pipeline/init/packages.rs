@@ -38,25 +38,13 @@ const OWN: &[&str] = &["main", "default", "base", "app", "runtime"];
 const PYPI: &str = "https://pypi.org/simple";
 /// What the public index was called, and what old requirements still call it.
 const OLD_PYPI: &str = "https://pypi.python.org/";
-/// What people call the groups and extras that production does not need.
-const DEVELOPMENT: &[&str] = &[
-    "ci",
-    "dev",
-    "devel",
-    "develop",
-    "development",
-    "doc",
-    "docs",
-    "lint",
-    "local",
-    "test",
-    "testing",
-    "tests",
-    "types",
-    "typing",
-];
+/// Words in the names of the groups and extras that production does not need, as in `test-tools`; and all that starts with
+/// `dev`.
+const DEVELOPMENT: &[&str] = &["ci", "doc", "docs", "lint", "local", "test", "testing", "tests", "types", "typing"];
 /// Packages that serve an application, those of WSGI first.
 const SERVERS: &[&str] = &["gunicorn", "uwsgi", "waitress", "granian", "uvicorn", "daphne", "hypercorn"];
+/// Those that run an application of WSGI.
+const WSGI_SERVERS: &[&str] = &["gunicorn", "uwsgi", "waitress", "granian"];
 /// Those that run an application of ASGI.
 const ASGI_SERVERS: &[&str] = &["uvicorn", "granian", "daphne", "hypercorn"];
 
@@ -191,7 +179,9 @@ impl Packages {
         let names = |path: &[&str]| {
             let names: Vec<String> =
                 table(&pyproject, path).into_iter().flat_map(|table| table.keys().cloned()).collect();
-            names.into_iter().filter(|name| !DEVELOPMENT.contains(&name.as_str()))
+            let is_needed =
+                |name: &str| !name.starts_with("dev") && !name.split(['-', '_']).any(|it| DEVELOPMENT.contains(&it));
+            names.into_iter().filter(move |name| is_needed(name))
         };
         let groups = names(&["dependency-groups"]).chain(names(&["tool", "poetry", "group"]));
         let extras = names(&["project", "optional-dependencies"]).chain(names(&["tool", "poetry", "extras"]));
@@ -283,7 +273,11 @@ fn table<'a>(pyproject: &'a toml::Value, path: &[&str]) -> Option<&'a toml::Tabl
 fn servers(dir: &Path) -> &'static [&'static str] {
     let files = super::project::python_files(dir, 4);
     let has = |name: &str| files.iter().any(|file| file.file_name().is_some_and(|found| found == name));
-    if has("asgi.py") && !has("wsgi.py") { ASGI_SERVERS } else { SERVERS }
+    match (has("wsgi.py"), has("asgi.py")) {
+        (false, true) => ASGI_SERVERS,
+        (true, false) => WSGI_SERVERS,
+        _ => SERVERS,
+    }
 }
 
 fn is_requirements(path: &Path) -> bool {

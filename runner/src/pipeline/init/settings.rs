@@ -82,7 +82,7 @@ impl Settings {
     fn read(&mut self, text: &str) {
         self.variables.extend(variables::needed(text));
         for line in text.lines().filter(|line| !line.trim_start().starts_with('#')) {
-            self.data.extend(database(line));
+            self.data.extend(database(line).map(|path| below_variable(text, line, path)));
             self.uses_node_modules |= literals(line).iter().any(|(_, text)| text.contains("node_modules"));
             self.compresses |= line
                 .split_once('=')
@@ -90,7 +90,8 @@ impl Settings {
             if line.trim_start().starts_with("MEDIA_ROOT") {
                 let is_variable = |path: &str| path.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_');
                 let path = if line.contains("environ") { None } else { path_in(line) };
-                self.data.extend(path.filter(|path| !path.contains('.') && !is_variable(path)));
+                let path = path.filter(|path| !path.contains('.') && !is_variable(path));
+                self.data.extend(path.map(|path| below_variable(text, line, path)));
             }
         }
         let hosts = text.split("\nALLOWED_HOSTS = [").nth(1).and_then(|rest| rest.split(']').next());
@@ -161,6 +162,27 @@ fn database(line: &str) -> Option<String> {
     path_to(line, at)
 }
 
+/// A path that a line has, below the directory that the variable before it stands for: `DATA_DIR / "db.sqlite3"` where the
+/// text has `DATA_DIR = BASE_DIR / "data"`.
+fn below_variable(text: &str, line: &str, path: String) -> String {
+    let first = path.split('/').next().unwrap_or_default();
+    let start =
+        literals(line).into_iter().find(|(_, text)| text.split('/').next() == Some(first)).map(|(start, _)| start);
+    let before = start.map_or("", |start| line[..start - 1].trim_end().trim_end_matches(['/', ',', ' ']));
+    let variable = before.rsplit(|c: char| c != '_' && !c.is_ascii_alphanumeric()).next().unwrap_or_default();
+    let defined = text.split_once(&format!("\n{variable} = ")).filter(|_| !variable.is_empty());
+    let Some((_, value)) = defined else { return path };
+    // The value ends where a line begins that is not indented and closes nothing.
+    let end =
+        value.match_indices('\n').find(|(at, _)| !value[at + 1..].starts_with([' ', ')', '\n'])).map(|(at, _)| at);
+    let value = value[..end.unwrap_or(value.len())].replace('\n', " ");
+    let is_relative = value.contains("_DIR") || value.contains("ROOT") || value.contains("BASE");
+    match path_in(&value).filter(|directory| is_relative && !directory.contains('.')) {
+        Some(directory) => format!("{directory}/{path}"),
+        None => path,
+    }
+}
+
 /// The path that a line ends in.
 fn path_in(line: &str) -> Option<String> {
     path_to(line, literals(line).len().checked_sub(1)?)
@@ -205,6 +227,18 @@ mod tests {
         assert_eq!(database("'ENGINE': 'django.db.backends.sqlite3',"), None);
         assert_eq!(path_in("MEDIA_ROOT = os.path.join(BASE_DIR, 'media')").as_deref(), Some("media"));
         assert_eq!(path_in("MEDIA_ROOT = '/var/media'"), None);
+    }
+
+    #[test]
+    fn a_path_below_a_variable_is_below_what_it_stands_for() {
+        let text = "from pathlib import Path\n\
+            BASE_DIR = Path(__file__).resolve().parent.parent\n\
+            DATA_DIR = Path(\n    config.get(\"files\", \"data\", fallback=environ.get(\"DATA_DIR\", BASE_DIR / \"data\")),\n)\n\
+            LOGS = 1\n";
+        let mut settings = Settings::default();
+        settings.read(&format!("{text}MEDIA_ROOT = DATA_DIR / \"media\"\nname = str(DATA_DIR / \"db.sqlite3\")\n"));
+        settings.read(&format!("{text}NAME = os.path.join(BASE_DIR, 'own.sqlite3')\n"));
+        assert_eq!(settings.data, ["data/media", "data/db.sqlite3", "own.sqlite3"]);
     }
 
     #[test]

@@ -89,12 +89,13 @@ pub(super) fn needed(text: &str) -> Vec<Variable> {
         if guard.is_some() {
             continue;
         }
-        if is_guard(line.trim_start(), &off) {
+        let reads = reads(line, &readers);
+        let is_lenient = reads.iter().any(|read| matches!(read.otherwise, Otherwise::Nothing | Otherwise::Empty));
+        if is_guard(line.trim_start(), is_lenient, &off) {
             guard = Some(indent);
             continue;
         }
-        let reads = reads(line, &readers);
-        if reads.iter().any(|read| matches!(read.otherwise, Otherwise::Nothing | Otherwise::Empty)) {
+        if is_lenient {
             off.extend(line.split_once('=').map(|(name, _)| name.trim()));
         }
         let needed = reads.into_iter().filter(|read| is_needed(read, line));
@@ -118,15 +119,14 @@ pub(super) fn given(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Whether what is below a line copes with variables that are not set.
-fn is_guard(line: &str, off: &[&str]) -> bool {
-    let asks = ["in os.environ", "in environ", "environ.get(", "getenv("].iter().any(|it| line.contains(it));
-    let condition = line.strip_prefix("if ").and_then(|rest| rest.split_once(':')).map(|(condition, _)| condition);
-    let mut words =
-        condition.into_iter().flat_map(|condition| condition.split(|c: char| c != '_' && !c.is_alphanumeric()));
-    line.starts_with("try:")
-        || condition.is_some_and(|condition| !condition.starts_with("not "))
-            && (asks || words.any(|word| off.contains(&word)))
+/// Whether what is below a line copes with variables that are not set: the line asks for one, or for what is off without it.
+fn is_guard(line: &str, is_lenient: bool, off: &[&str]) -> bool {
+    let Some(condition) = line.strip_prefix("if ").filter(|condition| !condition.starts_with("not ")) else {
+        return line.starts_with("try:");
+    };
+    let mut words = condition.split(|c: char| c != '_' && !c.is_alphanumeric());
+    let asks = ["in os.environ", "in environ", "in env:"].iter().any(|it| condition.contains(it));
+    asks || is_lenient || words.any(|word| off.contains(&word))
 }
 
 /// Whether a line sets what must be off for a first look: at pages for users, at an address without TLS.
@@ -204,6 +204,12 @@ fn reads<'a>(line: &'a str, readers: &[&str]) -> Vec<Read<'a>> {
         let call = call_before(&line[..open]);
         let Some(is_strict) = strictness(line, open, readers) else { continue };
         let (arguments, rest) = enclosed(&line[open + 1..]);
+        // `environ["X"] = …` sets it.
+        let is_set = line[open..].starts_with('[')
+            && rest.is_some_and(|rest| rest.trim_start().starts_with('=') && !rest.trim_start().starts_with("=="));
+        if is_set {
+            continue;
+        }
         let first = strings(arguments).first().copied();
         let named = first.filter(|_| arguments.trim_start().starts_with(['"', '\'']));
         let known = NAMED.iter().find(|(kind, _)| arguments.trim().is_empty() && call.ends_with(&format!(".{kind}")));
@@ -281,7 +287,7 @@ fn stand_in(read: &Read<'_>) -> String {
         name if name.ends_with("HOSTS") && is_split_at_spaces => "localhost 127.0.0.1",
         name if name.ends_with("HOSTS") => "localhost,127.0.0.1",
         name if name.ends_with("HOST") || name.ends_with("HOSTNAME") => "localhost",
-        _ if matches!(kind, "email" | "email_url") => "consolemail://",
+        _ if matches!(kind, "email" | "email_url") => "smtp+tls://localhost:25",
         _ if matches!(kind, "cache" | "cache_url") => "locmemcache://",
         _ if kind == "search_url" => "simple://",
         _ if matches!(kind, "int" | "float") && !is_of_database(read.name) => "0",
@@ -340,6 +346,7 @@ mod tests {
             names("X = env.db()\nY = env.email_url()['BACKEND']\nZ = env.cache(default='')"),
             "DATABASE_URL EMAIL_URL"
         );
+        assert_eq!(names("os.environ['X'] = str(1)\nY = os.environ['Z'] == 'a'"), "Z");
         assert_eq!(names("env.read_env('ENV')\nother.bool('X')"), "");
     }
 
@@ -372,6 +379,7 @@ mod tests {
         let text = "if 'X' in os.environ:\n    X = os.environ['X']\n    Y = os.environ['Y']\nZ = os.environ['Z']\n";
         assert_eq!(names(text), "Z");
         assert_eq!(names("S3 = env.bool('S3', False)\nif S3 and X:\n    Y = env('Y')\nelse:\n    Z = env('Z')\n"), "Z");
+        assert_eq!(names("if env.str('X', None) and env('Y'):\n    Z = env('Z')\n"), "");
         assert_eq!(names("try:\n    X = os.environ['X']\nexcept KeyError:\n    X = ''\n"), "");
     }
 
