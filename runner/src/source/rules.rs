@@ -98,11 +98,9 @@ impl<'a> Rules<'a> {
         let exclude = self.find(|rules| rules.exclude.matched(path, is_dir).map(|_| ()));
         let own = exclude.or_else(|| self.find(|rules| rules.pipeignore.matched(path, is_dir).map(|_| ())));
         match own.or_else(|| if self.is_ignored { Some(true) } else { self.find(|rules| rules.by_git(path, is_dir)) }) {
-            Some(true) if own.is_none() && self.tracked.has(path, is_dir) => match is_dir {
-                true => Said::KeepTracked,
-                false => Said::Keep,
-            },
-            Some(true) => Said::LeaveOut,
+            Some(true) if own.is_some() || !self.tracked.has(path, is_dir) => Said::LeaveOut,
+            Some(true) if is_dir => Said::KeepTracked,
+            Some(true) => Said::Keep,
             Some(false) => Said::Keep,
             None if is_dir && name == "__pycache__" => Said::LeaveOut,
             None => Said::Nothing,
