@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -284,24 +284,52 @@ fn a_connection_that_is_lost_on_the_way_leaves_no_release_and_what_came_need_not
 }
 
 #[test]
-fn a_connection_that_is_lost_during_a_release_undoes_it() {
+fn a_release_is_undone_where_nobody_wants_it_any_more_or_the_connection_is_lost() {
     let two = Two::new();
     two.promote();
     two.project.write("src/version", "two");
     let commands = "promote = \"staging\"\nrelease-commands = [\"echo begun; sleep 1000\"]";
     two.project.edit("release.pipeline", "promote = \"staging\"", commands);
     two.run(["run"]).success();
-    let mut promote = two.project.command();
-    promote.env("PIPE_SSH", two.sshd.client()).args(["promote", "staging", "production"]);
-    let promote = promote.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("pipe runs");
-    let log = two.home().join("targets/demo/production/logs/2-release.log");
-    eventually("it has begun", || fs::read_to_string(&log).is_ok_and(|log| log.contains("begun")));
+    let begin = |release: u32| {
+        let mut promote = two.project.command();
+        promote.env("PIPE_SSH", two.sshd.client()).args(["promote", "staging", "production"]);
+        let promote = promote.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("pipe runs");
+        let log = two.home().join(format!("targets/demo/production/logs/{release}-release.log"));
+        eventually("it has begun", || fs::read_to_string(&log).is_ok_and(|log| log.contains("begun")));
+        promote
+    };
+    let promote = begin(2);
+    let told = Command::new("kill").args(["-INT", &promote.id().to_string()]).status().expect("kill runs");
+    assert!(told.success());
+    let output = promote.wait_with_output().expect("pipe ends");
+    assert_eq!(output.status.code(), Some(130), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(two.releases()[0]["outcome"], "failed");
+
+    let promote = begin(3);
     two.sshd.cut();
     let output = promote.wait_with_output().expect("pipe ends");
     assert_eq!(output.status.code(), Some(5), "{}", String::from_utf8_lossy(&output.stderr));
     eventually("it is undone", || two.releases()[0]["outcome"] == "failed");
     assert_eq!(two.page(), "one");
-    assert_eq!(two.releases()[1]["outcome"], "serves");
+    assert_eq!(two.releases()[2]["outcome"], "serves");
+}
+
+#[test]
+fn a_host_that_cannot_write_says_so_and_nothing_is_released() {
+    let mut two = Two::new();
+    for number in 0..8 {
+        let path = two.project.path().join(format!("src/film{number}"));
+        fs::write(path, noise(number, 6 << 20)).expect("written");
+    }
+    two.run(["run"]).success();
+    two.sshd.limit_files(4 << 10);
+    let said = two.run(["promote", "staging", "production"]).code(5).stderr;
+    assert!(said.contains("store: cannot write") && said.contains("hint: "), "{said}");
+    assert_eq!(two.releases(), Vec::<Value>::new());
+    two.sshd.limit_files(1 << 20);
+    two.run(["promote", "staging", "production"]).success();
+    assert_eq!(two.page(), "one");
 }
 
 #[test]

@@ -47,7 +47,7 @@ impl Sshd {
             path("known_hosts")
         );
         fs::write(path("ssh_config"), client).expect("written");
-        let child = serve(directory.path());
+        let child = serve(directory.path(), "unlimited");
         let mut sshd = Self { directory, port, child };
         sshd.know(&sshd.public_key());
         sshd.wait();
@@ -109,6 +109,13 @@ impl Sshd {
         fs::write(self.directory.path().join("authorized_keys"), "").expect("written");
     }
 
+    /// From now on what it starts can write no file that is longer, as on a disk that is full.
+    pub fn limit_files(&mut self, kib: u64) {
+        self.stop();
+        self.child = serve(self.directory.path(), &kib.to_string());
+        self.wait();
+    }
+
     /// Cuts all connections, as a network does that is gone.
     pub fn cut(&self) {
         for child in children(self.child.id()) {
@@ -140,10 +147,10 @@ impl Drop for Sshd {
     }
 }
 
-fn serve(directory: &Path) -> Child {
+fn serve(directory: &Path, longest_file: &str) -> Child {
     let log = fs::File::create(directory.join("log")).expect("a log");
-    Command::new(PROGRAM)
-        .args(["-D", "-e", "-f"])
+    Command::new("bash")
+        .args(["-c", "ulimit -f $1 && exec $0 -D -e -f $2", PROGRAM, longest_file])
         .arg(directory.join("sshd_config"))
         .stdin(Stdio::null())
         .stdout(Stdio::null())

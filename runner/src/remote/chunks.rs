@@ -9,7 +9,7 @@ use crate::digest::Digest;
 pub(super) const LARGE: u64 = 64 << 10;
 
 /// From this size on a blob is not held in memory, and sent whole, in bytes.
-pub(super) const HUGE: u64 = 512 << 20;
+pub(super) const HUGE: u64 = 128 << 20;
 
 /// Bytes of the smallest part, of most of them, and of the largest. The list of parts costs 36 bytes for each.
 const SIZES: (usize, usize, usize) = (4 << 10, 16 << 10, 64 << 10);

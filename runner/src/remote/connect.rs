@@ -12,6 +12,7 @@ use std::thread;
 use super::receive::receive;
 use super::wire::{Call, Heard, greeting, write_line};
 use crate::agent::protocol::{Answer, Failure, Reply, Request};
+use crate::garbage;
 use crate::release::{Place, Release, ReleaseError};
 
 /// The subcommand.
@@ -33,7 +34,13 @@ pub(crate) fn connect(home: &Path) -> io::Result<()> {
         Call::Release { order, slug, runtime } => {
             // With the handle nothing of the slug is let go before the release is in the history.
             match receive(home, (&order.app, &slug, runtime.as_ref()), &mut from, &mut to) {
-                Ok(_store) => pass_on(home, Request::Deploy(order), from, &mut to),
+                Ok(store) => {
+                    pass_on(home, Request::Deploy(order), from, &mut to)?;
+                    drop(store);
+                    // Nobody runs anything else over here that would. What goes wrong with it is no failure of the release.
+                    let _ = garbage::collect_if_due(home);
+                    Ok(())
+                }
                 Err(_) => Ok(()),
             }
         }

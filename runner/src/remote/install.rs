@@ -25,6 +25,7 @@ if [ -x "$PIPE_HOME/bin/pipe" ]; then echo "sha256=$(sha256sum <"$PIPE_HOME/bin/
 const COPY: &str = r#"
 new="$PIPE_HOME/bin/.pipe-$$"
 mkdir -p "$PIPE_HOME/bin" || exit 1
+find "$PIPE_HOME/bin" -name '.pipe-*' -mmin +60 -exec rm -f {} +
 trap 'rm -f "$new"' EXIT
 if [ "$2" = gzip ]; then gzip -dc >"$new"; else cat >"$new"; fi || exit 1
 [ "$(wc -c <"$new")" -eq "$1" ] || { echo "only a part of the program has come" >&2; exit 1; }
@@ -131,7 +132,8 @@ fn with_hint(error: RemoteError) -> RemoteError {
                 }
                 () => None,
             };
-            RemoteError::Refused { hint: hint.map(|hint| format!("{hint}, as in `{host}/srv/pipe`")), host, message }
+            let hint = hint.map(|hint| format!("{hint}, as in `ssh://user@host/srv/pipe`"));
+            RemoteError::Refused { host, message, hint }
         }
         error => error,
     }

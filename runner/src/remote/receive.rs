@@ -56,7 +56,8 @@ fn receive_all(
         let trees = Runtime::check_record(&runtime.digest, &runtime.record, &store, home).map_err(|error| {
             let hint = "the slug was built on the machine's own runtime; `[runtime] kind = \"packages\"` in the pipeline makes one that \
                         goes with it to every host";
-            Failure::of(&error).hint(hint)
+            let why = Failure::of(&error).message;
+            Failure::new(format!("the runtime that the slug stands on is not there: {why}")).hint(hint)
         })?;
         roots.extend(trees);
     }

@@ -41,20 +41,21 @@ pub(super) fn send(store: &Store, roots: &[Digest], from: &mut impl Read, to: im
         cut: HashMap::new(),
         to: zstd::stream::write::Encoder::new(to, LEVEL)?,
     };
-    loop {
-        match read_want(from)? {
-            Want::Trees(digests) => digests.iter().try_for_each(|digest| sender.tree(digest))?,
-            Want::Blobs { digests, in_parts } => digests.iter().try_for_each(|digest| sender.blob(digest, in_parts))?,
-            Want::Parts(blobs) => blobs.iter().try_for_each(|(digest, parts)| sender.parts(digest, parts))?,
-            Want::Nothing => break,
-            Want::Failed { message, hint } => {
-                return Err(SendError::Refused(Failure { hint, ..Failure::new(message) }));
-            }
-        }
-        sender.to.flush()?;
+    match sender.answer_all(from) {
+        // A host that cannot go on does not wait for the end of what it had asked for, but it has said why.
+        Err(SendError::Lost) => Err(last_words(from).map_or(SendError::Lost, SendError::Refused)),
+        Ok(()) => Ok(sender.to.finish()?.flush()?),
+        result => result,
     }
-    sender.to.finish()?.flush()?;
-    Ok(())
+}
+
+/// What a host has said before it went.
+fn last_words(from: &mut impl Read) -> Option<Failure> {
+    loop {
+        if let Want::Failed { message, hint } = read_want(from).ok()? {
+            return Some(Failure { hint, ..Failure::new(message) });
+        }
+    }
 }
 
 struct Sender<'a, W: Write> {
@@ -67,6 +68,23 @@ struct Sender<'a, W: Write> {
 }
 
 impl<W: Write> Sender<'_, W> {
+    fn answer_all(&mut self, from: &mut impl Read) -> Result<(), SendError> {
+        loop {
+            match read_want(from)? {
+                Want::Trees(digests) => digests.iter().try_for_each(|digest| self.tree(digest))?,
+                Want::Blobs { digests, in_parts } => {
+                    digests.iter().try_for_each(|digest| self.blob(digest, in_parts))?;
+                }
+                Want::Parts(blobs) => blobs.iter().try_for_each(|(digest, parts)| self.parts(digest, parts))?,
+                Want::Nothing => return Ok(()),
+                Want::Failed { message, hint } => {
+                    return Err(SendError::Refused(Failure { hint, ..Failure::new(message) }));
+                }
+            }
+            self.to.flush()?;
+        }
+    }
+
     fn tree(&mut self, digest: &Digest) -> Result<(), SendError> {
         self.refuse_unless_offered(digest)?;
         match self.store.get(digest) {

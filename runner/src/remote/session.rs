@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -210,9 +211,11 @@ impl Session {
 
     /// The next line; once nobody wants the work any more, ends this side of the conversation and listens on.
     fn line<T: DeserializeOwned>(&mut self, cancel: &AtomicBool) -> Result<T, RemoteError> {
-        while self.to.is_some() && self.from.buffer().is_empty() && !self.is_readable() {
+        while self.to.is_some() && self.from.buffer().is_empty() {
             if cancel.load(Ordering::Relaxed) {
                 self.to = None;
+            } else if self.is_readable() {
+                break;
             }
         }
         let mut line = Vec::new();
@@ -224,8 +227,12 @@ impl Session {
 
     fn is_readable(&self) -> bool {
         let mut fds = [PollFd::new(self.from.get_ref().inner.as_fd(), PollFlags::POLLIN)];
-        // What goes wrong with it, reading tells.
-        poll(&mut fds, PollTimeout::from(LOOK_UP)) != Ok(0)
+        match poll(&mut fds, PollTimeout::from(LOOK_UP)) {
+            // The signal may be the very wish to end.
+            Ok(0) | Err(Errno::EINTR) => false,
+            // What goes wrong with it, reading tells.
+            Ok(_) | Err(_) => true,
+        }
     }
 
     /// Why nothing more comes: what `ssh` ended with, and what it or the other side wrote.
