@@ -100,8 +100,7 @@ impl<'a> Rules<'a> {
         match own.or_else(|| if self.is_ignored { Some(true) } else { self.find(|rules| rules.by_git(path, is_dir)) }) {
             Some(true) if own.is_some() || !self.tracked.has(path, is_dir) => Said::LeaveOut,
             Some(true) if is_dir => Said::KeepTracked,
-            Some(true) => Said::Keep,
-            Some(false) => Said::Keep,
+            Some(_) => Said::Keep,
             None if is_dir && name == "__pycache__" => Said::LeaveOut,
             None => Said::Nothing,
         }
