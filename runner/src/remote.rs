@@ -158,3 +158,6 @@ impl RemoteError {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;
