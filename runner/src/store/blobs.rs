@@ -53,12 +53,12 @@ impl Store {
 
     /// How many bytes a blob has.
     pub fn size(&self, digest: &Digest) -> Result<u64, StoreError> {
-        let lent = match self.lent(digest) {
-            Some(Lent::Bytes(bytes)) => return Ok(bytes.len() as u64),
-            Some(Lent::File { size, .. }) => Some(size),
-            None => None,
-        };
-        self.location(digest)?.map(|at| at.size).or(lent).ok_or_else(|| self.missing(digest))
+        match self.lent(digest) {
+            Some(Lent::Bytes(bytes)) => Ok(bytes.len() as u64),
+            // It is that of the bytes with this digest, whatever is there now.
+            Some(Lent::File { size, .. }) => Ok(size),
+            None => self.location(digest)?.map(|at| at.size).ok_or_else(|| self.missing(digest)),
+        }
     }
 
     /// A whole blob, checked.
