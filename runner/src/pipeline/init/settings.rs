@@ -167,7 +167,7 @@ fn database(line: &str) -> Option<String> {
 fn below_variable(text: &str, line: &str, path: String) -> String {
     let first = path.split('/').next().unwrap_or_default();
     let start =
-        literals(line).into_iter().find(|(_, text)| text.split('/').next() == Some(first)).map(|(start, _)| start);
+        literals(line).into_iter().rfind(|(_, text)| text.split('/').next() == Some(first)).map(|(start, _)| start);
     let before = start.map_or("", |start| line[..start - 1].trim_end().trim_end_matches(['/', ',', ' ']));
     let variable = before.rsplit(|c: char| c != '_' && !c.is_ascii_alphanumeric()).next().unwrap_or_default();
     let defined = text.split_once(&format!("\n{variable} = ")).filter(|_| !variable.is_empty());
@@ -236,7 +236,7 @@ mod tests {
             DATA_DIR = Path(\n    config.get(\"files\", \"data\", fallback=environ.get(\"DATA_DIR\", BASE_DIR / \"data\")),\n)\n\
             LOGS = 1\n";
         let mut settings = Settings::default();
-        settings.read(&format!("{text}MEDIA_ROOT = DATA_DIR / \"media\"\nname = str(DATA_DIR / \"db.sqlite3\")\n"));
+        settings.read(&format!("{text}MEDIA_ROOT = Path(get(\"media\", fallback=DATA_DIR / \"media\"))\nname = str(DATA_DIR / \"db.sqlite3\")\n"));
         settings.read(&format!("{text}NAME = os.path.join(BASE_DIR, 'own.sqlite3')\n"));
         assert_eq!(settings.data, ["data/media", "data/db.sqlite3", "own.sqlite3"]);
     }
