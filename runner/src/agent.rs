@@ -20,6 +20,7 @@ mod instance;
 mod keeper;
 mod listening;
 pub mod log;
+mod lost;
 mod process;
 pub(crate) mod protocol;
 mod root;

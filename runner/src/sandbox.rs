@@ -34,6 +34,7 @@ pub use error::SandboxError;
 pub use found::{Directory, Found, Root};
 pub use init::init_main;
 pub use run::{Child, Ended, Outcome, Run, Stdio, Stream, run, spawn};
+pub(crate) use scratch::UPPER;
 pub use scratch::{Scratch, remove_all};
 pub use spec::{Held, Limits, Mount, Network, Spec, User, build_owner};
 

@@ -239,6 +239,22 @@ fn writes_beside_the_code_work_and_do_not_last() {
 }
 
 #[test]
+fn a_database_that_is_migrated_in_vain_is_told() {
+    let host = Host::new();
+    let mut target = host.target("staging");
+    target.settings.data = vec!["kept.sqlite3".into()];
+    let make =
+        |name: &str| format!("python3 -c \"import sqlite3; sqlite3.connect('{name}').execute('create table t (n)')\"");
+    target.settings.release_commands = ["kept.sqlite3", "lost.sqlite3", "plain"].map(make).into();
+    let said = host.release(&target, &Slug::new("one"));
+    for warning in ["`lost.sqlite3` beside the code", "`data = [\"lost.sqlite3\"]`", "`plain` beside the code"] {
+        assert!(said.warnings.contains(warning), "{}", said.warnings);
+    }
+    assert!(!said.warnings.contains("kept.sqlite3` beside"), "{}", said.warnings);
+    said.up();
+}
+
+#[test]
 fn promotion_is_identical_or_refused() {
     let host = Host::new();
     let staging = host.target("staging");

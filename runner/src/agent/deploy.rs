@@ -16,7 +16,7 @@ use super::instance::Exit;
 use super::log::{self, Follower};
 use super::process::{Process, Slot};
 use super::protocol::{Failure, Order, Progress};
-use super::root::Root;
+use super::root::{Root, is_database};
 use super::running::{Running, Serving, stop_all};
 use super::wanted::{Wanted, wanted};
 use super::{Agent, url_of};
@@ -178,7 +178,12 @@ impl Deploy<'_> {
             }
         };
         match exit {
-            Exit::Code(0) => Ok(()),
+            Exit::Code(0) => {
+                for database in process.lost() {
+                    let _ = self.say.send(lost_database(command, &database));
+                }
+                Ok(())
+            }
             // Its output has been shown as it came.
             exit => {
                 Err(Failure { output: None, ..self.failure(&format!("release command `{command}`"), &slot, &exit) })
@@ -438,6 +443,20 @@ fn remarks(healthy: &Healthy) -> Vec<Progress> {
         remarks.push(refused_page(*status, path, host));
     }
     remarks
+}
+
+/// A database that a release command has made in vain.
+fn lost_database(command: &str, path: &str) -> Progress {
+    let hint = if is_database(path) {
+        format!("keep it: `data = [\"{path}\"]` in the target")
+    } else {
+        "call it `….sqlite3` and name it in the target's `data`; or keep a directory, `data = [\"var\"]`, and have the \
+         settings put it there"
+            .to_owned()
+    };
+    let message =
+        format!("`{command}` made the database `{path}` beside the code, where nothing is kept: no process sees it");
+    Progress::Warning { message, hint: Some(hint) }
 }
 
 fn refused_page(status: StatusCode, path: &str, host: &str) -> Progress {

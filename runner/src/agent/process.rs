@@ -10,8 +10,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::{Notify, watch};
 
+use super::deploy::RELEASE;
 use super::instance::{Exit, Instance, Job};
+use super::lost;
 use super::protocol::ProcessState;
+use super::root::layer;
 use crate::release::{History, HistoryError, ProcessRecord};
 use crate::sandbox;
 
@@ -86,6 +89,8 @@ pub(crate) struct Status {
     pub(crate) exit: Option<Exit>,
     /// The directory of the instance that runs, or ran last.
     pub(crate) directory: Option<PathBuf>,
+    /// The databases that a release command has made where nothing is kept.
+    pub(crate) lost: Vec<String>,
 }
 
 /// A handle on a supervised process; dropping it leaves the process alone.
@@ -117,6 +122,7 @@ impl Process {
             restarts: record.as_ref().map_or(0, |record| record.restarts),
             exit: None,
             directory: None,
+            lost: Vec::new(),
         };
         let (sender, status) = watch::channel(first);
         let again = Arc::new(Notify::new());
@@ -138,6 +144,11 @@ impl Process {
     /// The id of the shim that holds what runs.
     pub(crate) fn shim(&self) -> Option<u32> {
         fs::read_to_string(self.status.borrow().directory.as_ref()?.join("pid")).ok()?.trim().parse().ok()
+    }
+
+    /// The databases that a release command has made where nothing is kept.
+    pub(crate) fn lost(&self) -> Vec<String> {
+        self.status.borrow().lost.clone()
     }
 
     /// Waits until the process is gone for good.
@@ -183,8 +194,9 @@ async fn supervise(plan: Plan, mut record: Option<ProcessRecord>, mut wishes: Wi
             Ok(instance) => until_end(&instance, &mut wishes, &status).await,
             Err(error) => Exit::NotStarted { message: error.to_string(), hint: None },
         };
+        let lost = if plan.slot.name == RELEASE { lost::databases(&layer(&record.directory)) } else { Vec::new() };
         plan.clear(&record);
-        status.send_modify(|status| status.exit = Some(exit));
+        status.send_modify(|status| (status.exit, status.lost) = (Some(exit), lost));
         if *wishes.wish.borrow() != Wish::Keep {
             break;
         }

@@ -19,7 +19,7 @@ use super::protocol::Failure;
 use super::watch;
 use crate::release::{Arrived, Contents, Formation, Settings, Target, target_directory};
 use crate::runtime::Runtime;
-use crate::sandbox::{Mount, Network, Spec, User, ample_memory};
+use crate::sandbox::{self, Mount, Network, Spec, User, ample_memory};
 use crate::store::Store;
 
 /// Where the application's own files are.
@@ -30,6 +30,9 @@ const STATIC: &str = "/app/static";
 
 /// Where files are kept that the target names as data, one directory each.
 const KEPT: &str = "/app/data";
+
+/// Where in the directory of an instance the writable layer of its source is.
+const SCRATCH: &str = "scratch";
 
 /// How long a process may take to end after it was told to.
 const GRACE: Duration = Duration::from_secs(10);
@@ -42,6 +45,11 @@ const MOST_WORKERS: u64 = 8;
 
 /// Names of files that are databases, and so no directories.
 const DATABASES: [&str; 3] = [".sqlite3", ".sqlite", ".db"];
+
+/// What an instance has written beside the code.
+pub(super) fn layer(instance: &Path) -> PathBuf {
+    instance.join(SCRATCH).join(sandbox::UPPER)
+}
 
 /// All that the processes of a release have in common.
 #[derive(Debug, Clone)]
@@ -183,7 +191,7 @@ impl Root {
         for (name, directory) in &self.arrived.trees {
             let at = format!("/app/{name}");
             if at == SOURCE {
-                let (owned, scratch) = (instance.join("owned"), instance.join("scratch"));
+                let (owned, scratch) = (instance.join("owned"), instance.join(SCRATCH));
                 fs::create_dir(&scratch)?;
                 self.own_directories(directory, &owned)?;
                 mounts.push(Mount::Overlay { lower: vec![owned, directory.clone()], at, scratch });
@@ -331,7 +339,8 @@ fn inside(path: &str) -> String {
     if path.starts_with('/') { path.trim_end_matches('/').to_owned() } else { format!("{SOURCE}/{}", trim(path)) }
 }
 
-fn is_database(path: &str) -> bool {
+/// Whether data is a database, by its name, and so a file.
+pub(super) fn is_database(path: &str) -> bool {
     DATABASES.iter().any(|suffix| path.ends_with(suffix))
 }
 

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// Where in it the kernel puts what is written.
-pub(super) const UPPER: &str = "upper";
+pub(crate) const UPPER: &str = "upper";
 
 /// An empty directory for the writable layer of one overlay, removed with its value.
 #[derive(Debug)]

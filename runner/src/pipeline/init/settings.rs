@@ -64,11 +64,20 @@ impl Settings {
         }
         let given: Vec<&str> = settings.texts.iter().flat_map(|text| variables::given(text)).collect();
         settings.variables.retain(|variable| !given.contains(&variable.name.as_str()));
+        settings.variables.extend(settings.optional_database());
         settings.variables.sort();
         settings.variables.dedup_by(|one, other| one.name == other.name);
         settings.data.sort();
         settings.data.dedup();
         settings
+    }
+
+    /// `DATABASE_URL`, where it can be given and the file that is used without it cannot be told.
+    fn optional_database(&self) -> Option<Variable> {
+        let says = |what: &str| self.texts.iter().any(|text| text.contains(what));
+        let is_file = |path: &String| DATABASES.iter().any(|suffix| path.ends_with(suffix));
+        let is_wanted = says("\"DATABASE_URL\"") && says(".backends.sqlite3") && !self.data.iter().any(is_file);
+        is_wanted.then(Variable::database_url)
     }
 
     /// The directories in which databases are made, which a repository often lacks.

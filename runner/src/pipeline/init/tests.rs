@@ -360,6 +360,15 @@ fn source_that_gitignore_leaves_out_is_kept_where_there_is_no_repository() {
 }
 
 #[test]
+fn a_database_whose_file_cannot_be_told_is_named_where_it_can_be() {
+    let settings = "if \"DATABASE_URL\" in os.environ:\n    DATABASES = {'default': dj_database_url.config()}\nelse:\n    \
+                    DATABASES = {'default': {'ENGINE': 'django.db.backends.sqlite3', 'NAME': path(get('X', 'db'))}}\n";
+    let text = Project::new(&[("manage.py", MANAGE), ("polls/settings.py", settings)]).text();
+    assert!(text.contains("data = [\"db.sqlite3\"]"), "{text}");
+    assert!(text.contains("DATABASE_URL = \"sqlite:////app/src/db.sqlite3\""), "{text}");
+}
+
+#[test]
 fn a_lock_that_no_step_reads_is_told_what_to_do_about() {
     for lock in ["yarn.lock", "pnpm-lock.yaml"] {
         let path = format!("web/ui/{lock}");

@@ -39,6 +39,11 @@ pub(super) struct Variable {
 }
 
 impl Variable {
+    /// Says that the database is a file of the project's.
+    pub(super) fn database_url() -> Self {
+        Self { name: "DATABASE_URL".to_owned(), value: format!("sqlite:///{DATABASE}") }
+    }
+
     /// Whether the value says nothing but that there is one.
     pub(super) fn is_open(&self) -> bool {
         self.value == UNSET
