@@ -90,6 +90,11 @@ impl Account {
                 )),
                 None => self.module.as_deref().map(missing_module),
             },
+            "OperationalError" if self.message.contains("unable to open database file") => Some(
+                "the directory of a database is missing, as a repository leaves it out: `config = { directories = [\"…\"] }` \
+                 makes it"
+                    .to_owned(),
+            ),
             "OperationalError" | "InterfaceError" => Some(
                 "something asks the database while Django starts, and a build has none: look at the project's line above"
                     .to_owned(),
@@ -208,6 +213,17 @@ mod tests {
             Account { kind: "ModuleNotFoundError".into(), module: Some("debug_toolbar".into()), ..Account::default() };
         let hint = account.explain(Some("site.settings.dev"), "").hint.expect("a remedy");
         assert!(hint.starts_with("the settings are `site.settings.dev`"), "{hint}");
+    }
+
+    #[test]
+    fn a_database_without_its_directory_names_the_config() {
+        let account = Account {
+            kind: "OperationalError".into(),
+            message: "unable to open database file".into(),
+            ..Account::default()
+        };
+        let hint = account.explain(None, "").hint.expect("a remedy");
+        assert!(hint.contains("`config = { directories = [\"…\"] }`"), "{hint}");
     }
 
     #[test]
