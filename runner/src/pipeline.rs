@@ -18,6 +18,7 @@ use crate::remote::Address;
 
 pub mod check;
 mod config;
+mod data;
 mod fields;
 mod init;
 mod read;
@@ -27,6 +28,7 @@ mod spanned;
 mod units;
 
 pub use config::Config;
+pub(crate) use data::is_database;
 pub use init::{InitError, default_for};
 pub use schema::schema;
 pub use spanned::Spanned;

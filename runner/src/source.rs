@@ -23,6 +23,7 @@ use known::Known;
 use lent::Source;
 use rules::Rules;
 use tracked::Tracked;
+pub(crate) use tracked::repository;
 use walk::Walk;
 
 /// A directory as it was.

@@ -16,11 +16,12 @@ use super::instance::Exit;
 use super::log::{self, Follower};
 use super::process::{Process, Slot};
 use super::protocol::{Failure, Order, Progress};
-use super::root::{Root, is_database};
+use super::root::Root;
 use super::running::{Running, Serving, stop_all};
 use super::wanted::{Wanted, wanted};
 use super::{Agent, url_of};
 use crate::diagnostic::{nearest, quoted};
+use crate::pipeline::is_database;
 use crate::release::{How, Release, Stage};
 
 /// The process that answers requests.
@@ -289,12 +290,7 @@ impl Deploy<'_> {
     async fn switch(self, running: &Running, front: Option<Front>, url: String) -> Result<(), Failure> {
         let release = self.release.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let assets = self.agent.assets(&self.root, &release).await;
-        if let Err(failure) = self.journal(Stage::Switched, None) {
-            // What the journal does not know of, nobody may ask.
-            stop_all(&self.started()).await;
-            return Err(failure);
-        }
-        let _ = self.say.send(Progress::Stage(Stage::Switched));
+        self.mark_switched().await?;
         let processes = self.started_and_kept(|_| true);
         let ports = processes.iter().filter(|process| process.slot.name == WEB).map(|process| process.port);
         let upstream = self.root.serves().then(|| Upstream::new(ports, assets, self.root.settings.host.clone()));
@@ -308,27 +304,18 @@ impl Deploy<'_> {
                 running.add(process);
             }
         }
-        let history = Arc::clone(&self.agent.history);
-        let mut release = self.release.into_inner().unwrap_or_else(PoisonError::into_inner);
-        tokio::spawn(async move {
+        self.drain(async move {
             if let Some(upstream) = old.upstream {
                 upstream.drained(DRAIN).await;
             }
             stop_all(&old_web).await;
-            if let Err(error) = history.advance(&mut release, Stage::Drained, None) {
-                eprintln!("pipe agent: {error}");
-            }
         });
         Ok(())
     }
 
     /// Adds what was started to what runs, and ends what is too much. From here on there is only forward.
     async fn rescale(self, running: &Running) -> Result<(), Failure> {
-        if let Err(failure) = self.journal(Stage::Switched, None) {
-            stop_all(&self.started()).await;
-            return Err(failure);
-        }
-        let _ = self.say.send(Progress::Stage(Stage::Switched));
+        self.mark_switched().await?;
         if self.root.serves() {
             self.start_others()?;
         }
@@ -336,20 +323,38 @@ impl Deploy<'_> {
             running.add(process);
         }
         let surplus = running.rescaled(self.number, &self.root.formation);
-        let history = Arc::clone(&self.agent.history);
-        let mut release = self.release.into_inner().unwrap_or_else(PoisonError::into_inner);
-        tokio::spawn(async move {
+        self.drain(async move {
             for (_, backend) in &surplus {
                 if let Some(backend) = backend {
                     backend.drained(DRAIN).await;
                 }
             }
             stop_all(&surplus.into_iter().map(|(process, _)| process).collect::<Vec<_>>()).await;
+        });
+        Ok(())
+    }
+
+    /// Writes down that the release serves; where that fails, what was started for it ends.
+    async fn mark_switched(&self) -> Result<(), Failure> {
+        if let Err(failure) = self.journal(Stage::Switched, None) {
+            // What the journal does not know of, nobody may ask.
+            stop_all(&self.started()).await;
+            return Err(failure);
+        }
+        let _ = self.say.send(Progress::Stage(Stage::Switched));
+        Ok(())
+    }
+
+    /// Ends what served before, which may take a while, and then writes down that the release is done.
+    fn drain(self, ending: impl Future<Output = ()> + Send + 'static) {
+        let history = Arc::clone(&self.agent.history);
+        let mut release = self.release.into_inner().unwrap_or_else(PoisonError::into_inner);
+        tokio::spawn(async move {
+            ending.await;
             if let Err(error) = history.advance(&mut release, Stage::Drained, None) {
                 eprintln!("pipe agent: {error}");
             }
         });
-        Ok(())
     }
 
     /// What has been started to stay; from now on it is started again when it ends.

@@ -17,6 +17,7 @@ use super::instance::Job;
 use super::process::{Process, Slot};
 use super::protocol::Failure;
 use super::watch;
+use crate::pipeline::is_database;
 use crate::release::{Arrived, Contents, Formation, Settings, Target, target_directory};
 use crate::runtime::Runtime;
 use crate::sandbox::{self, Mount, Network, Spec, User, ample_memory};
@@ -42,9 +43,6 @@ const WORKER_MEMORY: u64 = 256 << 20;
 
 /// As many workers as one process is good for.
 const MOST_WORKERS: u64 = 8;
-
-/// Names of files that are databases, and so no directories.
-const DATABASES: [&str; 3] = [".sqlite3", ".sqlite", ".db"];
 
 /// What an instance has written beside the code.
 pub(super) fn layer(instance: &Path) -> PathBuf {
@@ -337,11 +335,6 @@ fn links_to(directory: &Path, place: &str) -> Vec<String> {
 /// Where a process sees what a target names as data.
 fn inside(path: &str) -> String {
     if path.starts_with('/') { path.trim_end_matches('/').to_owned() } else { format!("{SOURCE}/{}", trim(path)) }
-}
-
-/// Whether data is a database, by its name, and so a file.
-pub(super) fn is_database(path: &str) -> bool {
-    DATABASES.iter().any(|suffix| path.ends_with(suffix))
 }
 
 fn trim(path: &str) -> &str {

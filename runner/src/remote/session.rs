@@ -16,19 +16,17 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::de::DeserializeOwned;
 
+use super::connect::COMMAND;
 use super::send::{SendError, send};
 use super::ssh::{Ssh, complaint};
 use super::wire::{Call, Heard, RuntimeRecord, own_version, version, write_line};
 use super::{Address, RemoteError};
-use crate::agent::protocol::{Answer, Order, PROTOCOL, Progress, Reply, Request};
+use crate::agent::protocol::{Answer, Failure, Order, PROTOCOL, Progress, Reply, Request};
 use crate::digest::Digest;
 use crate::release::{Release, SlugRef};
 use crate::runtime::Runtime;
 use crate::slug::Manifest;
 use crate::store::Store;
-
-/// The subcommand that a host answers with.
-use super::connect::COMMAND;
 
 /// How often a command that waits looks whether it still should.
 const LOOK_UP: u16 = 50;
@@ -125,14 +123,9 @@ impl Session {
         self.call(&Call::Release { order: Box::new(order), slug, runtime })?;
         if let Err(error) = self.send(store, &roots, cancel) {
             return match error {
-                _ if cancel.load(Ordering::Relaxed) => {
-                    Ok(Answer::NotReleased(crate::agent::protocol::Failure::cancelled()))
-                }
+                _ if cancel.load(Ordering::Relaxed) => Ok(Answer::NotReleased(Failure::cancelled())),
                 SendError::Store(error) => Err(RemoteError::Store(error)),
-                SendError::Refused(failure) => {
-                    let host = self.ssh.address.to_string();
-                    Err(RemoteError::Refused { host, message: failure.message, hint: failure.hint })
-                }
+                SendError::Refused(failure) => Err(self.refused(failure)),
                 SendError::Lost => Err(self.lost()),
             };
         }
@@ -169,7 +162,7 @@ impl Session {
         self.call(&Call::Releases { app: app.to_owned(), target: target.to_owned() })?;
         match self.heard()? {
             Heard::Releases(releases) => Ok(releases),
-            other => Err(self.refused(other)),
+            other => Err(self.unexpected(other)),
         }
     }
 
@@ -178,7 +171,7 @@ impl Session {
         self.call(&Call::Config { app: app.to_owned(), target: target.to_owned() })?;
         match self.heard()? {
             Heard::Config(config) => Ok(config),
-            other => Err(self.refused(other)),
+            other => Err(self.unexpected(other)),
         }
     }
 
@@ -246,12 +239,16 @@ impl Session {
         }
     }
 
-    fn refused(&self, heard: Heard) -> RemoteError {
-        let host = self.ssh.address.to_string();
-        match heard {
-            Heard::Failed(failure) => RemoteError::Refused { host, message: failure.message, hint: failure.hint },
-            _ => RemoteError::Refused { host, message: "it answers something that was not asked".into(), hint: None },
-        }
+    /// What an answer means that is not the one that was asked for.
+    fn unexpected(&self, heard: Heard) -> RemoteError {
+        self.refused(match heard {
+            Heard::Failed(failure) => failure,
+            _ => Failure::new("it answers something that was not asked"),
+        })
+    }
+
+    fn refused(&self, Failure { message, hint, .. }: Failure) -> RemoteError {
+        RemoteError::Refused { host: self.ssh.address.to_string(), message, hint }
     }
 }
 

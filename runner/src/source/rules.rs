@@ -21,7 +21,7 @@ use ignore::Match;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
 use super::SourceError;
-use super::tracked::Tracked;
+use super::tracked::{Tracked, repository};
 use crate::digest::Digest;
 use crate::key::{Fields as _, KeyBuilder};
 
@@ -166,8 +166,9 @@ fn patterns(dir: &Path, name: &str, key: &mut KeyBuilder) -> (Gitignore, Option<
 
 /// The `.gitignore` of a directory and of those around it, up to the root of its repository, from there on down.
 fn outer_gitignores(dir: &Path, key: &mut KeyBuilder) -> Vec<Gitignore> {
-    let root = dir.ancestors().position(|dir| dir.join(".git").exists()).unwrap_or(0);
-    let mut found: Vec<Gitignore> = dir.ancestors().take(root + 1).map(|dir| gitignore(dir, key)).collect();
+    let root = repository(dir).unwrap_or(dir);
+    let within = dir.ancestors().take_while(|dir| dir.starts_with(root));
+    let mut found: Vec<Gitignore> = within.map(|dir| gitignore(dir, key)).collect();
     found.reverse();
     found
 }

@@ -32,7 +32,7 @@ pub(super) struct Tracked {
 impl Tracked {
     /// What the repository around a directory tracks; nothing where there is none.
     pub(super) fn around(dir: &Path) -> Result<Self, SourceError> {
-        let Some(root) = dir.ancestors().find(|dir| dir.join(".git").exists()) else {
+        let Some(root) = repository(dir) else {
             return Ok(Self::new(dir, Vec::new()));
         };
         let path =
@@ -69,6 +69,11 @@ impl Tracked {
         let first = self.paths.partition_point(|path| order(path, wanted) == Ordering::Less);
         self.paths.get(first).is_some_and(|path| below(path))
     }
+}
+
+/// The root of the repository that a directory is in.
+pub(crate) fn repository(dir: &Path) -> Option<&Path> {
+    dir.ancestors().find(|dir| dir.join(".git").exists())
 }
 
 /// How a path stands to all that is below a directory: before, or not.

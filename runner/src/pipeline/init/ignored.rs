@@ -8,6 +8,7 @@ use std::path::Path;
 use ignore::gitignore::Gitignore;
 
 use super::project::directories;
+use crate::source::repository;
 
 /// What people write by hand.
 const SOURCES: &[&str] =
@@ -37,7 +38,7 @@ const DEPTH: usize = 10;
 /// The directories, relative to the top, in order.
 pub(super) fn sources(dir: &Path) -> Vec<String> {
     let mut found = Vec::new();
-    if !dir.ancestors().any(|dir| dir.join(".git").exists()) {
+    if repository(dir).is_none() {
         look(dir, "", &mut Vec::new(), &mut found);
     }
     found

@@ -6,12 +6,11 @@ use std::path::Path;
 
 use super::project::python_files;
 use super::variables::{self, Variable};
+use crate::pipeline::is_database;
 
 /// What people call settings for development, and those for production.
 const DEVELOPMENT: &[&str] = &["dev", "development", "local", "dev_local", "develop"];
 const PRODUCTION: &[&str] = &["production", "prod"];
-/// Databases that are a file.
-const DATABASES: &[&str] = &[".sqlite3", ".sqlite", ".db"];
 /// Files that show which variables there are.
 const EXAMPLES: &[&str] = &[".env.example", ".env.sample", ".env.dist", ".env.template", "env.example", "example.env"];
 
@@ -75,14 +74,14 @@ impl Settings {
     /// `DATABASE_URL`, where it can be given and the file that is used without it cannot be told.
     fn optional_database(&self) -> Option<Variable> {
         let says = |what: &str| self.texts.iter().any(|text| text.contains(what));
-        let is_file = |path: &String| DATABASES.iter().any(|suffix| path.ends_with(suffix));
-        let is_wanted = says("\"DATABASE_URL\"") && says(".backends.sqlite3") && !self.data.iter().any(is_file);
+        let is_wanted =
+            says("\"DATABASE_URL\"") && says(".backends.sqlite3") && !self.data.iter().any(|path| is_database(path));
         is_wanted.then(Variable::database_url)
     }
 
     /// The directories in which databases are made, which a repository often lacks.
     pub(super) fn database_directories(&self) -> Vec<&str> {
-        let databases = self.data.iter().filter(|path| DATABASES.iter().any(|suffix| path.ends_with(suffix)));
+        let databases = self.data.iter().filter(|path| is_database(path));
         let mut directories: Vec<&str> = databases.filter_map(|path| Some(path.rsplit_once('/')?.0)).collect();
         directories.dedup();
         directories
@@ -165,9 +164,7 @@ pub(super) fn strings(text: &str) -> Vec<&str> {
 
 /// The file of a database that a line names.
 fn database(line: &str) -> Option<String> {
-    let is_database =
-        |text: &str| DATABASES.iter().any(|suffix| text.ends_with(suffix)) && !text.contains(".backends.");
-    let at = literals(line).iter().position(|(_, text)| is_database(text))?;
+    let at = literals(line).iter().position(|(_, text)| is_database(text) && !text.contains(".backends."))?;
     path_to(line, at)
 }
 

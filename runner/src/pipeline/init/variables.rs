@@ -302,7 +302,7 @@ fn stand_in(read: &Read<'_>) -> String {
         name if name.ends_with("PORT") => "0",
         name if name.ends_with("STATIC_ROOT") => "/app/static",
         name if name.ends_with("MEDIA_ROOT") => "/app/src/media",
-        "DATABASE_URL" => "sqlite:////app/src/db.sqlite3",
+        "DATABASE_URL" => return Variable::database_url().value,
         name if name.contains("REDIS") || name.contains("BROKER") => "redis://127.0.0.1:6379/0",
         name if ["URL", "ORIGIN", "ORIGINS"].iter().any(|end| name.ends_with(end)) => "http://localhost",
         _ => UNSET,
