@@ -11,6 +11,7 @@
 //! Unaware of pipelines and of how slugs are built.
 
 mod account;
+mod boot;
 pub(crate) mod client;
 mod deploy;
 mod exec;
@@ -23,6 +24,7 @@ pub mod log;
 mod lost;
 mod process;
 pub(crate) mod protocol;
+mod remove;
 mod root;
 mod running;
 mod server;
@@ -38,10 +40,13 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+pub use boot::{Boot, BootError, on as bring_back, place_program};
 pub use exec::{ExecError, Session};
 
+pub(crate) use boot::Told;
 pub(crate) use instance::executable;
 
 use account::{Account, Ports};
@@ -91,14 +96,22 @@ struct Agent {
     run: PathBuf,
     targets: Mutex<BTreeMap<(String, String), Arc<Running>>>,
     ports: Mutex<Ports>,
+    /// How many targets are to be served, and cannot be just now.
+    coming_back: AtomicUsize,
 }
 
 /// What this program is when it was started as a part of the agent: `pipe agent` and, inside of it, `pipe agent-serve` for the
-/// home directory that is in `PIPE_HOME`, `pipe agent-connect`, which stands for its commands on other machines, or `pipe shim
-/// DIRECTORY`. None is for people.
+/// home directory that is in `PIPE_HOME`, `pipe agent-boot`, which is the same where something is to come back after a restart of
+/// the machine, `pipe agent-connect`, which stands for its commands on other machines, or `pipe shim DIRECTORY`. None is for
+/// people.
 pub fn main(mut args: impl Iterator<Item = OsString>) -> Option<ExitCode> {
     let outcome = match args.nth(1)?.to_str()? {
         "agent" => keeper::keep(Path::new(&std::env::var_os("PIPE_HOME")?)).map_err(|error| Failure::of(&error)),
+        boot::COMMAND => {
+            let target = args.next().and_then(|target| target.into_string().ok());
+            let home = std::env::var_os("PIPE_HOME")?;
+            boot::run(Path::new(&home), target.as_deref()).map_err(|error| Failure::of(&error))
+        }
         keeper::SERVE => serve(Path::new(&std::env::var_os("PIPE_HOME")?)).map_err(|error| Failure::of(&error)),
         remote::COMMAND => {
             remote::connect(Path::new(&std::env::var_os("PIPE_HOME")?)).map_err(|error| Failure::of(&error))
@@ -133,6 +146,7 @@ fn serve(home: &Path) -> Result<(), AgentError> {
         run,
         targets: Mutex::default(),
         ports: Mutex::new(Ports::of(home)),
+        coming_back: AtomicUsize::new(0),
     });
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -142,7 +156,7 @@ fn serve(home: &Path) -> Result<(), AgentError> {
     runtime.block_on(async {
         let listener = server::listen(home).map_err(failed("listen on its socket"))?;
         // Commands wait at the socket meanwhile.
-        agent.take_over().await?;
+        take_over(&agent).await?;
         server::serve(&agent, listener).await;
         Ok(())
     })
@@ -162,7 +176,8 @@ impl Agent {
 
     /// Whether there is nothing to do.
     fn is_idle(&self) -> bool {
-        self.all_running().iter().all(|running| running.is_idle() && !running.is_changing())
+        self.coming_back.load(Ordering::SeqCst) == 0
+            && self.all_running().iter().all(|running| running.is_idle() && !running.is_changing())
     }
 
     fn free_port(&self) -> Result<u16, Failure> {
@@ -226,35 +241,6 @@ impl Agent {
         collected.await.ok()
     }
 
-    /// Goes on from where an earlier agent ended: finishes or undoes releases, and takes over processes.
-    async fn take_over(&self) -> Result<(), AgentError> {
-        for mut release in self.history.unfinished()? {
-            if release.stage == Stage::Switched {
-                self.history.advance(&mut release, Stage::Drained, None)?;
-            } else {
-                self.history.advance(&mut release, Stage::Failed, Some("interrupted"))?;
-            }
-        }
-        let current = self.history.all_current()?;
-        let mut records = self.history.processes()?;
-        for release in current {
-            if let Err(failure) = self.resume(&release, &mut records).await {
-                let Target { app, name, .. } = &release.target;
-                eprintln!("pipe agent: {app}/{name} release {}: {}", release.number, failure.message);
-            }
-        }
-        for left in records {
-            let history = Arc::clone(&self.history);
-            tokio::spawn(async move {
-                if let Ok(instance) = Instance::attach(&left.directory) {
-                    instance.stop().await;
-                }
-                let _ = process::clear(&history, &left);
-            });
-        }
-        Ok(())
-    }
-
     /// Serves a release that was current before, with those of its processes that are recorded.
     async fn resume(&self, release: &Release, records: &mut Vec<ProcessRecord>) -> Result<(), Failure> {
         let running = self.running(&release.target.app, &release.target.name);
@@ -283,6 +269,66 @@ impl Agent {
             .switch(Serving { number: release.number, url: url_of(account.address, None), upstream, processes }, front);
         Ok(())
     }
+}
+
+/// Goes on from where an earlier agent ended: finishes or undoes releases, and takes over processes.
+async fn take_over(agent: &Arc<Agent>) -> Result<(), AgentError> {
+    for mut release in agent.history.unfinished()? {
+        if release.stage == Stage::Switched {
+            agent.history.advance(&mut release, Stage::Drained, None)?;
+        } else {
+            agent.history.advance(&mut release, Stage::Failed, Some("interrupted"))?;
+        }
+    }
+    let current = agent.history.all_current()?;
+    let mut records = agent.history.processes()?;
+    for release in current {
+        if let Err(failure) = agent.resume(&release, &mut records).await {
+            say_why_not(&release, &failure);
+            agent.coming_back.fetch_add(1, Ordering::SeqCst);
+            tokio::spawn(come_back(Arc::clone(agent), release));
+        }
+    }
+    for left in records {
+        let history = Arc::clone(&agent.history);
+        tokio::spawn(async move {
+            if let Ok(instance) = Instance::attach(&left.directory) {
+                instance.stop().await;
+            }
+            let _ = process::clear(&history, &left);
+        });
+    }
+    Ok(())
+}
+
+/// Tries again what could not be served: where a machine has just come up, its addresses and disks may come later.
+async fn come_back(agent: Arc<Agent>, release: Release) {
+    let Target { app, name, .. } = &release.target;
+    let running = agent.running(app, name);
+    let mut why = String::new();
+    for tries in 2.. {
+        tokio::time::sleep(process::back_off(tries)).await;
+        let _turn = running.turn("the agent, which brings it back", None).await;
+        let is_current = |current: Option<Release>| current.is_some_and(|current| current.id == release.id);
+        // Somebody may have stopped it meanwhile, or released something else.
+        if !running.is_idle() || !agent.history.current(app, name).is_ok_and(is_current) {
+            break;
+        }
+        match agent.resume(&release, &mut Vec::new()).await {
+            Ok(()) => break,
+            Err(failure) if failure.message != why => {
+                say_why_not(&release, &failure);
+                why = failure.message;
+            }
+            Err(_) => {}
+        }
+    }
+    agent.coming_back.fetch_sub(1, Ordering::SeqCst);
+}
+
+fn say_why_not(release: &Release, failure: &Failure) {
+    let Target { app, name, .. } = &release.target;
+    eprintln!("pipe agent: {app}/{name} release {} does not come back: {}", release.number, failure.message);
 }
 
 /// The static files of an earlier release, where they are still in the store.

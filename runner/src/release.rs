@@ -21,7 +21,8 @@ use crate::agent::protocol::{Answer, Order, Progress, Request, Wish};
 use crate::event::{Event, Events, Outcome};
 use crate::remote::{RemoteError, Sent};
 
-pub use crate::agent::protocol::{Failure, ProcessState, ProcessStatus, TargetStatus};
+pub use crate::agent::protocol::{Failure, ProcessState, ProcessStatus, Removed, TargetStatus};
+pub use crate::agent::{Boot, BootError, bring_back, place_program};
 pub use formation::{Count, CountError, Formation};
 pub use history::{History, HistoryError, Release};
 pub use place::Place;
@@ -293,8 +294,17 @@ pub fn stop(place: &Place, target: Option<(String, String)>) -> Result<Vec<Strin
     }
 }
 
+/// Takes a target off the machine that it is on: it is stopped, and does not come back. `data` removes what it has kept.
+pub fn remove(place: &Place, app: &str, target: &str, data: bool) -> Result<Removed, ReleaseError> {
+    let request = Request::Remove { app: app.to_owned(), target: target.to_owned(), data };
+    match place.ask(request, &AtomicBool::new(false), &mut |_| ())? {
+        Answer::Removed(removed) => Ok(removed),
+        _ => Err(ReleaseError::Answer),
+    }
+}
+
 /// Whether there is nothing that should run.
-fn is_idle(home: &Path) -> Result<bool, HistoryError> {
+pub(crate) fn is_idle(home: &Path) -> Result<bool, HistoryError> {
     Ok(match History::existing(home)? {
         Some(history) => history.all_current()?.is_empty(),
         None => true,

@@ -31,7 +31,7 @@ mod terminal;
 mod trace;
 
 pub(crate) use file::ReportFile;
-pub(crate) use lines::duration;
+pub(crate) use lines::{duration, size};
 pub(crate) use otlp::{Endpoint, EndpointError, Otlp};
 pub(crate) use paint::Paint;
 

@@ -4,6 +4,8 @@
 mod config;
 #[path = "release/host.rs"]
 mod host;
+#[path = "release/returns.rs"]
+mod returns;
 #[path = "release/scale.rs"]
 mod scale;
 

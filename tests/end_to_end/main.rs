@@ -10,6 +10,7 @@ mod interrupts;
 mod limits;
 mod other_machines;
 mod pipelines_that_are_refused;
+mod restarts;
 mod secrets;
 mod seen;
 mod steps;

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use pipe_tests::{Outcome, Project, Said, Sshd};
 use serde_json::Value;
 
-const APP: &str = r#"
+/// Says its version.
+pub(super) const APP: &str = r#"
 import http.server, os
 
 VERSION = open("version").read().strip()
@@ -40,7 +41,7 @@ impl Two {
     /// The host is set up, and nothing was released.
     fn new() -> Self {
         let two = Self::without_setup();
-        two.run(["target", "add", "production", &two.address()]).success();
+        two.run(["target", "add", "production", &two.address(), "--no-boot"]).success();
         two
     }
 
@@ -122,7 +123,7 @@ impl Drop for Two {
     }
 }
 
-fn free_port() -> u16 {
+pub(super) fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let first = 16_000 + u16::try_from(std::process::id() % 4_000).unwrap_or_default();
     loop {
@@ -133,7 +134,7 @@ fn free_port() -> u16 {
     }
 }
 
-fn get(port: u16) -> String {
+pub(super) fn get(port: u16) -> String {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("something listens");
     write!(stream, "GET / HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n").expect("a request is sent");
     let mut answer = String::new();
@@ -155,7 +156,7 @@ fn noise(seed: u64, length: usize) -> Vec<u8> {
 
 /// Waits until something is so; only a test that fails waits for long.
 #[track_caller]
-fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+pub(super) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     let began = Instant::now();
     while !is_so() {
         assert!(began.elapsed() < Duration::from_mins(1), "{what}");
@@ -172,7 +173,7 @@ fn sent(said: &Said) -> u64 {
 #[test]
 fn a_host_is_set_up_with_one_command_and_takes_releases_like_this_machine() {
     let two = Two::without_setup();
-    let said = two.run(["target", "add", "production", &two.address()]).success();
+    let said = two.run(["target", "add", "production", &two.address(), "--no-boot"]).success();
     assert!(said.stdout.contains("is set up: Linux"), "{}", said.stdout);
     assert!(said.stdout.contains("SHA256:"), "the key by which the host is known: {}", said.stdout);
     let known = two.run(["target", "list"]).success().stdout;
@@ -204,6 +205,41 @@ fn a_host_is_set_up_with_one_command_and_takes_releases_like_this_machine() {
 
     two.run(["stop", "production"]).success();
     assert!(TcpStream::connect(("127.0.0.1", two.port)).is_err(), "it was stopped");
+}
+
+#[test]
+fn a_target_that_is_removed_leaves_its_data_until_that_goes_too() {
+    let two = Two::new();
+    two.promote();
+    let kept = two.home().join("targets/demo/production");
+    assert!(kept.exists());
+    let said = two.run(["target", "remove", "production"]).success().stdout;
+    assert!(said.contains("demo/production is stopped"), "{said}");
+    assert!(
+        said.contains(&format!("in {}, and 1 releases; `--data`", kept.canonicalize().expect("a path").display())),
+        "{said}"
+    );
+    assert!(TcpStream::connect(("127.0.0.1", two.port)).is_err(), "it was stopped");
+    assert!(!two.run(["target", "list"]).success().stdout.contains("production"));
+    assert_eq!(two.releases().len(), 1);
+
+    // It is there as it was; then all of it goes.
+    two.run(["promote", "staging", "production"]).success();
+    assert_eq!((two.page(), two.releases().len()), ("one".to_owned(), 2));
+    let said = two.run(["target", "remove", "production", "--data"]).success().stdout;
+    assert!(said.contains("are removed"), "{said}");
+    assert!(!kept.exists() && TcpStream::connect(("127.0.0.1", two.port)).is_err());
+    assert_eq!(two.releases(), Vec::<Value>::new());
+    two.run(["promote", "staging", "production"]).success();
+    assert_eq!(two.page(), "one");
+
+    // A host that is gone for good.
+    let mut two = two;
+    two.sshd.stop();
+    let said = two.run(["target", "remove", "production"]).code(5).stderr;
+    assert!(said.contains("cannot be reached"), "{said}");
+    let said = two.run(["target", "remove", "production", "--forget"]).success().stdout;
+    assert!(said.contains("does not know any more"), "{said}");
 }
 
 #[test]
@@ -345,13 +381,15 @@ fn what_is_wrong_with_a_host_is_told_with_what_to_do() {
     two.sshd.know("");
     let said = promote(&two);
     assert!(said.contains("is not known") && said.contains("ssh -p "), "{said}");
-    assert!(two.run(["target", "add", "production", &two.address()]).code(5).stderr.contains("is not known"));
+    assert!(
+        two.run(["target", "add", "production", &two.address(), "--no-boot"]).code(5).stderr.contains("is not known")
+    );
     two.sshd.know(&two.sshd.other_key());
     assert!(promote(&two).contains("is not the one that it had before"));
     two.sshd.know(&two.sshd.public_key());
 
     two.sshd.instead_of("uname", "case $1 in -s) echo Linux ;; *) echo riscv64 ;; esac");
-    let said = two.run(["target", "add", "production", &two.address()]).code(5).stderr;
+    let said = two.run(["target", "add", "production", &two.address(), "--no-boot"]).code(5).stderr;
     assert!(said.contains("another kind of machine: it is Linux riscv64"), "{said}");
     two.sshd.instead_of("uname", "exec /usr/bin/uname \"$@\"");
 
@@ -361,7 +399,7 @@ fn what_is_wrong_with_a_host_is_told_with_what_to_do() {
     fs::set_permissions(two.home().join("bin/pipe"), mode).expect("a mode");
     let said = promote(&two);
     assert!(said.contains("of another version (3 0.0.9)") && said.contains("pipe target add"), "{said}");
-    two.run(["target", "add", "production", &two.address()]).success();
+    two.run(["target", "add", "production", &two.address(), "--no-boot"]).success();
     two.run(["promote", "staging", "production"]).success();
     assert_eq!(two.page(), "one");
 

@@ -13,7 +13,7 @@ mod sshd;
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -186,4 +186,19 @@ impl Said {
         steps.sort();
         steps
     }
+}
+
+/// Installs what a test needs that is not there, in a container; elsewhere that is for whoever the machine belongs to.
+pub fn install(program: &str, packages: &[&str]) {
+    let is_container = !Path::new("/run/systemd/system").exists();
+    let is_root = fs::metadata("/proc/self").is_ok_and(|meta| std::os::unix::fs::MetadataExt::uid(&meta) == 0);
+    let packages = packages.join(" ");
+    if !Path::new(program).exists() && is_container && is_root {
+        let script = format!(
+            "apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -qq -y \
+             --no-install-recommends {packages}"
+        );
+        let _ = Command::new("sh").args(["-c", &script]).stdout(Stdio::null()).status();
+    }
+    assert!(Path::new(program).exists(), "install what the test needs: `apt-get install {packages}`");
 }

@@ -191,14 +191,7 @@ fn kill(pid: u32) {
 fn install() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        let is_container = !Path::new("/run/systemd/system").exists();
-        let is_root = fs::metadata("/proc/self").is_ok_and(|meta| std::os::unix::fs::MetadataExt::uid(&meta) == 0);
-        if !Path::new(PROGRAM).exists() && is_container && is_root {
-            let script = "apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -qq -y \
-                          --no-install-recommends openssh-server openssh-client";
-            let _ = Command::new("sh").args(["-c", script]).stdout(Stdio::null()).status();
-        }
-        assert!(Path::new(PROGRAM).exists(), "install OpenSSH's server: `apt-get install openssh-server`");
+        crate::install(PROGRAM, &["openssh-server", "openssh-client"]);
         // It separates its privileges there.
         let _ = fs::create_dir_all("/run/sshd");
     });

@@ -65,7 +65,7 @@ pub(crate) fn ask(
     cancel: &AtomicBool,
     on_progress: &mut dyn FnMut(Progress),
 ) -> Result<Answer, ClientError> {
-    if matches!(request, Request::Deploy(_)) {
+    if matches!(request, Request::Deploy(_) | Request::Remove { .. }) {
         replace_other_build(home)?;
     }
     let began = Instant::now();

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
@@ -12,7 +13,7 @@ use crate::digest::Digest;
 use crate::release::{Formation, How, SlugRef, Stage, Target};
 
 /// Raised with every change of the messages; agents and commands of different versions don't talk, the older agent makes way.
-pub(crate) const PROTOCOL: u32 = 4;
+pub(crate) const PROTOCOL: u32 = 5;
 
 /// What a command asks for.
 #[derive(Debug, Serialize, Deserialize)]
@@ -28,6 +29,15 @@ pub(crate) enum Request {
     Stop {
         /// Application and name; none: all of them.
         target: Option<(String, String)>,
+    },
+    /// Stop a target, and have it come back after no restart of the machine.
+    Remove {
+        /// The application.
+        app: String,
+        /// The target.
+        target: String,
+        /// Whether its data, its releases and its config go too.
+        data: bool,
     },
     /// End, and leave the processes to the next agent.
     Retire,
@@ -98,10 +108,27 @@ pub(crate) enum Answer {
     Status(Vec<TargetStatus>),
     /// To [`Request::Stop`]: the targets that were running.
     Stopped(Vec<String>),
+    /// To [`Request::Remove`].
+    Removed(Removed),
     /// To [`Request::Retire`].
     Retiring,
     /// To anything: the agent itself has failed.
     Failed(String),
+}
+
+/// A target that is gone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Removed {
+    /// Whether anything of it ran.
+    pub ran: bool,
+    /// Whether it would have come back after a restart of the machine.
+    pub came_back: bool,
+    /// Where its data and logs are, or were.
+    pub directory: PathBuf,
+    /// How many bytes those are that are left.
+    pub left: u64,
+    /// How many releases are left in its history.
+    pub releases: u64,
 }
 
 /// Why a slug was not released.
@@ -193,6 +220,14 @@ impl Failure {
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+
+    /// With what to do about it, where there is only one text for both.
+    pub(crate) fn in_one(self) -> String {
+        match self.hint {
+            Some(hint) => format!("{} ({hint})", self.message),
+            None => self.message,
+        }
     }
 
     /// From an error that knows what to do about it.

@@ -15,6 +15,7 @@ use super::Agent;
 use super::client::{build, short_socket};
 use super::deploy;
 use super::protocol::{Answer, Order, PROTOCOL, Reply, Request};
+use super::remove;
 
 /// Takes the place of an earlier agent's socket.
 pub(super) fn listen(home: &Path) -> io::Result<UnixListener> {
@@ -64,6 +65,9 @@ async fn converse(agent: &Arc<Agent>, stream: UnixStream) -> io::Result<bool> {
         Request::Deploy(order) => deploy(agent, *order, read, &mut write).await?,
         Request::Status => Answer::Status(agent.all_running().iter().filter_map(|running| running.status()).collect()),
         Request::Stop { target } => stop(agent, target).await,
+        Request::Remove { app, target, data } => remove::remove(agent, &app, &target, data)
+            .await
+            .map_or_else(|failure| Answer::Failed(failure.in_one()), Answer::Removed),
         Request::Retire if agent.all_running().iter().any(|running| running.is_changing()) => {
             Answer::Failed("a release is under way".into())
         }

@@ -2,13 +2,14 @@
 
 mod add;
 mod list;
+mod remove;
 
 use std::fs;
 
 use runner::diagnostic::nearest;
 use runner::event::Location;
 use runner::pipeline::{self, FILE_NAME, Pipeline, Spanned};
-use runner::release::{History, HistoryError, Place, ReleaseError, SettingsError, Target};
+use runner::release::{BootError, History, HistoryError, Place, ReleaseError, SettingsError, Target};
 use runner::remote::RemoteError;
 
 use super::failure::Kind;
@@ -21,7 +22,7 @@ pub(super) struct TargetArg {
     target: String,
 }
 
-/// The targets on other machines.
+/// The machines that targets are on.
 #[derive(Debug, clap::Args)]
 pub(super) struct TargetArgs {
     #[command(subcommand)]
@@ -32,12 +33,14 @@ pub(super) struct TargetArgs {
 enum TargetCommand {
     Add(add::AddArgs),
     List(list::ListArgs),
+    Remove(remove::RemoveArgs),
 }
 
 pub(super) fn target(args: &TargetArgs, context: &Context) -> Result<(), Failure> {
     match &args.command {
         TargetCommand::Add(args) => add::add(args, context),
         TargetCommand::List(args) => list::list(args, context),
+        TargetCommand::Remove(args) => remove::remove(args, context),
     }
 }
 
@@ -171,6 +174,12 @@ impl From<HistoryError> for Failure {
 
 impl From<RemoteError> for Failure {
     fn from(error: RemoteError) -> Self {
+        Self::of(Kind::Environment, &error).hints(error.hint())
+    }
+}
+
+impl From<BootError> for Failure {
+    fn from(error: BootError) -> Self {
         Self::of(Kind::Environment, &error).hints(error.hint())
     }
 }

@@ -318,6 +318,23 @@ impl History {
         Ok(())
     }
 
+    /// Forgets a target that runs nothing, with all that it ever did.
+    pub fn forget(&self, app: &str, target: &str) -> Result<(), HistoryError> {
+        let mut db = self.db();
+        let transaction = db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+        let of_target = "(SELECT id FROM targets WHERE app = ?1 AND name = ?2)";
+        transaction.execute("UPDATE targets SET current = NULL WHERE app = ?1 AND name = ?2", [app, target])?;
+        for table in ["processes", "journal"] {
+            let of_release = format!("(SELECT id FROM releases WHERE target = {of_target})");
+            transaction.execute(&format!("DELETE FROM {table} WHERE release IN {of_release}"), [app, target])?;
+        }
+        for table in ["releases", "configs"] {
+            transaction.execute(&format!("DELETE FROM {table} WHERE target = {of_target}"), [app, target])?;
+        }
+        transaction.execute("DELETE FROM targets WHERE app = ?1 AND name = ?2", [app, target])?;
+        Ok(transaction.commit()?)
+    }
+
     /// What was given to a target.
     pub(crate) fn given(&self, app: &str, target: &str) -> Result<Given, HistoryError> {
         let row = self

@@ -66,13 +66,9 @@ fn pass_on(home: &Path, request: Request, mut from: impl Read + Send + 'static, 
         // The end of the connection is noticed by the thread.
         let _ = write_line(to, &Reply::Progress(progress));
     };
-    let answer = Place::here(home).ask(request, &cancel, &mut say).unwrap_or_else(|error| {
-        let failure = Failure::hinted(&error, error.hint());
-        Answer::Failed(match failure.hint {
-            Some(hint) => format!("{} ({hint})", failure.message),
-            None => failure.message,
-        })
-    });
+    let answer = Place::here(home)
+        .ask(request, &cancel, &mut say)
+        .unwrap_or_else(|error| Answer::Failed(Failure::hinted(&error, error.hint()).in_one()));
     write_line(to, &Reply::Answer(answer))
 }
 

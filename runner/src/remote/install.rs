@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::ssh::{Asking, Ssh};
 use super::{Address, RemoteError};
-use crate::agent::executable;
+use crate::agent::{Told, executable};
 
 /// What is asked of a host first; it answers in lines of `name=value`.
 const PROBE: &str = r#"
@@ -35,6 +35,9 @@ chmod 755 "$new" && mv -f "$new" "$PIPE_HOME/bin/pipe""#;
 const DOCTOR: &str =
     r#""$PIPE_HOME/bin/pipe" --version >/dev/null || exit 1; "$PIPE_HOME/bin/pipe" doctor --json; true"#;
 
+/// Has the program see to it that a target comes back after a restart of the host.
+const BOOT: &str = r#"exec "$PIPE_HOME/bin/pipe" agent-boot "$1""#;
+
 /// What of a doctor's findings is about builds only, which a host does not do.
 const OF_BUILDS: [&str; 2] = ["git", "python"];
 
@@ -47,6 +50,8 @@ pub struct Installed {
     pub machine: String,
     /// The fingerprint of the key by which it was known.
     pub key: Option<String>,
+    /// Who brings targets back after a restart of the host, in a few words.
+    pub boot: Option<String>,
     /// What is not as it could be, each with what to do about it.
     pub warnings: Vec<(String, Option<String>)>,
 }
@@ -60,10 +65,12 @@ struct Check {
     remedy: Option<String>,
 }
 
-/// Puts this program on a host, where it is not there already, and has it look around. `may_ask` lets `ssh` ask for a password,
+/// Puts this program on a host, where it is not there already, and has it look around, and bring a target back
+/// (`boot`, `app/name`) after a restart of the host. `may_ask` lets `ssh` ask for a password,
 /// or whether a key is the host's; `say` hears what takes a while.
 pub fn install(
     address: &Address,
+    boot: Option<&str>,
     home: &Path,
     may_ask: bool,
     say: &mut dyn FnMut(&str),
@@ -96,8 +103,19 @@ pub fn install(
         hint: None,
     };
     let checks: Vec<Check> = serde_json::from_str(&found).map_err(|error| refused(&error))?;
-    let warnings = judge(&host, checks)?;
-    Ok(Installed { home: answer("home"), machine, key, warnings })
+    let mut warnings = judge(&host, checks)?;
+    let mut by = None;
+    if let Some(target) = boot {
+        let told = ssh.output(BOOT, &[target], &[], Asking::Never)?;
+        match serde_json::from_str(&told).map_err(|error| refused(&error))? {
+            Told::Boot(boot) => {
+                warnings.extend(boot.lacks.map(|(lack, remedy)| (lack, Some(remedy))));
+                by = Some(boot.by);
+            }
+            Told::Failed(failure) => warnings.push((failure.message, failure.hint)),
+        }
+    }
+    Ok(Installed { home: answer("home"), machine, key, boot: by, warnings })
 }
 
 fn own_program() -> io::Result<Vec<u8>> {

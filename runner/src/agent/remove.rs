@@ -1,0 +1,52 @@
+//! Takes a target off a machine: what runs, what would bring it back, and where that is wished all that it has kept.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::protocol::{Failure, Removed};
+use super::{Agent, boot};
+use crate::release::target_directory;
+use crate::sandbox;
+
+/// Stops a target and has it not come back; `data` removes its data, its logs, its releases and its config.
+pub(super) async fn remove(agent: &Arc<Agent>, app: &str, target: &str, data: bool) -> Result<Removed, Failure> {
+    let running = agent.running(app, target);
+    let _turn = running.turn("a removal", None).await;
+    let of = |error: crate::release::HistoryError| Failure::hinted(&error, error.hint());
+    agent.history.stop(app, target).map_err(of)?;
+    let ran = running.stop().await;
+    let off = boot::off(&agent.home, &format!("{app}/{target}"));
+    let came_back = off.map_err(|error| Failure::hinted(&error, error.hint()))?;
+    let directory = target_directory(&agent.home, app, target);
+    if data {
+        let agent = Arc::clone(agent);
+        let (app, target, directory) = (app.to_owned(), target.to_owned(), directory.clone());
+        let gone = tokio::task::spawn_blocking(move || {
+            match sandbox::remove_all(&directory) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    let message = format!("cannot remove `{}`: {error}", directory.display());
+                    return Err(Failure::new(message).hint("remove it by hand, and then the target again"));
+                }
+                _ => {}
+            }
+            // What is above it may be another target's too.
+            let _ = directory.parent().map(std::fs::remove_dir);
+            agent.history.forget(&app, &target).map_err(|error| Failure::hinted(&error, error.hint()))
+        });
+        gone.await.map_err(|error| Failure::of(&error))??;
+    }
+    let releases = agent.history.releases(app, target).map_err(of)?.len();
+    Ok(Removed { ran, came_back, left: size(&directory), directory, releases: releases as u64 })
+}
+
+/// The bytes of all files below a directory, as far as they can be seen.
+fn size(directory: &Path) -> u64 {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let of_entry = |entry: std::fs::DirEntry| match entry.metadata() {
+        Ok(found) if found.is_dir() => size(&entry.path()),
+        Ok(found) => found.len(),
+        Err(_) => 0,
+    };
+    entries.map(of_entry).sum()
+}
