@@ -31,6 +31,7 @@ mod server;
 mod shim;
 mod wanted;
 mod watch;
+mod written;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -57,7 +58,7 @@ use protocol::Failure;
 use root::Root;
 use running::{Running, Serving};
 
-use crate::release::{Contents, History, HistoryError, ProcessRecord, Release, Stage, Target};
+use crate::release::{Contents, History, HistoryError, How, ProcessRecord, Release, Stage, Target};
 use crate::remote;
 use crate::slug::Manifest;
 use crate::store::{Store, StoreError};
@@ -226,7 +227,8 @@ impl Agent {
         let own = Collection { tree: *manifest.trees.get(STATIC)?, directory: root.arrived.trees.get(STATIC)?.clone() };
         let Target { app, name, .. } = &release.target;
         let releases = self.history.releases(app, name).unwrap_or_default();
-        let store = self.store.clone();
+        let (store, written) = (self.store.clone(), root.written.clone());
+        let since = began(&releases, release);
         let collected = tokio::task::spawn_blocking(move || {
             let mut collections = vec![own];
             for other in releases.iter().rev().filter(|other| other.stage.is_switched()) {
@@ -236,7 +238,7 @@ impl Agent {
                 // What of it is gone cannot be served, which is no fault of this release.
                 collections.extend(earlier_assets(&store, other).filter(|other| !collections.contains(other)));
             }
-            Assets { store, collections, url }
+            Assets { store, collections, url, written, since }
         });
         collected.await.ok()
     }
@@ -329,6 +331,13 @@ async fn come_back(agent: Arc<Agent>, release: Release) {
 fn say_why_not(release: &Release, failure: &Failure) {
     let Target { app, name, .. } = &release.target;
     eprintln!("pipe agent: {app}/{name} release {} does not come back: {}", release.number, failure.message);
+}
+
+/// The number of the release that started the processes of this one: it may be the same, scaled since.
+fn began(releases: &[Release], release: &Release) -> u64 {
+    let until = releases.iter().filter(|other| other.number <= release.number).rev();
+    let mut starts = until.filter(|other| other.number == release.number || other.stage.is_switched());
+    starts.find(|other| !matches!(other.how, How::Scale { .. })).map_or(release.number, |other| other.number)
 }
 
 /// The static files of an earlier release, where they are still in the store.

@@ -8,6 +8,8 @@ mod host;
 mod returns;
 #[path = "release/scale.rs"]
 mod scale;
+#[path = "release/written.rs"]
+mod written;
 
 use host::{Host, Slug, eventually, page, request};
 use runner::event::Event;

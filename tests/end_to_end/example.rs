@@ -96,6 +96,27 @@ fn a_run_ends_with_a_page_that_is_served_and_goes_on_being_served() {
 }
 
 #[test]
+fn a_page_that_makes_its_style_sheet_when_it_is_asked_for_is_served_with_it() {
+    let (project, [staging, _]) = example();
+    let making = "    from django.conf import settings
+    from django.http import HttpResponse
+
+    made = settings.STATIC_ROOT / \"CACHE\" / \"made.0123456789ab.css\"
+    made.parent.mkdir(exist_ok=True)
+    made.write_text(\"body { color: green }\")
+    return HttpResponse('<link rel=\"stylesheet\" href=\"/static/CACHE/made.0123456789ab.css\">')
+";
+    let view = "    return render(request, \"polls/index.html\", {\"questions\": Question.objects.published()})\n";
+    project.edit("polls/polls/views.py", view, making);
+    let slug = project.run(["run", "--json"]).success().end()["slug"].clone();
+    let page = serves(staging, "/");
+    let style = page.split('"').find(|part| part.contains(".css")).expect("the page has a style sheet");
+    assert!(serves(staging, style).ends_with("\r\n\r\nbody { color: green }"));
+    assert_eq!(project.run(["run", "--json"]).success().end()["slug"], slug);
+    serves(staging, style);
+}
+
+#[test]
 fn two_builds_in_two_directories_give_the_same_bytes() {
     let (project, _) = example();
     let said = project.run(["verify"]).success();

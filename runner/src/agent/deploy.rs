@@ -19,7 +19,7 @@ use super::protocol::{Failure, Order, Progress};
 use super::root::Root;
 use super::running::{Running, Serving, stop_all};
 use super::wanted::{Wanted, wanted};
-use super::{Agent, url_of};
+use super::{Agent, EARLIER_ASSETS, url_of};
 use crate::diagnostic::{nearest, quoted};
 use crate::pipeline::is_database;
 use crate::release::{How, Release, Stage};
@@ -304,11 +304,13 @@ impl Deploy<'_> {
                 running.add(process);
             }
         }
+        let (written, first) = (self.root.written.clone(), self.number.saturating_sub(EARLIER_ASSETS as u64));
         self.drain(async move {
             if let Some(upstream) = old.upstream {
                 upstream.drained(DRAIN).await;
             }
             stop_all(&old_web).await;
+            written.remove_before(first);
         });
         Ok(())
     }
@@ -373,6 +375,7 @@ impl Deploy<'_> {
         // First: what has to be stopped may take a while over it.
         let _ = self.say.send(Progress::Stage(Stage::Failed));
         stop_all(&self.started()).await;
+        self.root.written.remove(self.number);
         if let Err(failure) = self.journal(Stage::Failed, Some(&failure.message)) {
             eprintln!("pipe agent: {}", failure.message);
         }

@@ -61,7 +61,7 @@ impl Session {
         let root = Root::open(home, &release.target, &contents, config, user, false)
             .map_err(|failure| ExecError::Root(Box::new(failure)))?;
         let directory = tempfile::Builder::new().prefix("exec-").tempdir_in(home.join("agent/run"))?;
-        let spec = root.spec(directory.path(), argv, 0)?;
+        let spec = root.spec(directory.path(), None, argv, 0)?;
         Ok(Self { child: sandbox::spawn(&spec, stdio)?, directory })
     }
 

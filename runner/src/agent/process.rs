@@ -14,7 +14,7 @@ use super::deploy::RELEASE;
 use super::instance::{Exit, Instance, Job};
 use super::lost;
 use super::protocol::ProcessState;
-use super::root::layer;
+use super::root::beside;
 use crate::release::{History, HistoryError, ProcessRecord};
 use crate::sandbox;
 
@@ -194,7 +194,7 @@ async fn supervise(plan: Plan, mut record: Option<ProcessRecord>, mut wishes: Wi
             Ok(instance) => until_end(&instance, &mut wishes, &status).await,
             Err(error) => Exit::NotStarted { message: error.to_string(), hint: None },
         };
-        let lost = if plan.slot.name == RELEASE { lost::databases(&layer(&record.directory)) } else { Vec::new() };
+        let lost = if plan.slot.name == RELEASE { lost::databases(&beside(&record.directory)) } else { Vec::new() };
         plan.clear(&record);
         status.send_modify(|status| (status.exit, status.lost) = (Some(exit), lost));
         if *wishes.wish.borrow() != Wish::Keep {

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::protocol::{Failure, Removed};
+use super::written::Written;
 use super::{Agent, boot};
 use crate::release::target_directory;
 use crate::sandbox;
@@ -19,6 +20,7 @@ pub(super) async fn remove(agent: &Arc<Agent>, app: &str, target: &str, data: bo
     let off = boot::off(&agent.home, &format!("{app}/{target}"));
     let came_back = off.map_err(|error| Failure::hinted(&error, error.hint()))?;
     let directory = target_directory(&agent.home, app, target);
+    Written::of(&directory).clear();
     if data {
         let agent = Arc::clone(agent);
         let (app, target, directory) = (app.to_owned(), target.to_owned(), directory.clone());

@@ -1,7 +1,8 @@
 //! What a process of a release sees: its runtime, `/app` out of the slug, the target's data, and its environment.
 //!
 //! `/app/src` has a writable layer of the process's own, for projects that write beside their code; it goes with the process.
-//! Only what the target names as data is kept. Knows nothing of when a process is started.
+//! So has `/app/static`, for those that make stylesheets while they run; see [`super::written`]. Only what the target names as
+//! data is kept. Knows nothing of when a process is started.
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder};
@@ -17,6 +18,7 @@ use super::instance::Job;
 use super::process::{Process, Slot};
 use super::protocol::Failure;
 use super::watch;
+use super::written::Written;
 use crate::pipeline::is_database;
 use crate::release::{Arrived, Contents, Formation, Settings, Target, target_directory};
 use crate::runtime::Runtime;
@@ -32,7 +34,10 @@ const STATIC: &str = "/app/static";
 /// Where files are kept that the target names as data, one directory each.
 const KEPT: &str = "/app/data";
 
-/// Where in the directory of an instance the writable layer of its source is.
+/// Where in the directory of an instance the layer of its source is.
+const BESIDE: &str = "src";
+
+/// Where in the directory of a layer the kernel keeps it.
 const SCRATCH: &str = "scratch";
 
 /// How long a process may take to end after it was told to.
@@ -45,8 +50,13 @@ const WORKER_MEMORY: u64 = 256 << 20;
 const MOST_WORKERS: u64 = 8;
 
 /// What an instance has written beside the code.
-pub(super) fn layer(instance: &Path) -> PathBuf {
-    instance.join(SCRATCH).join(sandbox::UPPER)
+pub(super) fn beside(instance: &Path) -> PathBuf {
+    layer(&instance.join(BESIDE))
+}
+
+/// What was written into the layer of a directory.
+pub(super) fn layer(directory: &Path) -> PathBuf {
+    directory.join(SCRATCH).join(sandbox::UPPER)
 }
 
 /// All that the processes of a release have in common.
@@ -65,6 +75,8 @@ pub(crate) struct Root {
     pub(crate) data: PathBuf,
     /// Where the target's logs are.
     pub(crate) logs: PathBuf,
+    /// What its processes write below the static files.
+    pub(crate) written: Written,
 }
 
 impl Root {
@@ -97,6 +109,7 @@ impl Root {
             user,
             data: directory.join("data"),
             logs: directory.join("logs"),
+            written: Written::of(&directory),
         })
     }
 
@@ -154,7 +167,8 @@ impl Root {
         self.logs.join(format!("{number}-{process}.log"))
     }
 
-    /// One start of a command of the release, with `instance` for what it writes beside its data.
+    /// One start of a command of the release, with `instance` for what it writes beside its data. Release commands write
+    /// nothing below the static files: no process would see it.
     pub(crate) fn job(
         &self,
         instance: &Path,
@@ -163,14 +177,17 @@ impl Root {
         command: &str,
         port: u16,
     ) -> io::Result<Job> {
-        let spec = self.spec(instance, ["/bin/sh", "-c", command], port)?;
+        let statics = (process.name != RELEASE).then(|| self.written.layer(number, process));
+        let spec = self.spec(instance, statics.as_deref(), ["/bin/sh", "-c", command], port)?;
         Ok(Job { spec, log: self.log(number, process), grace: GRACE })
     }
 
-    /// A program in the place of the release's processes, with `instance` for what it writes beside its data.
+    /// A program in the place of the release's processes, with `instance` for what it writes beside its data, and `statics` for
+    /// what it writes below the static files, where it may.
     pub(crate) fn spec(
         &self,
         instance: &Path,
+        statics: Option<&Path>,
         argv: impl IntoIterator<Item = impl Into<String>>,
         port: u16,
     ) -> io::Result<Spec> {
@@ -178,29 +195,41 @@ impl Root {
         spec.env = self.environment(port);
         spec.cwd = Path::new(SOURCE).join(&self.arrived.manifest.directory).to_string_lossy().into_owned();
         spec.mounts.clone_from(&self.runtime);
-        self.mount_app(&mut spec.mounts, instance)?;
+        self.mount_app(&mut spec.mounts, instance, statics)?;
         self.mount_data(&mut spec.mounts);
         spec.network = Network::Host;
         spec.user = User { outside: self.user, ..User::default() };
         Ok(spec)
     }
 
-    fn mount_app(&self, mounts: &mut Vec<Mount>, instance: &Path) -> io::Result<()> {
+    fn mount_app(&self, mounts: &mut Vec<Mount>, instance: &Path, statics: Option<&Path>) -> io::Result<()> {
         for (name, directory) in &self.arrived.trees {
             let at = format!("/app/{name}");
-            if at == SOURCE {
-                let (owned, scratch) = (instance.join("owned"), instance.join(SCRATCH));
-                fs::create_dir(&scratch)?;
-                self.own_directories(directory, &owned)?;
-                mounts.push(Mount::Overlay { lower: vec![owned, directory.clone()], at, scratch });
-            } else {
-                mounts.push(Mount::Bind { source: directory.clone(), at, writable: false });
-            }
+            mounts.push(match (at.as_str(), statics) {
+                (SOURCE, _) => self.layered(directory, at, &instance.join(BESIDE))?,
+                (STATIC, Some(layer)) => self.layered(directory, at, layer)?,
+                _ => Mount::Bind { source: directory.clone(), at, writable: false },
+            });
         }
         for link in &self.arrived.manifest.links {
             mounts.push(Mount::Symlink { at: link.path.clone(), target: link.target.clone() });
         }
         Ok(())
+    }
+
+    /// A tree under a writable layer that is in a directory, with what was written there before.
+    fn layered(&self, tree: &Path, at: String, layer: &Path) -> io::Result<Mount> {
+        let (owned, scratch) = (layer.join("owned"), layer.join(SCRATCH));
+        if !scratch.is_dir() {
+            DirBuilder::new().recursive(true).mode(0o700).create(layer)?;
+            if owned.is_dir() {
+                // Somebody was killed over it.
+                sandbox::remove_all(&owned)?;
+            }
+            self.own_directories(tree, &owned)?;
+            fs::create_dir(&scratch)?;
+        }
+        Ok(Mount::Overlay { lower: vec![owned, tree.to_owned()], at, scratch })
     }
 
     /// Directories belong to whoever laid them out. Empty ones of the same names, which belong to the process's user and lie
@@ -252,7 +281,9 @@ impl Root {
     /// Where a directory of data lies over the link to the static files, they are mounted once more above it: the application
     /// may look for them, or for their manifest, by that path. They are the slug's; what the data has of that name is not shown.
     fn mount_hidden_static(&self, mounts: &mut Vec<Mount>, data: &str) {
-        let Some(statics) = self.arrived.trees.get("static") else { return };
+        if !self.arrived.trees.contains_key("static") {
+            return;
+        }
         let inside = |path: &str| path.strip_prefix(data).is_some_and(|rest| rest.starts_with('/'));
         let links = self.arrived.manifest.links.iter().filter(|link| link.target == STATIC && inside(&link.path));
         let mut hidden: Vec<String> = links.map(|link| link.path.clone()).collect();
@@ -261,7 +292,7 @@ impl Root {
             let found = links_to(&source.join(path.trim_start_matches('/')), STATIC);
             hidden.extend(found.into_iter().map(|link| format!("{data}/{link}")));
         }
-        mounts.extend(hidden.into_iter().map(|at| Mount::Bind { source: statics.clone(), at, writable: false }));
+        mounts.extend(hidden.into_iter().map(|at| Mount::Again { of: STATIC.to_owned(), at }));
     }
 
     fn kept(&self, path: &str) -> PathBuf {

@@ -16,6 +16,8 @@ use super::client::{build, short_socket};
 use super::deploy;
 use super::protocol::{Answer, Order, PROTOCOL, Reply, Request};
 use super::remove;
+use super::written::Written;
+use crate::release::target_directory;
 
 /// Takes the place of an earlier agent's socket.
 pub(super) fn listen(home: &Path) -> io::Result<UnixListener> {
@@ -123,6 +125,7 @@ async fn stop(agent: &Arc<Agent>, target: Option<(String, String)>) -> Answer {
         if running.stop().await {
             stopped.push(name);
         }
+        Written::of(&target_directory(&agent.home, &running.app, &running.target)).clear();
     }
     Answer::Stopped(stopped)
 }

@@ -16,7 +16,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::unistd::{pivot_root, sethostname};
 
 use super::error::{Mechanism, Refusal};
-use super::scratch::UPPER;
+use super::scratch::{UPPER, remove_all};
 use super::spec::{Held, Mount, Network, Spec};
 
 /// Where the machine's root is while the new one is built.
@@ -128,6 +128,7 @@ impl Builder {
                 let lower: Vec<PathBuf> = lower.iter().map(|dir| from_old(dir)).collect();
                 self.overlay(&lower, at, &from_old(scratch))
             }
+            Mount::Again { of, at } => bind(Path::new(of), &self.directory(at)?),
             Mount::Held { tree, modified, at, scratch } => self.held(tree, *modified, at, &from_old(scratch)),
             Mount::Tmpfs { at, size } => {
                 let at = self.directory(at)?;
@@ -142,10 +143,13 @@ impl Builder {
 
     fn overlay(&self, lower: &[PathBuf], at: &str, scratch: &Path) -> Result<(), Refusal> {
         let (upper, work) = (scratch.join(UPPER), scratch.join("work"));
-        for dir in [&upper, &work] {
-            fs::create_dir(dir).map_err(|error| Refusal::io(Mechanism::Overlay, strip_old(dir), &error))?;
+        if !upper.is_dir() {
+            fs::create_dir(&upper).map_err(|error| Refusal::io(Mechanism::Overlay, strip_old(&upper), &error))?;
+            self.give(&upper)?;
         }
-        self.give(&upper)?;
+        // What the kernel kept for the mount before this one: as long as that is there, a volatile layer is refused.
+        let renewed = if work.is_dir() { remove_all(&work) } else { Ok(()) }.and_then(|()| fs::create_dir(&work));
+        renewed.map_err(|error| Refusal::io(Mechanism::Overlay, strip_old(&work), &error))?;
         let mut options = String::from("lowerdir=");
         for (index, dir) in lower.iter().enumerate() {
             options.push_str(if index == 0 { "" } else { ":" });

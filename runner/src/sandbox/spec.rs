@@ -49,8 +49,16 @@ pub enum Mount {
         lower: Vec<PathBuf>,
         /// Where they are seen.
         at: String,
-        /// An empty directory outside for the writable layer: see [`super::Scratch`]. Not on an overlay itself.
+        /// A directory outside for the writable layer: see [`super::Scratch`]. It is empty, or holds what was written when it
+        /// was mounted before. Not on an overlay itself.
         scratch: PathBuf,
+    },
+    /// What is at another place of the root already, writable as it is there.
+    Again {
+        /// That place, a directory.
+        of: String,
+        /// Where it is seen, too.
+        at: String,
     },
     /// A tree that is handed over instead of being laid out, since it is small; under a private writable layer, too.
     Held {

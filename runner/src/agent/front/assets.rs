@@ -2,15 +2,16 @@
 //!
 //! What is not in the tree is not ours: the request goes on to the application. Files whose names carry their hash are also
 //! found in what the target released before, for pages that browsers still show. A file has a tag, which is its digest, and
-//! no time: a slug knows none.
+//! no time: a slug knows none. What processes wrote below the static files while they ran comes last.
 
 mod conditions;
 mod kind;
 
-use std::io::SeekFrom;
+use std::io::{self, SeekFrom};
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::UNIX_EPOCH;
 
 use http_body_util::BodyExt;
 use hyper::body::{Bytes, Frame, Incoming};
@@ -19,6 +20,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use tokio::fs::File;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncSeekExt, ReadBuf, Take};
 
+use super::super::written::Written;
 use super::proxy::{Body, BoxError, empty, reads};
 use crate::digest::Digest;
 use crate::store::Store;
@@ -45,6 +47,9 @@ pub(crate) struct Assets {
     pub(crate) collections: Vec<Collection>,
     /// The path of their address, with a slash at both ends.
     pub(crate) url: String,
+    /// What processes wrote, and the first release whose processes serve.
+    pub(crate) written: Written,
+    pub(crate) since: u64,
 }
 
 /// The static files of a slug.
@@ -57,12 +62,27 @@ pub(crate) struct Collection {
 
 /// A file that answers a request.
 struct Found {
-    path: PathBuf,
+    content: Content,
     tag: String,
     /// How it differs from the one that was asked for.
     encoding: Option<&'static str>,
     /// Whether other requests for the same path get another file.
     varies: bool,
+}
+
+/// Where the bytes of a file are.
+enum Content {
+    At(PathBuf),
+    Open(std::fs::File),
+}
+
+impl Content {
+    async fn open(self) -> io::Result<File> {
+        match self {
+            Self::At(path) => File::open(path).await,
+            Self::Open(file) => Ok(File::from_std(file)),
+        }
+    }
 }
 
 impl Assets {
@@ -79,7 +99,7 @@ impl Assets {
             *response.status_mut() = StatusCode::NOT_MODIFIED;
             return Some(response);
         }
-        let mut file = File::open(&found.path).await.ok()?;
+        let mut file = found.content.open().await.ok()?;
         let length = file.metadata().await.ok()?.len();
         let part = range(request.headers(), &found.tag, length);
         let (start, count) = match part {
@@ -109,7 +129,17 @@ impl Assets {
 
     fn find(&self, path: &str, headers: &HeaderMap) -> Option<Found> {
         let known = if is_hashed(path) { self.collections.len() } else { 1 };
-        self.collections.iter().take(known).find_map(|collection| self.find_in(collection, path, headers))
+        let collected =
+            self.collections.iter().take(known).find_map(|collection| self.find_in(collection, path, headers));
+        collected.or_else(|| self.find_written(path))
+    }
+
+    fn find_written(&self, path: &str) -> Option<Found> {
+        let file = self.written.open(path, if is_hashed(path) { 0 } else { self.since })?;
+        let metadata = file.metadata().ok()?;
+        let changed = metadata.modified().ok()?.duration_since(UNIX_EPOCH).ok()?.as_nanos();
+        let tag = format!("\"{changed:x}-{:x}\"", metadata.len());
+        Some(Found { content: Content::Open(file), tag, encoding: None, varies: false })
     }
 
     fn find_in(&self, collection: &Collection, path: &str, headers: &HeaderMap) -> Option<Found> {
@@ -129,7 +159,7 @@ impl Assets {
             Some((encoding, file)) => (Some(encoding), file),
             None => (None, plain),
         };
-        Some(Found { path, tag: format!("\"{}\"", &digest.hex()[..32]), encoding, varies })
+        Some(Found { content: Content::At(path), tag: format!("\"{}\"", &digest.hex()[..32]), encoding, varies })
     }
 }
 
