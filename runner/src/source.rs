@@ -5,6 +5,7 @@
 //! that only holds what is left out is left out too, so that a test runner's cache does not change what is built.
 //! Files are hashed, and lent to the store rather than copied into it. Knows nothing of pipelines.
 
+mod earlier;
 mod known;
 mod lent;
 mod read;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 use crate::digest::Digest;
 use crate::store::{Store, StoreError};
 
+use earlier::Earlier;
 use known::Known;
 use lent::Source;
 use rules::Rules;
@@ -120,8 +122,10 @@ pub fn snapshot(dir: &Path, exclude: &[String], store: &Store) -> Result<SourceS
     let rules = Rules::new(&dir, exclude, &tracked)?;
     let taken = Walk::new(&dir, &known).take(&rules)?;
     known.save(&taken.directories)?;
+    let earlier = Earlier::at(known.beside("earlier"));
+    earlier.add(&known.replaced(&taken.directories))?;
     let snapshot = SourceSnapshot { digest: taken.digest, files: taken.files, read: taken.read };
-    store.lend(Arc::new(Source::new(dir, taken.directories, taken.fresh)));
+    store.lend(Arc::new(Source::new(dir, taken.directories, taken.fresh, earlier)));
     Ok(snapshot)
 }
 

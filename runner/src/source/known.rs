@@ -3,7 +3,7 @@
 //! A file counts as unchanged when its size, mode, times and inode are, and so do the names in a directory. One that was written so
 //! shortly before it was read that a later write could have left the same times is not remembered: it is read again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, Metadata};
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
@@ -173,10 +173,29 @@ impl Known {
         self.directories.get(path)
     }
 
+    /// The file for something else about the same source.
+    pub(super) fn beside(&self, extension: &str) -> PathBuf {
+        self.path.with_extension(extension)
+    }
+
+    /// The directories that are not so any more.
+    pub(super) fn replaced(&self, now: &[Arc<Directory>]) -> Vec<&Arc<Directory>> {
+        if self.is_all_of(now) {
+            return Vec::new();
+        }
+        let now: HashSet<Digest> = now.iter().map(|directory| directory.digest).collect();
+        self.directories.values().filter(|known| !now.contains(&known.digest)).collect()
+    }
+
+    /// Whether nothing else is known than this.
+    fn is_all_of(&self, now: &[Arc<Directory>]) -> bool {
+        let same = |found: &Arc<Directory>| self.directory(&found.path).is_some_and(|known| Arc::ptr_eq(known, found));
+        now.len() == self.directories.len() && now.iter().all(same)
+    }
+
     /// Keeps what is known now for the next time, where that is something else.
     pub(super) fn save(&self, now: &[Arc<Directory>]) -> Result<(), SourceError> {
-        let same = |found: &Arc<Directory>| self.directory(&found.path).is_some_and(|known| Arc::ptr_eq(known, found));
-        if now.len() == self.directories.len() && now.iter().all(same) {
+        if self.is_all_of(now) {
             return Ok(());
         }
         let dir = self.path.parent().unwrap_or(Path::new("."));

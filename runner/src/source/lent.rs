@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
+use super::earlier::Earlier;
 use super::known::{Directory, Kept};
 use crate::digest::Digest;
 use crate::store::{Lent, Outside};
@@ -14,6 +15,7 @@ pub(super) struct Source {
     pub(super) directories: Vec<Arc<Directory>>,
     /// The bytes of files that were read for this snapshot, as far as they were few: what is new is what steps read.
     pub(super) fresh: HashMap<Digest, Arc<[u8]>>,
+    earlier: Earlier,
     places: OnceLock<HashMap<Digest, Place>>,
 }
 
@@ -25,8 +27,13 @@ enum Place {
 }
 
 impl Source {
-    pub(super) fn new(root: PathBuf, directories: Vec<Arc<Directory>>, fresh: HashMap<Digest, Arc<[u8]>>) -> Self {
-        Self { root, directories, fresh, places: OnceLock::new() }
+    pub(super) fn new(
+        root: PathBuf,
+        directories: Vec<Arc<Directory>>,
+        fresh: HashMap<Digest, Arc<[u8]>>,
+        earlier: Earlier,
+    ) -> Self {
+        Self { root, directories, fresh, earlier, places: OnceLock::new() }
     }
 
     /// Made when it is first asked for: where nothing has changed, nobody asks.
@@ -61,5 +68,9 @@ impl Outside for Source {
                 Some(Lent::File { path, size: identity.size })
             }
         }
+    }
+
+    fn recall(&self, digest: &Digest) -> Option<Arc<[u8]>> {
+        self.earlier.find(digest)
     }
 }

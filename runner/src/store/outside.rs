@@ -15,6 +15,11 @@ use crate::tree::{Entry, Tree};
 pub trait Outside: Send + Sync {
     /// The bytes of this digest, if it has them.
     fn find(&self, digest: &Digest) -> Option<Lent>;
+
+    /// The encoding of a directory that it had once; what that names may be nowhere any more.
+    fn recall(&self, _digest: &Digest) -> Option<Arc<[u8]>> {
+        None
+    }
 }
 
 /// Bytes of somebody else.
@@ -40,6 +45,16 @@ impl Store {
     /// Where bytes are that the store itself does not have.
     pub(super) fn lent(&self, digest: &Digest) -> Option<Lent> {
         self.0.outside.read().expect(POISONED).iter().rev().find_map(|outside| outside.find(digest))
+    }
+
+    /// A directory that is there or once was, to tell by what differs from it: nothing that a step or an output may be given.
+    pub fn recall(&self, digest: &Digest) -> Option<Arc<Tree>> {
+        if let Ok(tree) = self.tree(digest) {
+            return Some(tree);
+        }
+        let outside = self.0.outside.read().expect(POISONED);
+        let encoded = outside.iter().rev().find_map(|outside| outside.recall(digest))?;
+        Tree::decode(&encoded).ok().map(Arc::new)
     }
 
     /// Keeps what this digest names, and all below it, as far as it is lent and not kept yet.

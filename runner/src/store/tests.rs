@@ -100,6 +100,9 @@ fn globs_mean_files_directories_and_all_below() {
         let named = store.glob(&tree, &globs).expect("named");
         let kept: Vec<String> = store.walk(&selected).expect("walked").into_iter().map(|found| found.path).collect();
         assert!(named.iter().all(|path| kept.contains(path)), "{named:?} {kept:?}");
+        for found in store.walk(&tree).expect("walked") {
+            assert_eq!(globs.mean(&found.path), kept.contains(&found.path), "{}", found.path);
+        }
         (named, kept)
     };
     assert_eq!(glob(&["*.py"], &[]).0, ["a.py"]);

@@ -40,6 +40,19 @@ impl Globs {
         self.within.iter().any(|within| is_below(within, dir) || is_below(dir, within))
     }
 
+    /// Whether a path is of the part that they mean.
+    pub fn mean(&self, path: &str) -> bool {
+        let ways = path.match_indices('/').map(|(end, _)| &path[..end]).chain([path]);
+        let mut included = false;
+        for way in ways {
+            if self.exclude.is_match(way) {
+                return false;
+            }
+            included = self.includes(way, included);
+        }
+        included
+    }
+
     /// Whether these globs mean a path whose parent is, or is not, included already.
     fn includes(&self, path: &str, parent: bool) -> bool {
         parent || self.include.is_match(path)

@@ -1,6 +1,6 @@
 //! What has become of one thing that a step saw: which files, and how. For people; whether a step has to run is decided without.
 //!
-//! An input as it was may no longer be in the store. Then less is told.
+//! Of an input as it was the store may have no more than its directories, or nothing. Then less is told.
 
 use super::{Observation, Place, kind_name};
 use crate::digest::Digest;
@@ -76,37 +76,56 @@ impl Observation {
         };
         let whole = || vec![Changed { path: at.path.clone(), how: How::Changed }];
         let Some(Value::Tree(now)) = now else { return Ok(whole()) };
-        let part = |root: &Digest| -> Result<Option<Entry>, StoreError> {
-            let entry = store.lookup(root, &at.path)?;
-            match (&globs, entry) {
-                (Some(globs), Some(Entry::Tree { digest })) => {
-                    Ok(Some(Entry::Tree { digest: store.select(&digest, globs)? }))
-                }
-                (_, entry) => Ok(entry),
+        let found = store.lookup(now, &at.path)?;
+        // What was passed on is mostly part of an output, and kept with it.
+        let passed_on = match self {
+            Self::Select { part: digest, .. } | Self::Content { digest, .. } => {
+                store.recall(digest).map(|_| Entry::Tree { digest: *digest })
             }
+            _ => None,
         };
-        // What was passed on is mostly part of an output, and kept with it. Of what is not kept nothing can be told.
-        let before = match (self, before) {
-            (Self::Select { part: digest, .. } | Self::Content { digest, .. }, _)
-                if store.contains(digest) && store.tree(digest).is_ok() =>
-            {
-                Ok(Some(Entry::Tree { digest: *digest }))
+        let (before, now, meant) = match (passed_on, before, &globs, found) {
+            (Some(before), _, Some(globs), Some(Entry::Tree { digest })) => {
+                (Some(before), Some(Entry::Tree { digest: store.select(&digest, globs)? }), None)
             }
-            (_, Some(before)) if store.contains(before) => part(before),
-            _ => return Ok(whole()),
+            (Some(before), _, _, found) => (Some(before), found, None),
+            (None, Some(before), globs, found) => match recalled(store, before, &at.path) {
+                Ok(before) => (before, found, globs.as_ref()),
+                Err(Forgotten) => return Ok(whole()),
+            },
+            (None, None, ..) => return Ok(whole()),
         };
-        let (Ok(before), now) = (before, part(now)?) else { return Ok(whole()) };
         let mut changes = Vec::new();
         match (&before, &now) {
             (Some(Entry::Tree { digest: before }), Some(Entry::Tree { digest: now })) => {
-                if compare(store, &at.path, [before, now], closely, &mut changes).is_err() {
+                let comparison = Comparison { store, closely, meant };
+                if comparison.compare("", [before, now], &mut changes).is_none() {
                     return Ok(whole());
+                }
+                for change in &mut changes {
+                    change.path = join(&at.path, &change.path);
                 }
             }
             _ => changes.extend(entry_changed(&at.path, before.as_ref(), now.as_ref())),
         }
         Ok(if changes.is_empty() { whole() } else { changes })
     }
+}
+
+/// Nobody knows any more what was there.
+struct Forgotten;
+
+/// What was at a path of a tree that may no longer be there.
+fn recalled(store: &Store, root: &Digest, path: &str) -> Result<Option<Entry>, Forgotten> {
+    let mut at = Entry::Tree { digest: *root };
+    for name in path.split('/').filter(|name| !name.is_empty()) {
+        let Entry::Tree { digest } = &at else { return Ok(None) };
+        match store.recall(digest).ok_or(Forgotten)?.get(name) {
+            Some(entry) => at = entry.clone(),
+            None => return Ok(None),
+        }
+    }
+    Ok(Some(at))
 }
 
 fn kind_changed(store: &Store, at: &Place, before: Option<&str>, now: Option<&Value>) -> Result<Changed, StoreError> {
@@ -146,33 +165,40 @@ fn entry_changed(path: &str, before: Option<&Entry>, now: Option<&Entry>) -> Opt
     Some(Changed { path: path.to_owned(), how })
 }
 
-/// Adds what is different between two directories, in the order of names.
-fn compare(
-    store: &Store,
-    at: &str,
-    [before, now]: [&Digest; 2],
+/// How two trees are compared.
+struct Comparison<'s> {
+    store: &'s Store,
     closely: Closely,
-    changes: &mut Vec<Changed>,
-) -> Result<(), StoreError> {
-    let (before, now) = (store.tree(before)?, store.tree(now)?);
-    for name in names(&before, &now) {
-        if changes.len() >= MOST {
-            return Ok(());
-        }
-        let path = join(at, name);
-        match (before.get(name), now.get(name)) {
-            (Some(Entry::Tree { digest: before }), Some(Entry::Tree { digest: now })) => {
-                if closely == Closely::All && before != now {
-                    compare(store, &path, [before, now], closely, changes)?;
+    /// Which part of them; none: all.
+    meant: Option<&'s Globs>,
+}
+
+impl Comparison<'_> {
+    /// Adds what is different between two directories, in the order of names; none where one of them is gone.
+    fn compare(&self, at: &str, [before, now]: [&Digest; 2], changes: &mut Vec<Changed>) -> Option<()> {
+        let (before, now) = (self.store.recall(before)?, self.store.recall(now)?);
+        for name in names(&before, &now) {
+            if changes.len() >= MOST {
+                break;
+            }
+            let path = join(at, name);
+            match (before.get(name), now.get(name)) {
+                (Some(Entry::Tree { digest: before }), Some(Entry::Tree { digest: now })) => {
+                    if self.closely == Closely::All && before != now {
+                        self.compare(&path, [before, now], changes)?;
+                    }
+                }
+                (before, now) => {
+                    if self.meant.is_none_or(|globs| globs.mean(&path)) {
+                        let changed = entry_changed(&path, before, now);
+                        let worth_it = |changed: &Changed| self.closely == Closely::All || changed.how != How::Changed;
+                        changes.extend(changed.filter(worth_it));
+                    }
                 }
             }
-            (before, now) => {
-                let changed = entry_changed(&path, before, now);
-                changes.extend(changed.filter(|changed| closely == Closely::All || changed.how != How::Changed));
-            }
         }
+        Some(())
     }
-    Ok(())
 }
 
 /// All names of two directories, in order.
