@@ -223,6 +223,15 @@ pub enum Event {
         /// Where it answers.
         url: Option<String>,
     },
+    /// What was built is what a target runs already, with the same settings: no release was made.
+    ReleaseUnchanged {
+        /// The target's name.
+        target: String,
+        /// The release that serves.
+        release: u64,
+        /// Where it answers.
+        url: String,
+    },
     /// The run has ended; the last event of its log.
     RunFinished {
         /// How it ended.

@@ -171,6 +171,11 @@ fn order(
             let url = place.seen(url);
             (Outcome::Succeeded, Some(url.clone()), Ok(Some(Released { number, url })))
         }
+        Ok(Answer::Unchanged { number, url }) => {
+            let url = place.seen(url);
+            events.send(Event::ReleaseUnchanged { target: target.to_owned(), release: number, url: url.clone() });
+            return Ok(Some(Released { number, url }));
+        }
         Ok(Answer::Kept) => (Outcome::Succeeded, None, Ok(None)),
         Ok(Answer::NotReleased(failure)) if failure.cancelled => {
             (Outcome::Cancelled, None, Err(ReleaseError::Cancelled))

@@ -34,6 +34,33 @@ fn a_slug_comes_up_and_goes_on_after_the_command() {
 }
 
 #[test]
+fn a_run_that_changes_nothing_makes_no_release() {
+    let host = Host::new();
+    let mut target = host.target("staging");
+    let slug = Slug::new("one");
+    let first = host.release(&target, &slug).up();
+    let pid = page(&target, "/pid");
+    assert_eq!(host.release(&target, &slug).up(), first);
+    assert_eq!(page(&target, "/pid"), pid, "the same process answers");
+
+    target.settings.env.insert("COLOUR".into(), "green".into());
+    assert_eq!(host.release(&target, &slug).up().number, 2, "another setting");
+    host.release(&target, &Slug::new("two")).up();
+    host.rollback(&target, None).up();
+    assert_eq!(host.release(&target, &slug).up().number, 4, "what was rolled back to is what the run gives");
+
+    eventually("it keeps ending", || {
+        let _ = request(&target, "/exit", "");
+        let status = release::status(&host.place()).expect("a status");
+        let process = &status[0].processes[0];
+        process.state != ProcessState::Running && process.restarts >= 3
+    });
+    assert_eq!(host.release(&target, &slug).up().number, 5, "a process of it had ended");
+    release::stop(&host.place(), None).expect("stopped");
+    assert_eq!(host.release(&target, &slug).up().number, 6, "it was stopped");
+}
+
+#[test]
 fn a_slug_that_ends_at_once_is_shown_and_the_old_one_goes_on() {
     let host = Host::new();
     let target = host.target("staging");
@@ -238,7 +265,7 @@ fn writes_beside_the_code_work_and_do_not_last() {
     assert_eq!(page(&target, "/write/nested/log"), "1");
     assert_eq!(page(&target, "/write/new"), "1");
     assert_eq!(page(&target, "/run/id%20-u"), "1000\n");
-    host.release(&target, &Slug::new("one")).up();
+    host.release(&target, &Slug::new("two")).up();
     assert_eq!(page(&target, "/write/nested/log"), "1");
 }
 

@@ -15,7 +15,7 @@ use super::health::{self, Healthy, Tls, Unhealthy};
 use super::instance::Exit;
 use super::log::{self, Follower};
 use super::process::{Process, Slot};
-use super::protocol::{Failure, Order, Progress};
+use super::protocol::{Answer, Failure, Order, Progress};
 use super::root::Root;
 use super::running::{Running, Serving, stop_all};
 use super::wanted::{Wanted, wanted};
@@ -55,21 +55,25 @@ struct Deploy<'a> {
     say: Say,
 }
 
-/// Makes a release; none where what was ordered changes nothing that runs. `gone` ends when nobody waits for it any more:
-/// before the switch that takes it back.
+/// Makes a release, unless what was ordered changes nothing that runs. `gone` ends when nobody waits for it any more: before
+/// the switch that takes it back.
 pub(super) async fn deploy(
     agent: &Arc<Agent>,
     running: &Running,
     order: &Order,
     say: Say,
     gone: impl Future<Output = ()>,
-) -> Result<Option<(u64, String)>, Failure> {
+) -> Result<Answer, Failure> {
     tokio::pin!(gone);
     let _turn = tokio::select! {
         turn = running.turn(&order.who, Some(&say)) => turn,
         () = &mut gone => return Err(Failure::cancelled()),
     };
-    let Some(Wanted { target, contents, how }) = wanted(&agent.history, order)? else { return Ok(None) };
+    let Some(wanted) = wanted(&agent.history, order)? else { return Ok(Answer::Kept) };
+    if let Some(number) = wanted.served_by(&agent.history)?.filter(|number| running.is_whole(*number)) {
+        return Ok(Answer::Unchanged { number, url: running.url() });
+    }
+    let Wanted { target, contents, how } = wanted;
     let scales = matches!(how, How::Scale { .. });
     let account = account::account(&agent.history, &target, running.address())?;
     let root = tokio::select! {
@@ -104,12 +108,12 @@ pub(super) async fn deploy(
         Ok(_) if scales => {
             let url = running.url();
             deploy.rescale(running).await?;
-            Ok(Some((number, url)))
+            Ok(Answer::Released { number, url })
         }
         Ok(host) => {
             let url = url_of(account.address, host.as_deref());
             deploy.switch(running, front, url.clone()).await?;
-            Ok(Some((number, url)))
+            Ok(Answer::Released { number, url })
         }
         Err(failure) => {
             deploy.undo(&failure).await;

@@ -100,6 +100,8 @@ pub(crate) enum Answer {
     Hello { protocol: u32, build: String },
     /// To [`Request::Deploy`].
     Released { number: u64, url: String },
+    /// To [`Request::Deploy`]: a run gave what this release serves already.
+    Unchanged { number: u64, url: String },
     /// To [`Request::Deploy`]: nothing runs, so that it counts from the next release on.
     Kept,
     /// To [`Request::Deploy`].

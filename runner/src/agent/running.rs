@@ -7,7 +7,7 @@ use super::deploy::Say;
 use super::deploy::WEB;
 use super::front::{Backend, Front, Upstream};
 use super::process::{Process, Slot};
-use super::protocol::{Failure, ProcessStatus, Progress, TargetStatus};
+use super::protocol::{Failure, ProcessState, ProcessStatus, Progress, TargetStatus};
 use crate::release::Formation;
 
 /// One target of an agent.
@@ -124,6 +124,13 @@ impl Running {
     /// Whether a process is there that is to be.
     pub(super) fn has(&self, slot: &Slot) -> bool {
         lock(&self.held).serving.processes.iter().any(|process| process.slot == *slot)
+    }
+
+    /// Whether a release serves, and all of its processes run.
+    pub(super) fn is_whole(&self, number: u64) -> bool {
+        let serving = &lock(&self.held).serving;
+        serving.number == number
+            && serving.processes.iter().all(|process| process.status().state == ProcessState::Running)
     }
 
     /// The releases that its processes were started for: one, or more where it was scaled since.

@@ -104,8 +104,7 @@ async fn deploy(
         let _ = send(write, &Reply::Progress(progress)).await;
     }
     Ok(match work.await {
-        Ok(Ok(Some((number, url)))) => Answer::Released { number, url },
-        Ok(Ok(None)) => Answer::Kept,
+        Ok(Ok(answer)) => answer,
         Ok(Err(failure)) => Answer::NotReleased(failure),
         Err(panic) => Answer::Failed(panic.to_string()),
     })

@@ -71,6 +71,18 @@ pub(super) fn wanted(history: &History, order: &Order) -> Result<Option<Wanted>,
 }
 
 impl Wanted {
+    /// The number of the release that is current and no different. Only a run is content with it: whoever asks for a release
+    /// by name gets one, with all that its release commands do.
+    pub(super) fn served_by(&self, history: &History) -> Result<Option<u64>, Failure> {
+        if self.how != How::Run {
+            return Ok(None);
+        }
+        let Target { app, name, .. } = &self.target;
+        let current = history.current(app, name).map_err(|error| Failure::hinted(&error, error.hint()))?;
+        let same = current.filter(|current| current.target == self.target && current.contents() == self.contents);
+        Ok(same.map(|current| current.number))
+    }
+
     fn like(release: Release, how: How) -> Self {
         Self { contents: release.contents(), target: release.target, how }
     }

@@ -26,6 +26,7 @@ impl Event {
             | Self::ReleaseStarted { .. }
             | Self::ReleaseStage { .. }
             | Self::ReleaseFinished { .. }
+            | Self::ReleaseUnchanged { .. }
             | Self::RunFinished { .. } => Vec::new(),
         }
     }

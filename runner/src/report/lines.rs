@@ -181,6 +181,10 @@ impl Lines {
                 };
                 Some(self.about(target, &text))
             }
+            Event::ReleaseUnchanged { target, release, url } => {
+                let text = format!("release {release} is this already, at {url}");
+                Some(self.about(target, &paint.dim(&text)))
+            }
             // A run that ends with no steps never began: what is printed as the error says all.
             Event::RunFinished { steps: 0, .. }
             | Event::Error { .. }

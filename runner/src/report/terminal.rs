@@ -116,6 +116,7 @@ impl<W: Write> Terminal<W> {
             | Event::Error { .. }
             | Event::ProgramFinished { .. }
             | Event::SlugSent { .. }
+            | Event::ReleaseUnchanged { .. }
             | Event::StepTests { .. }
             | Event::StepFlaky { .. } => {}
         }
