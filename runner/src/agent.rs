@@ -11,6 +11,7 @@
 //! Unaware of pipelines and of how slugs are built.
 
 mod account;
+mod acme;
 mod boot;
 pub(crate) mod client;
 mod deploy;
@@ -24,6 +25,7 @@ pub mod log;
 mod lost;
 mod process;
 pub(crate) mod protocol;
+mod public;
 mod remove;
 mod root;
 mod running;
@@ -51,7 +53,8 @@ pub(crate) use boot::Told;
 pub(crate) use instance::executable;
 
 use account::{Account, Ports};
-use front::{Assets, Collection};
+use acme::Acme;
+use front::{Assets, Collection, Public};
 use instance::Instance;
 use process::{Plan, Process, Slot};
 use protocol::Failure;
@@ -97,6 +100,9 @@ struct Agent {
     run: PathBuf,
     targets: Mutex<BTreeMap<(String, String), Arc<Running>>>,
     ports: Mutex<Ports>,
+    /// The front of all domains, and what sees to their certificates.
+    public: Public,
+    acme: Arc<Acme>,
     /// How many targets are to be served, and cannot be just now.
     coming_back: AtomicUsize,
 }
@@ -140,7 +146,10 @@ fn serve(home: &Path) -> Result<(), AgentError> {
         Err(fs::TryLockError::WouldBlock) => return Ok(()),
         Err(fs::TryLockError::Error(error)) => return Err(failed("take its lock")(error)),
     }
+    let public = Public::default();
     let agent = Arc::new(Agent {
+        acme: Acme::new(home, public.sites()),
+        public,
         home: home.to_owned(),
         store: Store::open_for_releases(home)?,
         history: Arc::new(History::open(home)?),
@@ -156,6 +165,8 @@ fn serve(home: &Path) -> Result<(), AgentError> {
         .map_err(failed("start its threads"))?;
     runtime.block_on(async {
         let listener = server::listen(home).map_err(failed("listen on its socket"))?;
+        let acme = Arc::clone(&agent.acme);
+        tokio::spawn(async move { acme.keep().await });
         // Commands wait at the socket meanwhile.
         take_over(&agent).await?;
         server::serve(&agent, listener).await;
@@ -249,6 +260,7 @@ impl Agent {
         let account = account::account(&self.history, &release.target, None)?;
         let root = Arc::new(self.root(&release.target, &release.contents(), account, false).await?);
         let front = running.front(account.address).await?;
+        let domains = self.open_domains(&release.target, &running.current).await?;
         let mut processes = Vec::new();
         for (slot, command) in root.slots() {
             let is_it = |record: &ProcessRecord| {
@@ -263,12 +275,14 @@ impl Agent {
         }
         let ports = processes.iter().filter(|process| process.slot.name == deploy::WEB).map(|process| process.port);
         let upstream = if root.serves() {
-            Some(front::Upstream::new(ports, self.assets(&root, release).await, root.settings.host.clone()))
+            let name = root.settings.name().map(str::to_owned);
+            Some(front::Upstream::new(ports, self.assets(&root, release).await, name))
         } else {
             None
         };
-        running
-            .switch(Serving { number: release.number, url: url_of(account.address, None), upstream, processes }, front);
+        let url = domains.url().unwrap_or_else(|| url_of(account.address, None));
+        running.switch(Serving { number: release.number, url, upstream, processes }, front);
+        self.put_domains(&release.target, &domains);
         Ok(())
     }
 }

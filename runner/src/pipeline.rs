@@ -14,6 +14,7 @@ use schemars::JsonSchema;
 
 use crate::diagnostic::{Diagnostic, Document};
 use crate::lockfile::LockFile;
+use crate::release::Tls;
 use crate::remote::Address;
 
 pub mod check;
@@ -337,6 +338,19 @@ pub struct Target {
     /// The domain that it is asked for by.
     #[schemars(default)]
     pub host: Option<Spanned<String>>,
+    /// The domains by which everybody reaches it. All targets of a machine share one front for their domains.
+    #[schemars(default)]
+    pub domains: Vec<Spanned<String>>,
+    /// Where certificates for its domains come from: `acme`, Let's Encrypt; another authority, `{ acme = "https://…/directory" }`;
+    /// or files on the target's machine, `{ certificate = "…", key = "…" }`.
+    #[schemars(default, with = "Option<schema::Tls>")]
+    pub tls: Option<Spanned<Tls>>,
+    /// Where that front listens: all addresses of the machine at port 80, where nothing else is said.
+    #[schemars(default, with = "Option<String>")]
+    pub http: Option<Spanned<SocketAddr>>,
+    /// Where it listens over TLS: all addresses of the machine at port 443, where nothing else is said.
+    #[schemars(default, with = "Option<String>")]
+    pub https: Option<Spanned<SocketAddr>>,
     /// The path that must answer before a release takes requests; `/` by default.
     #[schemars(default, with = "Option<String>", regex(pattern = "^/"))]
     pub health: Option<Spanned<String>>,

@@ -29,7 +29,7 @@ pub use place::Place;
 pub use sealed::SealError;
 pub use settings::{SettingsError, env_file};
 pub use stage::{Stage, StageError};
-pub use target::{Contents, How, Settings, SlugRef, Target};
+pub use target::{Contents, How, Settings, SlugRef, Target, Tls};
 
 pub(crate) use arrival::Arrived;
 pub(crate) use history::ProcessRecord;

@@ -2,6 +2,8 @@
 
 #[path = "release/config.rs"]
 mod config;
+#[path = "release/domains.rs"]
+mod domains;
 #[path = "release/host.rs"]
 mod host;
 #[path = "release/returns.rs"]

@@ -3,6 +3,7 @@
 mod attacks;
 mod caching;
 mod command_line;
+mod domains;
 mod example;
 mod faults;
 mod front_end;

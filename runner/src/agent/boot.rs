@@ -98,7 +98,12 @@ pub(super) fn run(home: &Path, target: Option<&str>) -> Result<(), AgentError> {
 pub fn on(home: &Path, target: &str) -> Result<Boot, BootError> {
     private(home)?;
     let Some(way) = Way::of_this_machine() else { return Err(BootError::Nobody { command: command(home)? }) };
-    let boot = way.write(home)?;
+    let mut boot = way.write(home)?;
+    // A user whose services do not begin with the machine may still have a crontab.
+    if boot.lacks.is_some() && cron::is_there() {
+        boot = cron::write(home)?;
+        systemd::Units::own().map_or(Ok(()), |units| units.remove(home))?;
+    }
     let mut wanted = wanted(home)?;
     wanted.insert(target.to_owned());
     keep_wanted(home, &wanted)?;

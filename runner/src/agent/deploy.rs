@@ -16,6 +16,7 @@ use super::instance::Exit;
 use super::log::{self, Follower};
 use super::process::{Process, Slot};
 use super::protocol::{Answer, Failure, Order, Progress};
+use super::public::{Domains, refuse_unreadable_certificates};
 use super::root::Root;
 use super::running::{Running, Serving, stop_all};
 use super::wanted::{Wanted, wanted};
@@ -90,6 +91,8 @@ pub(super) async fn deploy(
     refuse_missing_environment(&root, &target.name)?;
     refuse_data_for_static(&root, &target.name)?;
     let front = running.front(account.address).await?;
+    let domains = agent.open_domains(&target, &running.current).await?;
+    refuse_unreadable_certificates(&domains, &target.settings)?;
     let release = agent.history.begin(&target, &contents, &how, &order.who).map_err(|error| Failure::of(&error))?;
     let number = release.number;
     log::prune(&root.logs, number, &running.releases());
@@ -101,7 +104,7 @@ pub(super) async fn deploy(
     let deploy =
         Deploy { agent, root, release: Mutex::new(release), number, how, missing, started: Mutex::default(), say };
     let outcome = tokio::select! {
-        outcome = deploy.bring_up(account) => outcome,
+        outcome = deploy.bring_up(account, &domains) => outcome,
         () = gone => Err(Failure::cancelled()),
     };
     match outcome {
@@ -111,8 +114,9 @@ pub(super) async fn deploy(
             Ok(Answer::Released { number, url })
         }
         Ok(host) => {
-            let url = url_of(account.address, host.as_deref());
+            let url = domains.url().unwrap_or_else(|| url_of(account.address, host.as_deref()));
             deploy.switch(running, front, url.clone()).await?;
+            agent.put_domains(&target, &domains);
             Ok(Answer::Released { number, url })
         }
         Err(failure) => {
@@ -124,7 +128,7 @@ pub(super) async fn deploy(
 
 impl Deploy<'_> {
     /// Everything before the switch; gives the host name that was accepted.
-    async fn bring_up(&self, account: Account) -> Result<Option<String>, Failure> {
+    async fn bring_up(&self, account: Account, domains: &Domains) -> Result<Option<String>, Failure> {
         self.root.prepare().map_err(|error| Failure::new(format!("cannot make the target's directories: {error}")))?;
         self.advance(Stage::ReleasePhase)?;
         for command in self.release_commands() {
@@ -139,6 +143,7 @@ impl Deploy<'_> {
             None
         };
         self.advance(Stage::Healthy)?;
+        self.agent.certify(domains, &self.say).await;
         Ok(host)
     }
 
@@ -297,7 +302,8 @@ impl Deploy<'_> {
         self.mark_switched().await?;
         let processes = self.started_and_kept(|_| true);
         let ports = processes.iter().filter(|process| process.slot.name == WEB).map(|process| process.port);
-        let upstream = self.root.serves().then(|| Upstream::new(ports, assets, self.root.settings.host.clone()));
+        let upstream =
+            self.root.serves().then(|| Upstream::new(ports, assets, self.root.settings.name().map(str::to_owned)));
         let old = running.switch(Serving { number: self.number, url, upstream, processes }, front);
         let (old_web, old_others): (Vec<_>, Vec<_>) = old.processes.into_iter().partition(|old| old.slot.name == WEB);
         // A scheduler must never run twice, so the old ones end before the new ones begin.

@@ -5,26 +5,37 @@
 //! ports and a tree of static files.
 
 mod assets;
+mod certificate;
 mod proxy;
+mod public;
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use hyper::server::conn::http1;
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 pub(crate) use assets::{Assets, Collection};
-use proxy::Manner;
+pub(crate) use certificate::{Certificate, Files};
+use proxy::{Body, Client, Manner};
 pub(crate) use proxy::{Scheme, get};
+pub(crate) use public::{Public, Site, Sites, Wanted};
 
 /// How long a client may take to send the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// Bytes of the longest head of a request over HTTP/2; HTTP/1.1 has a bound of its own.
+const LONGEST_HEAD: u32 = 64 << 10;
 
 /// Where requests go.
 pub(crate) struct Upstream {
@@ -54,10 +65,12 @@ pub(crate) struct Claim(Arc<Upstream>);
 /// A request that a process has; counted until it is dropped.
 struct Share(Arc<Backend>);
 
+/// Where a target's requests go at the moment; nowhere before its first release.
+pub(crate) type Current = Arc<RwLock<Option<Arc<Upstream>>>>;
+
 /// A listening address.
 pub(crate) struct Front {
     address: SocketAddr,
-    current: Arc<RwLock<Option<Arc<Upstream>>>>,
     listening: JoinHandle<()>,
 }
 
@@ -154,23 +167,17 @@ impl Drop for Claim {
 }
 
 impl Front {
-    /// Listens; until the first switch every request is told that nothing is there yet.
-    pub(crate) async fn open(address: SocketAddr) -> io::Result<Self> {
+    /// Listens; as long as requests go nowhere, every one is told that nothing is there yet.
+    pub(crate) async fn open(address: SocketAddr, current: &Current) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
-        let current = Arc::new(RwLock::new(None));
-        let listening = tokio::spawn(listen(listener, Arc::clone(&current)));
-        Ok(Self { address, current, listening })
+        let listening = tokio::spawn(listen(listener, Arc::clone(current)));
+        Ok(Self { address, listening })
     }
 
     /// Where it listens.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
-    }
-
-    /// Gives all further requests to another upstream.
-    pub(crate) fn switch(&self, to: Arc<Upstream>) {
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(to);
     }
 }
 
@@ -181,7 +188,7 @@ impl Drop for Front {
     }
 }
 
-fn claim(current: &RwLock<Option<Arc<Upstream>>>) -> Option<Claim> {
+fn claim(current: &Current) -> Option<Claim> {
     let current = current.read().unwrap_or_else(PoisonError::into_inner);
     let upstream = Arc::clone(current.as_ref()?);
     // Under the lock: whoever has switched sees every request that went to the old one.
@@ -189,11 +196,22 @@ fn claim(current: &RwLock<Option<Arc<Upstream>>>) -> Option<Claim> {
     Some(Claim(upstream))
 }
 
-async fn listen(listener: TcpListener, current: Arc<RwLock<Option<Arc<Upstream>>>>) {
+async fn listen(listener: TcpListener, current: Current) {
+    loop {
+        let (stream, peer) = accept(&listener).await;
+        let current = Arc::clone(&current);
+        let client = Client { peer, is_secure: false };
+        tokio::spawn(async move { converse(stream, Protocol::Http1, client, |_| Ok(claim(&current))).await });
+    }
+}
+
+/// The next connection.
+async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
-                tokio::spawn(converse(stream, peer, Arc::clone(&current)));
+                let _ = stream.set_nodelay(true);
+                return (stream, peer);
             }
             // Out of descriptors, or the client was gone already: both pass.
             Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
@@ -201,17 +219,47 @@ async fn listen(listener: TcpListener, current: Arc<RwLock<Option<Arc<Upstream>>
     }
 }
 
-async fn converse(stream: TcpStream, peer: SocketAddr, current: Arc<RwLock<Option<Arc<Upstream>>>>) {
-    let _ = stream.set_nodelay(true);
+/// How a client speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Protocol {
+    Http1,
+    Http2,
+}
+
+/// Answers all requests of a connection; `route` says where one goes, or answers it.
+async fn converse(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    protocol: Protocol,
+    client: Client,
+    route: impl Fn(&Request<Incoming>) -> Result<Option<Claim>, Box<Response<Body>>>,
+) {
     let service = service_fn(|request| {
-        let claim = claim(&current);
-        async move { Ok::<_, std::convert::Infallible>(proxy::answer(request, peer, claim).await) }
+        let claim = route(&request);
+        async move {
+            Ok::<_, Infallible>(match claim {
+                Ok(claim) => proxy::answer(request, client, claim).await,
+                Err(answer) => *answer,
+            })
+        }
     });
+    let stream = TokioIo::new(stream);
     // What goes wrong here is the client's connection, which is gone then.
-    let _ = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), service)
-        .with_upgrades()
-        .await;
+    match protocol {
+        Protocol::Http1 => drop(
+            http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD_TIMEOUT)
+                .serve_connection(stream, service)
+                .with_upgrades()
+                .await,
+        ),
+        Protocol::Http2 => drop(
+            http2::Builder::new(TokioExecutor::new())
+                .timer(TokioTimer::new())
+                .max_header_list_size(LONGEST_HEAD)
+                .keep_alive_interval(HEAD_TIMEOUT)
+                .serve_connection(stream, service)
+                .await,
+        ),
+    }
 }

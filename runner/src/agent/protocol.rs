@@ -13,7 +13,7 @@ use crate::digest::Digest;
 use crate::release::{Formation, How, SlugRef, Stage, Target};
 
 /// Raised with every change of the messages; agents and commands of different versions don't talk, the older agent makes way.
-pub(crate) const PROTOCOL: u32 = 5;
+pub(crate) const PROTOCOL: u32 = 6;
 
 /// What a command asks for.
 #[derive(Debug, Serialize, Deserialize)]

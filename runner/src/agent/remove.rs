@@ -16,6 +16,7 @@ pub(super) async fn remove(agent: &Arc<Agent>, app: &str, target: &str, data: bo
     let _turn = running.turn("a removal", None).await;
     let of = |error: crate::release::HistoryError| Failure::hinted(&error, error.hint());
     agent.history.stop(app, target).map_err(of)?;
+    agent.close_domains(app, target);
     let ran = running.stop().await;
     let off = boot::off(&agent.home, &format!("{app}/{target}"));
     let came_back = off.map_err(|error| Failure::hinted(&error, error.hint()))?;

@@ -144,8 +144,8 @@ impl Root {
 
     /// The names under which the application may be asked for, with a front at `address`.
     pub(crate) fn hosts(&self, address: SocketAddr) -> Vec<String> {
-        match &self.settings.host {
-            Some(host) => vec![host.clone()],
+        match self.settings.name() {
+            Some(name) => vec![name.to_owned()],
             None => ["127.0.0.1", "localhost"].map(|host| format!("{host}:{}", address.port())).into(),
         }
     }
@@ -158,7 +158,7 @@ impl Root {
     /// Sees to it that a web process goes on answering.
     pub(crate) fn watch(&self, process: &Arc<Process>) {
         if process.slot.name == WEB {
-            watch::watch(process, self.health(), self.settings.host.as_deref().unwrap_or("localhost"));
+            watch::watch(process, self.health(), self.settings.name().unwrap_or("localhost"));
         }
     }
 

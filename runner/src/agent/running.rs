@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::deploy::Say;
 use super::deploy::WEB;
-use super::front::{Backend, Front, Upstream};
+use super::front::{Backend, Current, Front, Upstream};
 use super::process::{Process, Slot};
 use super::protocol::{Failure, ProcessState, ProcessStatus, Progress, TargetStatus};
 use crate::release::Formation;
@@ -16,6 +16,8 @@ pub(super) struct Running {
     pub(super) target: String,
     turn: tokio::sync::Mutex<()>,
     owner: Mutex<Option<String>>,
+    /// Where its requests go, from wherever they come.
+    pub(super) current: Current,
     held: Mutex<Held>,
 }
 
@@ -53,6 +55,7 @@ impl Running {
             target: target.to_owned(),
             turn: tokio::sync::Mutex::default(),
             owner: Mutex::default(),
+            current: Current::default(),
             held: Mutex::default(),
         }
     }
@@ -94,7 +97,7 @@ impl Running {
         if self.address() == Some(address) {
             return Ok(None);
         }
-        Front::open(address).await.map(Some).map_err(|error| {
+        Front::open(address, &self.current).await.map(Some).map_err(|error| {
             Failure::new(format!("cannot listen on `{address}`: {error}"))
                 .hint(format!("set `address` of target `{}` to one that is free", self.target))
         })
@@ -103,12 +106,13 @@ impl Running {
     /// Gives all further requests to a release, and gives back what served before.
     pub(super) fn switch(&self, to: Serving, front: Option<Front>) -> Serving {
         let mut held = lock(&self.held);
-        let new_front = front.or_else(|| held.front.take());
-        if let (Some(front), Some(upstream)) = (&new_front, &to.upstream) {
-            front.switch(Arc::clone(upstream));
+        if let Some(upstream) = &to.upstream {
+            *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(upstream));
         }
-        // A front of another address ends only now that the new one answers.
-        held.front = new_front;
+        if front.is_some() {
+            // One of another address ends only now.
+            held.front = front;
+        }
         std::mem::replace(&mut held.serving, to)
     }
 
@@ -160,6 +164,7 @@ impl Running {
     pub(super) async fn stop(&self) -> bool {
         let (front, serving) = {
             let mut held = lock(&self.held);
+            self.current.write().unwrap_or_else(PoisonError::into_inner).take();
             (held.front.take(), std::mem::take(&mut held.serving))
         };
         let was_there = front.is_some() || !serving.processes.is_empty();

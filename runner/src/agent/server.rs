@@ -121,6 +121,7 @@ async fn stop(agent: &Arc<Agent>, target: Option<(String, String)>) -> Answer {
         if let Err(error) = agent.history.stop(&running.app, &running.target) {
             return Answer::Failed(error.to_string());
         }
+        agent.close_domains(&running.app, &running.target);
         if running.stop().await {
             stopped.push(name);
         }

@@ -69,6 +69,30 @@ pub(super) struct Secret {
     file: Option<String>,
 }
 
+/// Where certificates for a target's domains come from.
+#[derive(JsonSchema)]
+#[schemars(untagged, deny_unknown_fields)]
+#[expect(dead_code, reason = "only its schema is used")]
+pub(super) enum Tls {
+    /// Let's Encrypt.
+    #[schemars(extend("enum" = ["acme"]))]
+    Usual(String),
+    /// An authority that signs them by itself.
+    Acme {
+        /// The address of its directory, or `letsencrypt`.
+        acme: String,
+        /// Whom it may write to.
+        email: Option<String>,
+    },
+    /// Files that somebody else renews.
+    Files {
+        /// The certificate, with those above it, as PEM.
+        certificate: String,
+        /// Its key.
+        key: String,
+    },
+}
+
 /// Where a target's slugs come from.
 #[derive(JsonSchema)]
 #[schemars(rename_all = "kebab-case")]

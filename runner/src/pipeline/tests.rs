@@ -635,6 +635,67 @@ fn a_target_on_another_machine_says_where_and_one_on_this_machine_does_not() {
 }
 
 #[test]
+fn domains_and_their_certificates_are_checked() {
+    refused(
+        "[steps.slug]\nplugin = \"slug\"\n[targets.a]\ndriver = \"local\"\nrelease = \"slug\"\n\
+         domains = [\"https://a.org\"]\ntls = \"acne\"\n\
+         [targets.b]\ndriver = \"local\"\nrelease = \"slug\"\ntls = \"acme\"\n\
+         [targets.c]\ndriver = \"ssh\"\nserver = \"ssh://web\"\nrelease = \"slug\"\ndomains = [\"c.org\"]\n\
+         tls = { certificate = \"full.pem\", key = \"/etc/key.pem\" }\n\
+         [targets.d]\ndriver = \"local\"\nrelease = \"slug\"\ndomains = [\"d.org\"]\ntls = { acme = \"http://ca\" }\n\
+         [targets.e]\ndriver = \"local\"\nrelease = \"slug\"\ndomains = [\"e.org\"]\ntls = { certificate = \"e.pem\" }\n",
+        &expect![[r#"
+            p:8:12: `https://a.org` is not a domain
+              |
+            8 | domains = ["https://a.org"]
+              |            ^^^^^^^^^^^^^^^ such as "example.org"
+              = hint: without a scheme, a port or a path
+
+            p:9:7: `tls` cannot be `acne`
+              |
+            9 | tls = "acne"
+              |       ^^^^^^
+              = hint: write `tls = "acme"`
+                      or `tls = { certificate = "fullchain.pem", key = "privkey.pem" }`
+
+            p:13:7: `tls` is for domains, and the target has none
+               |
+            13 | tls = "acme"
+               |       ^^^^^^
+               = hint: add `domains = ["example.org"]`
+
+            p:19:23: `full.pem` is on the target's host, which has no directory of this pipeline
+               |
+            19 | tls = { certificate = "full.pem", key = "/etc/key.pem" }
+               |                       ^^^^^^^^^^
+               = hint: name it from the root: "/etc/letsencrypt/live/example.org/fullchain.pem"
+
+            p:24:16: `http://ca` is not the address of an authority
+               |
+            24 | tls = { acme = "http://ca" }
+               |                ^^^^^^^^^^^ such as "https://ca.example.org/acme/directory"
+               = hint: or `letsencrypt`
+
+            p:29:7: certificates come either from `acme` or from a `certificate` and its `key`
+               |
+            29 | tls = { certificate = "e.pem" }
+               |       ^^^^^^^^^^^^^^^^^^^^^^^^^
+               = hint: write `tls = "acme"`
+                       or `tls = { certificate = "fullchain.pem", key = "privkey.pem" }`
+        "#]],
+    );
+    for tls in
+        ["\"acme\"", "{ acme = \"letsencrypt\", email = \"a@a.org\" }", "{ certificate = \"a.pem\", key = \"a.key\" }"]
+    {
+        let text = format!(
+            "{APP}[steps.slug]\nplugin = \"slug\"\n[targets.a]\ndriver = \"local\"\nrelease = \"slug\"\n\
+             domains = [\"a.org\"]\ntls = {tls}\nhttps = \"[::]:8443\"\n"
+        );
+        assert!(good(&text).targets[0].tls.is_some());
+    }
+}
+
+#[test]
 fn targets_are_checked_as_far_as_they_go() {
     refused(
         "[steps.slug]\nplugin = \"slug\"\n[targets.a]\ndriver = \"lcal\"\nrelease = \"slgu\"\naddress = \"8000\"\n\

@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 
-use super::target::{Settings, Target};
+use super::target::{Settings, Target, Tls};
 use crate::pipeline::{self, Pipeline};
 
 /// Settings that cannot be used.
@@ -75,9 +75,23 @@ impl Target {
             data: texts(&target.data),
             address: target.address.as_ref().map(|address| **address),
             host: target.host.as_ref().map(ToString::to_string),
+            domains: texts(&target.domains),
+            tls: target.tls.as_deref().map(|tls| resolved(tls, pipeline)),
+            http: target.http.as_deref().copied(),
+            https: target.https.as_deref().copied(),
             health: target.health.as_ref().map(ToString::to_string),
         };
         Ok(Self { app: pipeline.app.name.to_string(), name, settings })
+    }
+}
+
+/// Files are named from where the pipeline file is.
+fn resolved(tls: &Tls, pipeline: &Pipeline) -> Tls {
+    match tls {
+        Tls::Files { certificate, key } => {
+            Tls::Files { certificate: pipeline.resolve(certificate), key: pipeline.resolve(key) }
+        }
+        acme @ Tls::Acme { .. } => acme.clone(),
     }
 }
 

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -34,8 +35,44 @@ pub struct Settings {
     pub address: Option<SocketAddr>,
     /// The name under which the public reaches the application.
     pub host: Option<String>,
+    /// The domains by which everybody reaches it, at the front that all targets of its machine share.
+    #[serde(default)]
+    pub domains: Vec<String>,
+    /// Where certificates for them come from; none: they are not reached over TLS.
+    pub tls: Option<Tls>,
+    /// Where that front listens, and where over TLS; none: at ports 80 and 443 of all addresses.
+    pub http: Option<SocketAddr>,
+    /// See above.
+    pub https: Option<SocketAddr>,
     /// The path that must answer before a release takes requests; none: `/`.
     pub health: Option<String>,
+}
+
+/// Where certificates come from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Tls {
+    /// Files on the target's machine, which somebody else renews.
+    Files {
+        /// The certificate, with those above it.
+        certificate: PathBuf,
+        /// Its key.
+        key: PathBuf,
+    },
+    /// An authority that signs them by itself.
+    Acme {
+        /// The address of its directory; none: Let's Encrypt.
+        directory: Option<String>,
+        /// Whom it may write to.
+        email: Option<String>,
+    },
+}
+
+impl Settings {
+    /// The name under which the public reaches the application, where one is known.
+    pub(crate) fn name(&self) -> Option<&str> {
+        self.host.as_ref().or(self.domains.first()).map(String::as_str)
+    }
 }
 
 /// A slug: what it is, and where its files are.

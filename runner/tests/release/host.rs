@@ -29,8 +29,32 @@ VERSION = open("version").read().strip()
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
+    def do_POST(self):
+        self.answer(200, str(sum(len(piece) for piece in iter(self.piece, b""))))
+
+    def piece(self):
+        if self.headers.get("transfer-encoding") != "chunked":
+            self.left = getattr(self, "left", int(self.headers.get("content-length", 0)))
+            piece = self.rfile.read(min(self.left, 65536))
+            self.left -= len(piece)
+            return piece
+        piece = self.rfile.read(int(self.rfile.readline(), 16))
+        self.rfile.readline()
+        return piece
+
+    def echo(self):
+        self.close_connection = True
+        self.send_response(101)
+        self.send_header("Connection", "upgrade")
+        self.send_header("Upgrade", self.headers["upgrade"])
+        self.end_headers()
+        while piece := self.rfile.read1(65536):
+            self.wfile.write(piece)
+
     def do_GET(self):
         status, text = 200, VERSION
+        if self.headers.get("upgrade"):
+            return self.echo()
         if self.path == "/pid":
             text = open("/proc/self/status").read().split("NSpid:")[1].split()[0]
         elif self.path == "/headers":
@@ -52,6 +76,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             text = subprocess.run(command, shell=True, capture_output=True, text=True).stdout
         if self.headers.get("host", "").startswith("forbidden"):
             status = 400
+        self.answer(status, text)
+
+    def answer(self, status, text):
         body = text.encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
@@ -116,12 +143,16 @@ impl Host {
 
     /// A target of the application `demo` with a port of its own.
     pub(crate) fn target(&self, name: &str) -> Target {
+        let settings = Settings { address: Some(self.address(name)), ..Settings::default() };
+        Target { app: "demo".into(), name: name.into(), settings }
+    }
+
+    /// An address of the loopback that is always the same for a name.
+    pub(crate) fn address(&self, name: &str) -> SocketAddr {
         let hash = Digest::of(self.home.path().join(name).as_os_str().as_encoded_bytes());
         let [first, second, ..] = *hash.as_bytes();
         // Below the ports that connections get, and those of processes.
-        let address = SocketAddr::from(([127, 0, 0, 1], 10_000 + u16::from_le_bytes([first, second]) % 10_000));
-        let settings = Settings { address: Some(address), ..Settings::default() };
-        Target { app: "demo".into(), name: name.into(), settings }
+        SocketAddr::from(([127, 0, 0, 1], 10_000 + u16::from_le_bytes([first, second]) % 10_000))
     }
 
     pub(crate) fn slug(&self, slug: &Slug) -> SlugRef {

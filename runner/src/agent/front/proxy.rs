@@ -3,7 +3,7 @@
 mod local;
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -45,15 +45,23 @@ const HOP_BY_HOP: [HeaderName; 8] = [
     header::UPGRADE,
 ];
 
+/// Who is at the other end of a connection.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Client {
+    pub(super) peer: SocketAddr,
+    /// Whether the connection is over TLS.
+    pub(super) is_secure: bool,
+}
+
 /// Answers a request: from the static files, from the process, or with why neither is possible.
-pub(super) async fn answer(request: Request<Incoming>, peer: SocketAddr, claim: Option<Claim>) -> Response<Body> {
+pub(super) async fn answer(request: Request<Incoming>, client: Client, claim: Option<Claim>) -> Response<Body> {
     let Some(claim) = claim else { return plain(StatusCode::SERVICE_UNAVAILABLE, "nothing is released here yet") };
     if let Some(assets) = &claim.assets
         && let Some(file) = assets.answer(&request).await
     {
         return file;
     }
-    match forward(request, peer, claim).await {
+    match forward(request, client, claim).await {
         Ok(response) => response,
         Err(_) => plain(StatusCode::BAD_GATEWAY, "the application does not answer"),
     }
@@ -81,11 +89,11 @@ pub(crate) async fn get(
     Ok(sender.send_request(request).await?)
 }
 
-async fn forward(mut request: Request<Incoming>, peer: SocketAddr, claim: Claim) -> Result<Response<Body>, BoxError> {
+async fn forward(mut request: Request<Incoming>, client: Client, claim: Claim) -> Result<Response<Body>, BoxError> {
     let upgrade = upgrade_of(request.headers());
-    let client = upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
-    let is_local = local::is_local(&request, peer);
-    prepare(&mut request, peer, upgrade.as_ref());
+    let upgraded = upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
+    let is_local = local::is_local(&request, client.peer);
+    prepare(&mut request, client, upgrade.as_ref());
     let original = is_local.then(|| local::Original::of(&request, claim.name.as_deref()));
     let is_repeatable = upgrade.is_none() && local::is_repeatable(&request);
     let mut manner = claim.manner();
@@ -105,7 +113,7 @@ async fn forward(mut request: Request<Incoming>, peer: SocketAddr, claim: Claim)
         original.lead_back(response.headers_mut(), manner);
     }
     if response.status() == StatusCode::SWITCHING_PROTOCOLS
-        && let Some(client) = client
+        && let Some(client) = upgraded
     {
         let server = hyper::upgrade::on(&mut response);
         tokio::spawn(tunnel(client, server, (claim, share)));
@@ -158,7 +166,8 @@ async fn tunnel(client: hyper::upgrade::OnUpgrade, server: hyper::upgrade::OnUpg
 }
 
 /// Makes a client's request into the application's: `Host` stays, hop-by-hop headers go, and who asked is said.
-fn prepare(request: &mut Request<Incoming>, peer: SocketAddr, upgrade: Option<&HeaderValue>) {
+fn prepare(request: &mut Request<Incoming>, client: Client, upgrade: Option<&HeaderValue>) {
+    let ip = client.peer.ip().to_canonical();
     if let Some(path) = request.uri().path_and_query().cloned() {
         // A client may send the whole address; applications are only asked for paths.
         if request.headers().get(header::HOST).is_none()
@@ -171,28 +180,39 @@ fn prepare(request: &mut Request<Incoming>, peer: SocketAddr, upgrade: Option<&H
     *request.version_mut() = Version::HTTP_11;
     let headers = request.headers_mut();
     strip(headers, upgrade);
+    join_cookies(headers);
     let host = headers.get(header::HOST).cloned();
-    if !peer.ip().is_loopback() {
+    if !ip.is_loopback() {
         // Only another server of this machine, one that speaks TLS for us, is believed.
         for name in [FORWARDED_FOR, FORWARDED_PROTO, FORWARDED_HOST, header::FORWARDED] {
             headers.remove(name);
         }
     }
     let addresses = match headers.get(FORWARDED_FOR).and_then(|value| value.to_str().ok()) {
-        Some(before) => format!("{before}, {}", canonical(peer.ip())),
-        None => canonical(peer.ip()).to_string(),
+        Some(before) => format!("{before}, {ip}"),
+        None => ip.to_string(),
     };
     if let Ok(addresses) = HeaderValue::try_from(addresses) {
         headers.insert(FORWARDED_FOR, addresses);
     }
-    headers.entry(FORWARDED_PROTO).or_insert(HeaderValue::from_static("http"));
+    if client.is_secure {
+        headers.insert(FORWARDED_PROTO, HeaderValue::from_static("https"));
+    } else {
+        headers.entry(FORWARDED_PROTO).or_insert(HeaderValue::from_static("http"));
+    }
     if let Some(host) = host {
         headers.entry(FORWARDED_HOST).or_insert(host);
     }
 }
 
-fn canonical(address: IpAddr) -> IpAddr {
-    address.to_canonical()
+/// HTTP/2 lets a client send each cookie by itself; applications of HTTP/1.1 expect one line.
+fn join_cookies(headers: &mut HeaderMap) {
+    let cookies: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if cookies.len() > 1
+        && let Ok(joined) = HeaderValue::from_bytes(&cookies.join(&b"; "[..]))
+    {
+        headers.insert(header::COOKIE, joined);
+    }
 }
 
 /// Removes what concerns one connection only, but asks for an upgrade where that is wanted.
@@ -220,10 +240,14 @@ fn upgrade_of(headers: &HeaderMap) -> Option<HeaderValue> {
     asked.then(|| headers.get(header::UPGRADE).cloned()).flatten()
 }
 
-/// A short answer of our own.
+/// A short answer of our own, in a line.
 pub(super) fn plain(status: StatusCode, text: &'static str) -> Response<Body> {
-    let mut response =
-        Response::new(Full::new(Bytes::from(format!("{text}\n"))).map_err(|never| match never {}).boxed());
+    exactly(status, format!("{text}\n"))
+}
+
+/// A text of our own, to the last byte.
+pub(super) fn exactly(status: StatusCode, text: String) -> Response<Body> {
+    let mut response = Response::new(Full::new(Bytes::from(text)).map_err(|never| match never {}).boxed());
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
@@ -258,5 +282,20 @@ impl hyper::body::Body for Claimed {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cookies_that_come_one_by_one_are_one_line() {
+        let mut headers = HeaderMap::new();
+        for cookie in ["a=1", "b=2; c=3"] {
+            headers.append(header::COOKIE, HeaderValue::from_static(cookie));
+        }
+        join_cookies(&mut headers);
+        assert_eq!(headers.get_all(header::COOKIE).iter().collect::<Vec<_>>(), ["a=1; b=2; c=3"]);
     }
 }

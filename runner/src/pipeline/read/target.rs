@@ -1,5 +1,7 @@
 //! `[targets]`: the places that run the application.
 
+mod tls;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Component, Path, PathBuf};
@@ -31,10 +33,31 @@ fn target(mut fields: Fields<'_, '_>) -> Option<Target> {
     let data = fields.strings("data").into_iter().filter_map(|path| data_path(reader, path)).collect();
     let address = fields.string("address").and_then(|text| socket_address(reader, &text));
     let host = fields.string("host").and_then(|text| domain(reader, text));
+    let domains: Vec<_> = fields.strings("domains").into_iter().filter_map(|text| domain(reader, text)).collect();
+    let is_elsewhere = driver == Some(Driver::Ssh);
+    let tls = fields.get("tls").and_then(|item| tls::tls(reader, &item, is_elsewhere));
+    let http = fields.string("http").and_then(|text| socket_address(reader, &text));
+    let https = fields.string("https").and_then(|text| socket_address(reader, &text));
     let health = fields.string("health").and_then(|text| path(reader, text));
     fields.finish();
-    let (name, driver) = (Spanned::default(), driver.unwrap_or(Driver::Local));
-    Some(Target { name, driver, server, origin: origin?, env, env_file, release_commands, data, address, host, health })
+    tls::needs_domains(reader, &domains, tls.as_ref());
+    Some(Target {
+        name: Spanned::default(),
+        driver: driver.unwrap_or(Driver::Local),
+        server,
+        origin: origin?,
+        env,
+        env_file,
+        release_commands,
+        data,
+        address,
+        host,
+        domains,
+        tls,
+        http,
+        https,
+        health,
+    })
 }
 
 fn driver(fields: &mut Fields<'_, '_>) -> Option<Driver> {
