@@ -6,6 +6,20 @@ use serde::Deserialize;
 /// Lines of the program's own output that a message shows.
 const TAIL: usize = 20;
 
+/// Exceptions whose words in capitals are names of Python's: nothing that the environment could give.
+const NO_VARIABLE: [&str; 8] = [
+    "AttributeError",
+    "ImportError",
+    "KeyError",
+    "ModuleNotFoundError",
+    "NameError",
+    "OperationalError",
+    "SyntaxError",
+    "UnboundLocalError",
+];
+/// What the names of files end with that programs read and do not write.
+const READ: [&str; 13] = ["cfg", "conf", "crt", "env", "ini", "json", "key", "pem", "py", "toml", "txt", "yaml", "yml"];
+
 /// The driver's report, as far as this step reads it; the rest is for the steps that follow.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Report {
@@ -31,8 +45,11 @@ pub(crate) struct Account {
     settings: Option<String>,
     /// The module of the project that is called most like it.
     like: Option<String>,
-    /// The file that could not be opened.
+    /// The file that could not be opened, and whether the directory that it would be in is there.
     path: Option<String>,
+    beside: bool,
+    /// The program that could not be started.
+    program: Option<String>,
     /// The innermost line of the project's own.
     file: Option<String>,
     line: Option<u32>,
@@ -68,9 +85,12 @@ impl Account {
 
     fn remedy(&self, settings: Option<&str>) -> Option<String> {
         let variable = self.variable.as_deref().or_else(|| match self.kind.as_str() {
-            "ModuleNotFoundError" | "ImportError" | "OperationalError" => None,
+            kind if NO_VARIABLE.contains(&kind) || self.path.is_some() || self.program.is_some() => None,
             _ => variable_in(&self.message),
         });
+        if self.message.contains("settings are not configured") {
+            return Some("nothing names the settings: `config = { settings = \"…\" }` does, and `env = { DJANGO_SETTINGS_MODULE = \"…\" }` in each target".to_owned());
+        }
         if let Some(variable) = variable {
             return Some(format!(
                 "give it a value for the build: `config = {{ environment = {{ {variable} = \"…\" }} }}`"
@@ -99,7 +119,11 @@ impl Account {
                 "something asks the database while Django starts, and a build has none: look at the project's line above"
                     .to_owned(),
             ),
-            "FileNotFoundError" | "PermissionError" => self.path.as_deref().map(missing_path),
+            "FileNotFoundError" | "PermissionError" => match (&self.program, &self.path) {
+                (Some(program), _) => Some(missing_program(program)),
+                (None, Some(path)) => Some(missing_path(path, self.beside)),
+                (None, None) => None,
+            },
             "ImproperlyConfigured" => Some("give the settings what they need: `config = { environment = { … } }`".to_owned()),
             "ValueError" | "MissingFileError" if self.message.contains("could not be found with") => Some(
                 "add the missing file, or leave out the one that refers to it: `config = { options = [\"-i\", \"…\"] }`"
@@ -129,14 +153,30 @@ fn missing_module(module: &str) -> String {
     )
 }
 
-fn missing_path(path: &str) -> String {
+fn missing_path(path: &str, beside: bool) -> String {
     if path.contains("/node_modules/") {
         return "let a step of `node-modules` install the packages, and give this one the input `node-modules` from it"
             .to_owned();
     }
-    let directory = path.strip_prefix("/app/src/").unwrap_or(path);
-    let directory = directory.rsplit_once('/').map_or(directory, |(parent, _)| parent);
+    let own = path.strip_prefix("/app/src/").unwrap_or(path);
+    let (parent, name) = own.rsplit_once('/').unwrap_or(("", own));
+    // A file that is only read is not mended by its directory.
+    let is_read = name.rsplit_once('.').is_some_and(|(_, extension)| READ.contains(&extension));
+    if beside && name.contains('.') || is_read {
+        return format!(
+            "the project's source holds no `{own}`: what is kept out of version control comes by an `overlay`, or the settings do \
+             without it where a variable says so: `config = {{ environment = {{ … }} }}`"
+        );
+    }
+    let directory = if name.contains('.') { parent } else { own };
     format!("if the project expects a directory that it doesn't hold: `config = {{ directories = [\"{directory}\"] }}`")
+}
+
+fn missing_program(program: &str) -> String {
+    format!(
+        "the build sees no program `{program}`: install it, or name the Debian package that holds it in `build-system` of \
+         `[runtime]` where its kind is `packages`"
+    )
 }
 
 /// The first word of a message that looks like the name of an environment variable, or of a setting that comes by one.
@@ -183,6 +223,14 @@ mod tests {
         assert_eq!(variable_in("The SECRET_KEY setting must not be empty."), Some("SECRET_KEY"));
         assert_eq!(variable_in("Requested setting DEBUG, but settings are not configured."), None);
         assert_eq!(variable_in("Error loading MySQLdb module. Did you install mysqlclient?"), None);
+    }
+
+    #[test]
+    fn settings_that_nothing_names_are_asked_for() {
+        let message = "Requested setting INSTALLED_APPS, but settings are not configured. You must either define the \
+                       environment variable DJANGO_SETTINGS_MODULE or call settings.configure() before accessing settings.";
+        let hint = hint("ImproperlyConfigured", message).expect("a remedy");
+        assert!(hint.starts_with("nothing names the settings"), "{hint}");
     }
 
     #[test]
@@ -239,6 +287,43 @@ mod tests {
         let failure = account.explain(None, "");
         assert!(failure.hint.expect("a remedy").ends_with("`config = { directories = [\"logs\"] }`"));
         assert!(failure.message.ends_with("(mysite/settings.py:12)"), "{}", failure.message);
+    }
+
+    #[test]
+    fn what_is_read_and_missing_is_no_directory() {
+        let hint = |path: &str, beside| {
+            let account =
+                Account { kind: "FileNotFoundError".into(), path: Some(path.into()), beside, ..Account::default() };
+            account.explain(None, "").hint.expect("a remedy")
+        };
+        for (path, beside) in
+            [("/app/src/credentials.json", true), ("/app/src/keys/jwt.pem", false), ("/app/src/site.db", true)]
+        {
+            assert!(hint(path, beside).starts_with("the project's source holds no `"), "{}", hint(path, beside));
+        }
+        assert!(hint("/app/src/media", true).ends_with("`config = { directories = [\"media\"] }`"));
+        assert!(hint("/app/src/var/log", false).ends_with("`config = { directories = [\"var/log\"] }`"));
+    }
+
+    #[test]
+    fn a_missing_program_is_no_directory() {
+        let program = Some("msgfmt".to_owned());
+        let account = Account { kind: "FileNotFoundError".into(), program, ..Account::default() };
+        let hint = account.explain(None, "").hint.expect("a remedy");
+        assert!(hint.starts_with("the build sees no program `msgfmt`"), "{hint}");
+    }
+
+    #[test]
+    fn names_of_python_are_no_variables() {
+        for kind in ["KeyError", "NameError", "AttributeError"] {
+            assert_eq!(hint(kind, "FOO_KEY"), None, "{kind}");
+        }
+        let path = Some("/app/src/MY_KEY.pem".to_owned());
+        let message = "[Errno 2] No such file or directory: '/app/src/MY_KEY.pem'".to_owned();
+        let account = Account { kind: "FileNotFoundError".into(), message, path, beside: true, ..Account::default() };
+        assert!(
+            account.explain(None, "").hint.expect("a remedy").starts_with("the project's source holds no `MY_KEY.pem`")
+        );
     }
 
     #[test]

@@ -32,6 +32,8 @@ def main(request):
     os.makedirs(request["static"], exist_ok=True)
     order_everywhere(request["order"])
     os.chdir(request["directory"])
+    if request["settings"]:
+        os.environ["DJANGO_SETTINGS_MODULE"] = request["settings"]  # commands of `before` go by it too
     for directory in request["directories"]:
         os.makedirs(directory, exist_ok=True)
     report, status = {}, 0
@@ -70,8 +72,6 @@ def run_commands(when, commands):
 def manage(request, report):
     """Runs `manage.py collectstatic` in this process, so that it sets up the project as it always does."""
     sys.path[0] = request["directory"]
-    if request["settings"]:
-        os.environ["DJANGO_SETTINGS_MODULE"] = request["settings"]
     from django.core.management import ManagementUtility
 
     execute = ManagementUtility.execute
@@ -370,6 +370,17 @@ def in_environ(frame):
     return frame.name == "__getitem__" and frame.filename.endswith(("/os.py", "<frozen os>"))
 
 
+def missing(error, frames):
+    """What an error about a file means: the program that could not be started, or the path, and whether its directory is there."""
+    if not isinstance(error, OSError) or not error.filename:
+        return {}
+    name = os.fsdecode(error.filename) if not isinstance(error.filename, int) else ""
+    if frames and frames[-1].filename.endswith("/subprocess.py"):
+        return {"program": name}
+    path = os.path.abspath(name)
+    return {"path": path, "beside": os.path.isdir(os.path.dirname(path))}
+
+
 def like(module, directory):
     """The module of the project whose name is nearest to one that is not there; settings come before others."""
     settings, others = [], []
@@ -401,7 +412,7 @@ def account(error, request):
         "module": module,
         "settings": settings if lost else None,
         "like": like(settings, request["directory"]) if lost else None,
-        "path": str(error.filename) if isinstance(error, OSError) and error.filename else None,
+        **missing(error, frames),
         "file": os.path.relpath(own[-1].filename, source) if own else None,
         "line": own[-1].lineno if own else None,
     }
