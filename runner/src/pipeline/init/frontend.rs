@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::project::directories;
+use super::scripts::{Building, builder, building, usual};
 use super::settings::strings;
 
 /// What npm calls its lock.
@@ -20,11 +21,8 @@ const DEPTH: usize = 4;
 const VENDORED: &[&str] = &["static", "vendor", "vendored", "third_party", "third-party", "examples", "example"];
 /// What people call the directory of the front end that visitors see.
 const NAMES: &[&str] = &["frontend", "front-end", "front", "client", "web", "webapp", "ui", "app", "assets", "js"];
-/// What people call the script that builds for production, the surest first.
-const SCRIPTS: &[&str] = &["build:prod", "build:production", "build-prod", "production", "build"];
 /// Where bundlers are told what they write.
-const BUNDLERS: &[&str] =
-    &["vite.config.", "webpack.config.", "rollup.config.", "webpack.common.", "webpack.prod.", "package.json"];
+const BUNDLERS: &[&str] = &["vite.config.", "webpack.config.", "rollup.config.", "webpack.common.", "webpack.prod."];
 
 /// A front end.
 #[derive(Debug, PartialEq, Eq)]
@@ -35,6 +33,8 @@ pub(super) struct FrontEnd {
     pub(super) lock: &'static str,
     /// What runs it, where there is something to run.
     pub(super) build: Option<Build>,
+    /// Scripts of which one may build it, where it is not known which.
+    pub(super) scripts: Vec<String>,
     /// Whether what it builds is Django's to serve, as far as can be told.
     pub(super) is_served: bool,
     /// Whether workspaces have packages of their own.
@@ -103,16 +103,20 @@ impl FrontEnd {
     fn at(dir: &Path, root: String, manage: &str, texts: &[String], node: &Node) -> Option<Self> {
         let at = dir.join(&root);
         let lock = LOCKS.iter().find(|lock| at.join(lock).is_file()).copied()?;
-        let build = Build::of(&at);
+        let locked = json(&at.join(lock));
+        let (build, scripts) = match Build::of(&at, &locked, texts) {
+            Ok(build) => (Some(build), Vec::new()),
+            Err(scripts) => (None, scripts),
+        };
         let is_served = root.is_empty()
             || root == manage
             || !manage.is_empty() && root.starts_with(&format!("{manage}/"))
             || texts.iter().any(|text| names_directory(text, &root))
             || writes_outside(&at);
-        let has_workspaces = json(&at.join(lock)).get("packages").and_then(Value::as_object).is_some_and(|packages| {
+        let has_workspaces = locked.get("packages").and_then(Value::as_object).is_some_and(|packages| {
             packages.keys().any(|place| !place.starts_with("node_modules/") && place.contains("/node_modules/"))
         });
-        Some(Self { root, lock, build, is_served, has_workspaces, node: node.clone() })
+        Some(Self { root, lock, build, scripts, is_served, has_workspaces, node: node.clone() })
     }
 }
 
@@ -139,14 +143,17 @@ pub(super) fn foreign_lock(dir: &Path, manage: &str) -> Option<(String, &'static
 }
 
 impl Build {
-    fn of(at: &Path) -> Option<Self> {
+    /// The script that builds what is in a directory, or else those of which one may.
+    fn of(at: &Path, lock: &Value, texts: &[String]) -> Result<Self, Vec<String>> {
         let manifest = json(&at.join("package.json"));
-        let own = script(&manifest).map(|script| Self { script, in_workspaces: false });
-        own.or_else(|| {
-            let members = members(at, &manifest);
-            let script = members.iter().find_map(|member| script(&json(&member.join("package.json"))))?;
-            Some(Self { script, in_workspaces: true })
-        })
+        let is_it = |command: &str| is_static(at, command, texts) && has_program(lock, command);
+        let candidates = match building(&manifest, is_it) {
+            Building::By(script) => return Ok(Self { script, in_workspaces: false }),
+            Building::Perhaps(candidates) => candidates,
+        };
+        let members = members(at, &manifest);
+        let script = members.iter().find_map(|member| usual(&json(&member.join("package.json"))));
+        script.map(|script| Self { script, in_workspaces: true }).ok_or(candidates)
     }
 
     /// What `npm` is told.
@@ -155,12 +162,6 @@ impl Build {
         words.extend(if self.in_workspaces { &["--workspaces", "--if-present"][..] } else { &[] });
         words
     }
-}
-
-/// The script of a `package.json` that builds for production.
-fn script(manifest: &Value) -> Option<String> {
-    let scripts = manifest.get("scripts")?.as_object()?;
-    SCRIPTS.iter().find(|name| scripts.contains_key(**name)).map(|&name| name.to_owned())
 }
 
 /// The directories of the workspaces.
@@ -185,12 +186,37 @@ fn names_directory(text: &str, root: &str) -> bool {
 
 /// Whether a bundler is told to write outside of its own directory.
 fn writes_outside(at: &Path) -> bool {
+    let manifest = fs::read_to_string(at.join("package.json")).ok();
+    bundlers(at).chain(manifest).any(|text| text.contains("../") || text.contains("'..'") || text.contains("\"..\""))
+}
+
+/// Whether a command, or what bundlers are told, names a directory of static files: one that is called so, or that
+/// `STATICFILES_DIRS` has.
+fn is_static(at: &Path, command: &str, texts: &[String]) -> bool {
+    let blocks = texts.iter().filter_map(|text| text.split("\nSTATICFILES_DIRS").nth(1)?.split("\n\n").next());
+    let named = blocks.flat_map(strings).filter_map(|path| path.trim_end_matches('/').rsplit('/').next());
+    let names: Vec<&str> = named.filter(|name| !name.is_empty()).chain(["static"]).collect();
+    let is_one = |part: &str| names.contains(&part);
+    let mut texts = bundlers(at).chain([command.to_owned()]);
+    texts.any(|text| text.split(|c: char| !(c.is_alphanumeric() || matches!(c, '-' | '_' | '.'))).any(is_one))
+}
+
+/// Whether the packages of a lock bring the program that a command builds with, where it is known which that is.
+fn has_program(lock: &Value, command: &str) -> bool {
+    let packages = lock.get("packages").and_then(Value::as_object);
+    let mut bins = packages.into_iter().flat_map(|packages| packages.values()).filter_map(|package| package.get("bin"));
+    // `npx` takes a package's name for its program.
+    let program = builder(command).map(|program| if program == "@tailwindcss/cli" { "tailwindcss" } else { program });
+    program.is_none_or(|program| bins.any(|bin| bin.get(program).is_some()))
+}
+
+/// What the bundlers of a directory are told.
+fn bundlers(at: &Path) -> impl Iterator<Item = String> {
     let entries = fs::read_dir(at).into_iter().flatten().flatten();
     let bundlers = entries.filter(|entry| {
         entry.file_name().to_str().is_some_and(|name| BUNDLERS.iter().any(|bundler| name.starts_with(bundler)))
     });
-    let mut texts = bundlers.filter_map(|entry| fs::read_to_string(entry.path()).ok());
-    texts.any(|text| text.contains("../") || text.contains("'..'") || text.contains("\"..\""))
+    bundlers.filter_map(|entry| fs::read_to_string(entry.path()).ok())
 }
 
 /// A file of JSON; nothing where it is none.

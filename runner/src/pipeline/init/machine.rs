@@ -1,6 +1,6 @@
 //! What this machine has that a pipeline can stand on.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::frontend::Node;
 use super::python::MINORS;
@@ -13,6 +13,8 @@ pub(super) struct Machine {
     pub(super) pythons: Vec<u64>,
     /// Its `node`.
     pub(super) node: Option<PathBuf>,
+    /// Whether it has `msgfmt`, of gettext, where programs see it.
+    pub(super) has_msgfmt: bool,
 }
 
 impl Machine {
@@ -24,7 +26,7 @@ impl Machine {
         pythons.extend(named.filter(|minor| !pythons.contains(minor)).collect::<Vec<_>>());
         let path = std::env::var_os("PATH").unwrap_or_default();
         let node = std::env::split_paths(&path).map(|dir| dir.join("node")).find(|path| path.is_file());
-        Self { pythons, node }
+        Self { pythons, node, has_msgfmt: Path::new("/usr/bin/msgfmt").is_file() }
     }
 
     /// Where programs find `node`. They see what is in `/usr`, if they stand on the machine's own.

@@ -8,7 +8,7 @@ use super::machine::Machine;
 use super::packages::Packages;
 use super::python::Python;
 use super::settings::Settings;
-use super::{InitError, frontend, ignored, python};
+use super::{InitError, frontend, ignored, messages, python};
 use crate::pipeline::units;
 
 /// Directories that hold no project of the user's own, beside hidden ones.
@@ -28,13 +28,29 @@ pub(super) struct Project {
     pub(super) front_end: Option<FrontEnd>,
     /// Where there is no front end with a lock of npm: the directory and the name of another package manager's.
     pub(super) foreign_lock: Option<(String, &'static str)>,
+    /// Whether translations are to be compiled, and can be.
+    pub(super) messages: Option<Messages>,
     /// Whether a `Procfile` names a release command.
     pub(super) has_release: bool,
     /// Directories that `.gitignore` leaves out and that must have been committed all the same.
     pub(super) kept: Vec<String>,
 }
 
+/// Where the program is that compiles translations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Messages {
+    /// On this machine.
+    Here,
+    /// Not where a step would see it.
+    Missing,
+}
+
 impl Project {
+    /// Whether a step compiles translations.
+    pub(super) fn compiles_messages(&self) -> bool {
+        self.messages == Some(Messages::Here)
+    }
+
     /// What of the front end the pipeline takes.
     pub(super) fn part(&self) -> Part {
         self.front_end.as_ref().map_or(Part::Nothing, |found| found.part(self.settings.uses_node_modules))
@@ -53,7 +69,10 @@ impl Project {
         let has_release = procfile.lines().any(|line| line.trim_start().starts_with("release:"));
         let name = name(dir, &packages.root);
         let kept = ignored::sources(dir);
-        Ok(Self { name, directory, python, packages, settings, front_end, foreign_lock, has_release, kept })
+        let program = if python.is_here && machine.has_msgfmt { Messages::Here } else { Messages::Missing };
+        // A package that is installed has the translations that its build gave it.
+        let messages = (!packages.is_installed && messages::are_to_compile(dir)).then_some(program);
+        Ok(Self { name, directory, python, packages, settings, front_end, foreign_lock, messages, has_release, kept })
     }
 }
 

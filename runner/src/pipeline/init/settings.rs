@@ -2,7 +2,7 @@
 //! where data is written, which domains are answered.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::project::python_files;
 use super::variables::{self, Variable};
@@ -29,6 +29,8 @@ pub(super) struct Settings {
     pub(super) example: Option<&'static str>,
     /// Whether what templates say about stylesheets and scripts is compressed beforehand (django-compressor).
     pub(super) compresses: bool,
+    /// Whether the catalogs of translations that scripts use are made beforehand (django-statici18n).
+    pub(super) makes_catalogs: bool,
     /// Whether something of `node_modules` is used while files are collected.
     pub(super) uses_node_modules: bool,
     /// The modules that say something of production.
@@ -45,12 +47,17 @@ impl Settings {
         };
         let manage = set_by("manage.py");
         let served = set_by("wsgi.py").or_else(|| set_by("asgi.py"));
-        let used = served.or_else(|| manage.clone()).map(|module| for_production(dir, &module).unwrap_or(module));
+        let set = served.or_else(|| manage.clone()).or_else(|| by_name(dir, &files));
+        let used = set.map(|module| for_production(dir, &module).unwrap_or(module));
         let mut settings = Self {
             module: used.clone().filter(|used| manage.as_ref() != Some(used)),
             example: EXAMPLES.iter().find(|name| dir.join(name).is_file()).copied(),
             ..Self::default()
         };
+        // Fields and functions that no other database has.
+        let is_postgres =
+            |file: &PathBuf| fs::read_to_string(file).is_ok_and(|text| text.contains("django.contrib.postgres"));
+        let wants_postgres = files.iter().any(is_postgres);
         for file in files {
             let path = file.strip_prefix(dir).unwrap_or(&file).with_extension("");
             let module: Vec<&str> = path.iter().filter_map(|part| part.to_str()).collect();
@@ -64,6 +71,9 @@ impl Settings {
         let given: Vec<&str> = settings.texts.iter().flat_map(|text| variables::given(text)).collect();
         settings.variables.retain(|variable| !given.contains(&variable.name.as_str()));
         settings.variables.extend(settings.optional_database());
+        if wants_postgres {
+            settings.variables.iter_mut().for_each(Variable::ask_postgres);
+        }
         settings.variables.sort();
         settings.variables.dedup_by(|one, other| one.name == other.name);
         settings.data.sort();
@@ -92,9 +102,11 @@ impl Settings {
         for line in text.lines().filter(|line| !line.trim_start().starts_with('#')) {
             self.data.extend(database(line).map(|path| below_variable(text, line, path)));
             self.uses_node_modules |= literals(line).iter().any(|(_, text)| text.contains("node_modules"));
-            self.compresses |= line
-                .split_once('=')
-                .is_some_and(|(name, value)| name.trim() == "COMPRESS_OFFLINE" && !value.trim().starts_with("False"));
+            self.makes_catalogs |= literals(line).iter().any(|(_, text)| *text == "statici18n");
+            // What a variable may turn on is off, and `compress` refuses to work then.
+            self.compresses |= line.split_once('=').is_some_and(|(name, value)| {
+                name.trim() == "COMPRESS_OFFLINE" && ["True", "not "].iter().any(|on| value.trim().starts_with(on))
+            });
             if line.trim_start().starts_with("MEDIA_ROOT") {
                 let is_variable = |path: &str| path.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_');
                 let path = if line.contains("environ") { None } else { path_in(line) };
@@ -109,6 +121,22 @@ impl Settings {
             self.host = self.host.take().or_else(|| Some(hosts.first()?.trim_start_matches('.').to_owned()));
         }
     }
+}
+
+/// The settings that go by a usual name, where nothing names any: those for production, then the nearest to the top.
+fn by_name(dir: &Path, files: &[PathBuf]) -> Option<String> {
+    let modules = files.iter().filter_map(|file| {
+        let path = file.strip_prefix(dir).ok()?.with_extension("");
+        Some(path.iter().filter_map(|part| part.to_str()).collect::<Vec<_>>().join("."))
+    });
+    let rank = |module: &String| {
+        let ends = PRODUCTION.iter().map(|name| format!("settings.{name}"));
+        let ends: Vec<String> = ends.chain(["settings".to_owned(), "settings.base".to_owned()]).collect();
+        let place = ends.iter().position(|end| module == end || module.ends_with(&format!(".{end}")))?;
+        Some((place, module.matches('.').count()))
+    };
+    let ranked = modules.filter_map(|module| Some((rank(&module)?, module)));
+    ranked.min().map(|(_, module)| module)
 }
 
 /// Whether a module's text says something of production: the settings that are used, and what such are usually built on.

@@ -27,7 +27,7 @@ impl Project {
 
     /// The text, which must be a pipeline without errors.
     fn text(&self) -> String {
-        let machine = Machine { pythons: vec![11], node: Some("/usr/bin/node".into()) };
+        let machine = Machine { pythons: vec![11], node: Some("/usr/bin/node".into()), has_msgfmt: true };
         let text = default_on(self.0.path(), &machine).expect("a pipeline");
         self.parse(&text);
         text
@@ -269,6 +269,21 @@ fn settings_for_production_are_taken_where_scripts_name_those_for_development() 
     assert!(!text.contains("settings ="), "{text}");
 }
 
+#[test]
+fn settings_that_nothing_names_are_found_by_their_name() {
+    let manage = "from django.core.management import execute_from_command_line\n";
+    let text = |settings: &[(&str, &str)]| Project::new(&[&[("manage.py", manage)], settings].concat()).text();
+    let base = ("polls/settings/base.py", "X = env('X')\n");
+    let text_of_base = text(&[base, ("polls/settings/development.py", "")]);
+    assert!(
+        text_of_base.contains("settings = \"polls.settings.base\", environment = { X = \"unset\" }"),
+        "{text_of_base}"
+    );
+    assert!(text_of_base.contains("env = { DJANGO_SETTINGS_MODULE = \"polls.settings.base\""), "{text_of_base}");
+    let production = text(&[base, ("polls/settings/production.py", "")]);
+    assert!(production.contains("settings = \"polls.settings.production\""), "{production}");
+}
+
 /// A front end: its directory, its `package.json` and its lock.
 fn front_end<'a>(package: &'a str, lock: &'a str) -> [(&'a str, &'a str); 2] {
     [("ui/package.json", package), ("ui/package-lock.json", lock)]
@@ -287,6 +302,56 @@ fn a_front_end_that_django_serves_is_built() {
     ] {
         assert!(text.lines().any(|found| found == line), "no line `{line}` in\n{text}");
     }
+}
+
+#[test]
+fn a_script_by_a_name_of_its_own_is_chosen_where_it_writes_for_django_and_told_of_where_not() {
+    let text = |scripts: &str, settings: &str| {
+        let package = format!("{{\"scripts\": {scripts}}}");
+        let lock = r#"{"packages": {"node_modules/x": {"bin": {"sass": "x", "webpack": "x"}}}}"#;
+        let files = [("package.json", &*package), ("package-lock.json", lock), ("polls/settings.py", settings)];
+        Project::new(&[&[("manage.py", MANAGE)], &files[..]].concat()).text()
+    };
+    let sass = r#"{"build:css:sass": "sass polls/static/a.scss polls/static/a.css", "lint": "eslint"}"#;
+    assert!(text(sass, "").contains("\nconfig = { run = [\"npm\", \"run\", \"build:css:sass\"]"), "{}", text(sass, ""));
+    let webpack = r#"{"webpack": "webpack -o bundles", "watch": "webpack --watch"}"#;
+    let named = "\nSTATICFILES_DIRS = [\n    os.path.join(BASE_DIR, \"bundles\"),\n]\n";
+    let chosen = text(webpack, named);
+    assert!(chosen.contains("\nconfig = { run = [\"npm\", \"run\", \"webpack\"]"), "{chosen}");
+    let one = text(webpack, "");
+    assert!(
+        one.contains("# `package-lock.json` is there. If `webpack` builds a front end, choose it in `run`, take"),
+        "{one}"
+    );
+    assert!(one.contains("# config = { run = [\"npm\", \"run\", \"webpack\"]"), "{one}");
+    let lacking = text(r#"{"css": "lessc polls/static/a.less polls/static/a.css"}"#, "");
+    assert!(lacking.contains("If `css` builds a front end"), "no package brings it: {lacking}");
+    let several = text(r#"{"css": "sass a static/b", "js": "webpack"}"#, "");
+    assert!(several.contains("If one of `css` and `js` builds a front end"), "{several}");
+}
+
+#[test]
+fn translations_that_git_ignores_are_compiled() {
+    let files = [
+        ("manage.py", MANAGE),
+        (".gitignore", "*.mo\n"),
+        ("polls/locale/de/LC_MESSAGES/django.po", ""),
+        ("polls/settings.py", "INSTALLED_APPS = [\n    'statici18n',\n]\nCOMPRESS_OFFLINE = env.bool('X', False)\n"),
+    ];
+    let text = Project::new(&files).text();
+    assert!(text.contains("\n[steps.messages]"), "{text}");
+    assert_eq!(text.matches("overlay = \"messages\" }").count(), 2, "{text}");
+    assert!(text.contains("config = { before = [\"python manage.py compilejsi18n\"] }"), "{text}");
+    for other in [(".gitignore", "*.pyc\n"), ("polls/locale/de/LC_MESSAGES/django.mo", "")] {
+        let text = Project::new(&[&files[..], &[other]].concat()).text();
+        assert!(!text.contains("messages"), "{text}");
+    }
+    let [package, lock] = front_end(r#"{"scripts": {"build": "vite build --outDir ../polls/static"}}"#, "{}");
+    let text = Project::new(&[&files[..], &[package, lock]].concat()).text();
+    assert_eq!(text.matches("overlay = [\"messages\", \"frontend\"] }").count(), 2, "{text}");
+    let without = Machine { pythons: vec![11], node: None, has_msgfmt: false };
+    let text = default_on(Project::new(&files).0.path(), &without).expect("a pipeline");
+    assert!(text.contains("\n# [steps.messages]") && !text.contains("overlay = \"messages\" }"), "{text}");
 }
 
 #[test]
@@ -366,6 +431,19 @@ fn a_database_whose_file_cannot_be_told_is_named_where_it_can_be() {
     let text = Project::new(&[("manage.py", MANAGE), ("polls/settings.py", settings)]).text();
     assert!(text.contains("data = [\"db.sqlite3\"]"), "{text}");
     assert!(text.contains("DATABASE_URL = \"sqlite:////app/src/db.sqlite3\""), "{text}");
+}
+
+#[test]
+fn a_project_that_uses_what_only_postgresql_has_is_not_given_a_file() {
+    let files = [
+        ("manage.py", MANAGE),
+        ("polls/settings.py", "DATABASES = {'default': env.db('DATABASE_URL')}\n"),
+        ("polls/models.py", "from django.contrib.postgres.fields import ArrayField\n"),
+    ];
+    let text = Project::new(&files).text();
+    assert!(text.contains("DATABASE_URL = \"postgres://app:app@127.0.0.1:5432/app\""), "{text}");
+    assert!(text.contains("# The project uses what only PostgreSQL has") && !text.contains("db.sqlite3"), "{text}");
+    assert!(!Project::new(&files[..2]).text().contains("ostgre"));
 }
 
 #[test]

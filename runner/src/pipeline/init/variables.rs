@@ -27,6 +27,8 @@ const KEY: &str = "for-a-first-look-on-this-machine-only-replace-it-by-an-env-fi
 /// Django's SQLite, and where its file is.
 const ENGINE: &str = "django.db.backends.sqlite3";
 const DATABASE: &str = "/app/src/db.sqlite3";
+/// A PostgreSQL of this machine, as far as it can be guessed.
+const POSTGRES: &str = "postgres://app:app@127.0.0.1:5432/app";
 /// Stands for a value of which nothing is known.
 const UNSET: &str = "unset";
 
@@ -42,6 +44,18 @@ impl Variable {
     /// Says that the database is a file of the project's.
     pub(super) fn database_url() -> Self {
         Self { name: "DATABASE_URL".to_owned(), value: format!("sqlite:///{DATABASE}") }
+    }
+
+    /// Says that the database is a PostgreSQL, where it said that it is a file.
+    pub(super) fn ask_postgres(&mut self) {
+        if self.value == Self::database_url().value {
+            POSTGRES.clone_into(&mut self.value);
+        }
+    }
+
+    /// Whether it says that the database is a PostgreSQL that runs elsewhere.
+    pub(super) fn is_postgres(&self) -> bool {
+        self.value == POSTGRES
     }
 
     /// Whether the value says nothing but that there is one.
@@ -287,6 +301,8 @@ fn stand_in(read: &Read<'_>) -> String {
     let is_split_at_spaces = ["split()", "split(' ')", "split(\" \")"].iter().any(|it| read.rest.contains(it));
     let kind = read.call.rsplit('.').next().unwrap_or_default();
     let value = match read.name {
+        // Whatever is no address of that kind is refused; without one it is off.
+        name if name.ends_with("SENTRY_DSN") => "",
         name if name.contains("SECRET") || name.ends_with("KEY") => KEY,
         name if name.contains("DEBUG") || name.contains("SSL_REDIRECT") => "False",
         name if name.ends_with("HOSTS") && is_split_at_spaces => "localhost 127.0.0.1",
@@ -400,6 +416,7 @@ mod tests {
         let values: Vec<&str> = database.iter().map(|variable| variable.value.as_str()).collect();
         assert_eq!(values, ["django.db.backends.sqlite3", "/app/src/db.sqlite3"]);
         assert_eq!(value("X = env.cache('REDIS')"), "locmemcache://");
+        assert_eq!(value("X = env('SENTRY_DSN')"), "");
     }
 
     #[test]

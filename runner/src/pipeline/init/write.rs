@@ -4,8 +4,17 @@ use std::fmt::Write as _;
 
 use super::frontend::{Build, FrontEnd, Node, Part};
 use super::packages::lock_path;
-use super::project::{Project, join};
+use super::project::{Messages, Project, join};
 use super::variables::Variable;
+use crate::diagnostic::quoted;
+
+/// The step that compiles translations.
+const COMPILE_MESSAGES: &str = r#"[steps.messages]
+plugin = "command"
+inputs = { project = "source" }
+config = { run = '''find . -name "*.po" | while read -r po; do msgfmt -o "${po%.po}.mo" "$po"; done''', include = ["**/*.po"], collect-written = true }
+grants = { exec = ["sh"] }
+"#;
 
 /// The text of a pipeline.
 pub(super) fn text(project: &Project) -> String {
@@ -15,6 +24,7 @@ pub(super) fn text(project: &Project) -> String {
     );
     app(&mut out, project);
     steps(&mut out, project);
+    let _ = messages(&mut out, project);
     frontend(&mut out, project);
     targets(&mut out, project);
     out
@@ -123,7 +133,13 @@ fn steps(out: &mut String, project: &Project) {
          ",
     );
     let settings = &project.settings;
-    let overlay = if project.part() == Part::Built { ", overlay = \"frontend\"" } else { "" };
+    let overlays = [(project.compiles_messages(), "messages"), (project.part() == Part::Built, "frontend")];
+    let overlays: Vec<&str> = overlays.into_iter().filter_map(|(is_there, step)| is_there.then_some(step)).collect();
+    let overlay = match overlays[..] {
+        [] => String::new(),
+        [step] => format!(", overlay = \"{step}\""),
+        _ => format!(", overlay = {}", list(&overlays)),
+    };
     let is_beside = project.front_end.as_ref().is_some_and(|front_end| front_end.root == project.directory);
     let needs_packages = settings.uses_node_modules && is_beside && project.part() != Part::Nothing;
     let packages = if needs_packages { ", node-modules = \"node-modules\"" } else { "" };
@@ -140,6 +156,7 @@ fn steps(out: &mut String, project: &Project) {
     collect.extend((!unset.is_empty()).then(|| format!("environment = {{ {} }}", unset.join(", "))));
     let directories = settings.database_directories();
     collect.extend((!directories.is_empty()).then(|| format!("directories = {}", list(&directories))));
+    collect.extend(settings.makes_catalogs.then(|| "before = [\"python manage.py compilejsi18n\"]".to_owned()));
     collect.extend(settings.compresses.then(|| "after = [\"python manage.py compress\"]".to_owned()));
     config(out, &collect);
 
@@ -151,6 +168,23 @@ fn steps(out: &mut String, project: &Project) {
     let names: Vec<&str> = settings.variables.iter().map(|variable| variable.name.as_str()).collect();
     let environment = (!names.is_empty()).then(|| format!("environment = {}", list(&names)));
     config(out, environment.as_slice());
+}
+
+/// The step that compiles translations; as a comment where nothing here can.
+fn messages(out: &mut String, project: &Project) -> std::fmt::Result {
+    let Some(messages) = project.messages else { return Ok(()) };
+    if messages == Messages::Here {
+        return write!(
+            out,
+            "\n# Translations, which the repository holds only as they are written.\n{COMPILE_MESSAGES}"
+        );
+    }
+    out.push_str(
+        "\n# The repository holds no compiled translations, and there is no `msgfmt` to compile them: pages are in the language\n\
+         # that they were written in. For the others install gettext (with `kind = \"packages\"`: `build-system = [\"gettext\"]`),\n\
+         # take the # away and give both `static` and `slug` the input `overlay = \"messages\"`.\n",
+    );
+    COMPILE_MESSAGES.lines().try_for_each(|line| writeln!(out, "# {line}"))
 }
 
 /// The front end's steps; as comments where it is not known whether they are wanted.
@@ -168,8 +202,9 @@ fn frontend(out: &mut String, project: &Project) {
         Part::Packages => write!(out, "\n# What the settings take out of `node_modules`, by `{lock}`.\n"),
         Part::Nothing => {
             let why = match front_end.node {
-                Node::Missing => "This machine has no `node`: install it, then",
-                _ => "If a front end is built before `collectstatic`,",
+                Node::Missing => "This machine has no `node`: install it, then".to_owned(),
+                _ if front_end.scripts.is_empty() => "If a front end is built before `collectstatic`,".to_owned(),
+                _ => format!("If {} builds a front end, choose it in `run`,", one_of(&front_end.scripts)),
             };
             write!(
                 out,
@@ -200,6 +235,12 @@ fn foreign_lock(out: &mut String, root: &str, lock: &str) -> std::fmt::Result {
     )
 }
 
+/// "`a`", "one of `a` and `b`".
+fn one_of(names: &[String]) -> String {
+    let quoted = quoted(names.iter().map(String::as_str));
+    if names.len() == 1 { quoted } else { format!("one of {quoted}") }
+}
+
 fn front_end_steps(front_end: &FrontEnd, part: Part) -> String {
     let root = &front_end.root;
     let mut steps = String::new();
@@ -212,7 +253,8 @@ fn front_end_steps(front_end: &FrontEnd, part: Part) -> String {
     if part == Part::Packages {
         return steps;
     }
-    let run = front_end.build.as_ref().map_or_else(|| vec!["npm", "run", "build"], Build::command);
+    let script = front_end.scripts.first().map_or("build", String::as_str);
+    let run = front_end.build.as_ref().map_or_else(|| vec!["npm", "run", script], Build::command);
     let has_overlay = front_end.has_workspaces && root.is_empty();
     let overlay = if has_overlay { ", overlay = \"node-modules.workspaces\"" } else { "" };
     let cwd = if root.is_empty() { String::new() } else { format!(", cwd = \"{root}\"") };
@@ -261,6 +303,11 @@ fn target(out: &mut String, project: &Project, name: &str) {
     if !env.is_empty() {
         if settings.variables.iter().any(Variable::is_open) {
             out.push_str("# What is `unset` lets it start: put in what is right, best in an `env-file`.\n");
+        }
+        if settings.variables.iter().any(Variable::is_postgres) {
+            out.push_str(
+                "# The project uses what only PostgreSQL has: `DATABASE_URL` is to be the address of one that runs.\n",
+            );
         }
         let _ = writeln!(out, "env = {{ {} }}", env.join(", "));
     }
