@@ -58,6 +58,11 @@ fn a_run_ends_with_a_page_that_is_served_and_goes_on_being_served() {
     let style = page.split('"').find(|part| part.contains(".css")).expect("the page has a style sheet");
     serves(staging, style);
     serves(staging, "/admin/login/");
+    let again = project.run(["run", "--json"]).success();
+    assert!(again.steps("ran").is_empty());
+    let unchanged = again.events().into_iter().find(|event| event["event"] == "release-unchanged");
+    let unchanged = unchanged.expect("no release is made of what serves");
+    assert_eq!((&unchanged["release"], &unchanged["url"]), (&1.into(), &end["url"]));
 
     // Promotion releases the very slug, without a build.
     project.run(["promote", "staging", "production"]).success();
@@ -83,6 +88,11 @@ fn a_run_ends_with_a_page_that_is_served_and_goes_on_being_served() {
         (&3.into(), &"serves".into(), &end["slug"])
     );
     serves(staging, "/");
+
+    project.run(["config", "staging", "set", "COLOUR=green"]).success();
+    assert_eq!(project.run(["config", "staging", "--json"]).success().stdout, "[\n  \"COLOUR\"\n]\n");
+    let migrated = project.run(["logs", "staging", "--process", "release", "--json"]).success().events();
+    assert!(migrated.iter().any(|line| line["text"] == "Running migrations:" && line["release"] == 4), "{migrated:?}");
 
     // A release that does not come up changes nothing.
     project.edit("polls/mysite/wsgi.py", "import os", "import os\n\nraise SystemExit(\"not today\")");

@@ -20,6 +20,9 @@ use super::{Context, Failure};
 pub(super) struct ConfigArgs {
     #[command(flatten)]
     target: TargetArg,
+    /// List the names as JSON.
+    #[arg(long)]
+    json: bool,
     #[command(subcommand)]
     command: Option<ConfigCommand>,
 }
@@ -62,7 +65,7 @@ type Changes = BTreeMap<String, Option<String>>;
 pub(super) fn config(args: &ConfigArgs, context: &Context) -> Result<(), Failure> {
     let target = args.target.find_or_planned(context)?;
     match &args.command {
-        None => list(&target, context),
+        None => list(&target, args.json, context),
         Some(ConfigCommand::Export) => export(&target, context),
         Some(ConfigCommand::Set { values, json }) => change(&target, assignments(values)?, *json, context),
         Some(ConfigCommand::Import { file, json }) => change(&target, read(file)?, *json, context),
@@ -84,8 +87,11 @@ fn values(target: &Known) -> Result<BTreeMap<String, String>, Failure> {
     Ok(target.place.config(&target.app, &target.name)?)
 }
 
-fn list(target: &Known, context: &Context) -> Result<(), Failure> {
+fn list(target: &Known, json: bool, context: &Context) -> Result<(), Failure> {
     let values = values(target)?;
+    if json {
+        return context.print_json(&values.keys().collect::<Vec<_>>());
+    }
     if values.is_empty() {
         return context.print(format!("nothing is set; `pipe config {} set NAME=value` does\n", target.name));
     }

@@ -13,6 +13,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use runner::agent::log::{Follower, tail};
 use runner::diagnostic::nearest;
 use runner::release::{History, How, Release, target_directory};
+use serde_json::json;
 
 use super::elsewhere::pass_on;
 use super::failure::Kind;
@@ -36,6 +37,9 @@ pub(super) struct LogsArgs {
     /// How many of the last lines of each process.
     #[arg(long, short = 'n', value_name = "LINES", default_value_t = 200)]
     lines: usize,
+    /// Print one line of a log a line, as JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 /// What one process of a release has written.
@@ -81,7 +85,7 @@ pub(super) fn logs(args: &LogsArgs, context: &Context) -> Result<(), Failure> {
         logs.iter().flat_map(|log| tail(&log.path, args.lines).into_iter().map(move |line| (log, line))).collect();
     // Lines begin with their time.
     lines.sort_by(|(_, one), (_, other)| one.get(..24).cmp(&other.get(..24)));
-    context.show(lines.iter().map(|(log, line)| row(&log.process, width, line)).collect::<String>())?;
+    context.show(lines.iter().map(|(log, line)| args.row(log, width, line)).collect::<String>())?;
     if args.follow {
         follow(args, context, &directory, releases.last().copied().unwrap_or_default(), followers)
     } else {
@@ -120,10 +124,10 @@ fn follow(
             args.wants(log) && if args.release.is_some() { log.release == number } else { log.release >= number }
         });
         let width = logs.iter().map(|log| log.process.len()).max().unwrap_or_default();
-        for log in logs {
-            let follower = followers.entry(log.path).or_insert_with_key(|path| Follower::from_start(path));
+        for log in &logs {
+            let follower = followers.entry(log.path.clone()).or_insert_with_key(|path| Follower::from_start(path));
             for line in follower.read().map_err(|error| Failure::of(Kind::Environment, &error))? {
-                context.show(row(&log.process, width, &line))?;
+                context.show(args.row(log, width, &line))?;
             }
         }
         if nobody_reads() {
@@ -145,10 +149,21 @@ impl LogsArgs {
     /// The same as a command line of another machine, for its target of that name.
     fn words(&self, target: &str) -> Vec<String> {
         let mut words = vec!["logs".to_owned(), target.to_owned(), format!("--lines={}", self.lines)];
+        words.extend(self.json.then(|| "--json".to_owned()));
         words.extend(self.follow.then(|| "--follow".to_owned()));
         words.extend(self.process.as_ref().map(|process| format!("--process={process}")));
         words.extend(self.release.map(|release| format!("--release={release}")));
         words
+    }
+
+    fn row(&self, log: &Log, width: usize, line: &str) -> String {
+        let (at, text) = line.split_once(' ').unwrap_or((line, ""));
+        let Log { process, release, .. } = log;
+        if self.json {
+            let line = json!({ "at": at, "release": release, "process": process, "text": text });
+            return format!("{line}\n");
+        }
+        format!("{at} {process:<width$} | {text}\n")
     }
 
     fn wants(&self, log: &Log) -> bool {
@@ -157,11 +172,6 @@ impl LogsArgs {
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
         })
     }
-}
-
-fn row(process: &str, width: usize, line: &str) -> String {
-    let (time, text) = line.split_once(' ').unwrap_or((line, ""));
-    format!("{time} {process:<width$} | {text}\n")
 }
 
 fn no_log(process: &str, number: u64, target: &str, logs: &[Log]) -> Failure {
