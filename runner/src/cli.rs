@@ -14,6 +14,7 @@ use failure::{Failure, Kind};
 mod completions;
 mod config;
 mod context;
+mod diff;
 mod doctor;
 mod elsewhere;
 mod exec;
@@ -73,6 +74,7 @@ enum Command {
     Config(config::ConfigArgs),
     Scale(scale::ScaleArgs),
     Releases(releases::ReleasesArgs),
+    Diff(diff::DiffArgs),
     Promote(promote::PromoteArgs),
     Rollback(rollback::RollbackArgs),
     Exec(exec::ExecArgs),
@@ -124,6 +126,7 @@ fn run(command: &Command, context: &Context) -> Result<ExitCode, Failure> {
         Command::Release(args) => release::release(args, context),
         Command::Config(args) => config::config(args, context),
         Command::Scale(args) => scale::scale(args, context),
+        Command::Diff(args) => diff::diff(args, context),
         Command::Releases(args) => releases::releases(args, context),
         Command::Promote(args) => promote::promote(args, context),
         Command::Rollback(args) => rollback::rollback(args, context),

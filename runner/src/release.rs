@@ -4,6 +4,7 @@
 //! What is decided here is what is asked for; [`crate::agent`] does it and says how it goes. Unaware of steps.
 
 mod arrival;
+mod difference;
 mod formation;
 mod history;
 mod place;
@@ -23,6 +24,7 @@ use crate::remote::{RemoteError, Sent};
 
 pub use crate::agent::protocol::{Failure, ProcessState, ProcessStatus, Removed, TargetStatus};
 pub use crate::agent::{Boot, BootError, bring_back, place_program};
+pub use difference::{Differences, Side, TargetSide};
 pub use formation::{Count, CountError, Formation};
 pub use history::{History, HistoryError, Release};
 pub use place::Place;

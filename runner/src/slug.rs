@@ -17,6 +17,7 @@ use crate::store::{Store, StoreError};
 use crate::tree::Entry;
 
 pub use attestation::{Material, Provenance, StepAccount, attest};
+pub(crate) use diff::changes;
 pub use diff::{Change, Difference, diff, first_difference, trees};
 pub use export::{Exported, Pack, export, pack};
 pub use registry::{Record, Registry};

@@ -3,6 +3,7 @@
 mod attacks;
 mod caching;
 mod command_line;
+mod differences;
 mod domains;
 mod example;
 mod faults;

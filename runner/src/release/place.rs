@@ -55,6 +55,16 @@ impl Place {
         }
     }
 
+    /// All variables that a release gives to its processes, with values; none where it is elsewhere, which tells nobody.
+    pub fn variables(&self, release: &Release) -> Result<Option<BTreeMap<String, String>>, ReleaseError> {
+        let Some(history) = (if self.server.is_none() { History::existing(&self.home)? } else { None }) else {
+            return Ok(None);
+        };
+        let mut variables = release.target.settings.env.clone();
+        variables.extend(history.config(&release.target.app, &release.target.name, release.config)?);
+        Ok(Some(variables))
+    }
+
     fn session(&self) -> Result<Option<Session>, ReleaseError> {
         Ok(self.server.as_ref().map(|server| Session::open(server, &self.home)).transpose()?)
     }

@@ -26,7 +26,9 @@ pub struct Change {
 pub struct Difference {
     /// Packages of the environment, by version.
     pub packages: Vec<Change>,
-    /// Files at `/app/src`.
+    /// Migrations of Django, of the application and of its packages.
+    pub migrations: Vec<Change>,
+    /// All other files at `/app/src`.
     pub source: Vec<Change>,
     /// Files at `/app/static`.
     #[serde(rename = "static")]
@@ -51,10 +53,15 @@ pub fn diff(store: &Store, from: &Digest, to: &Digest) -> Result<Difference, Slu
         Ok(trees((store, &side(&a)?), (store, &side(&b)?))?)
     };
     let packages = changes(&a.packages(store)?, &b.packages(store)?);
+    let (mut migrations, source) = files("src")?.into_iter().partition::<Vec<_>, _>(is_migration);
+    let (of_packages, environment_files) = files("venv")?.into_iter().partition::<Vec<_>, _>(is_migration);
+    migrations.extend(of_packages.into_iter().map(|change| Change { name: in_package(&change.name), ..change }));
     Ok(Difference {
-        environment_files: if packages.is_empty() { files("venv")? } else { Vec::new() },
+        // Where a package has another version, its files have their reason.
+        environment_files: if packages.is_empty() { environment_files } else { Vec::new() },
         packages,
-        source: files("src")?,
+        migrations,
+        source,
         statics: files("static")?,
         processes: changes(&processes(&a), &processes(&b)),
         environment: changes(&named(&a.environment), &named(&b.environment)),
@@ -110,6 +117,18 @@ fn compare(
     Ok(true)
 }
 
+/// Whether a file is a migration: Django finds them by where they are, and calls them by a number itself.
+fn is_migration(change: &Change) -> bool {
+    let mut parts = change.name.rsplit('/');
+    let (file, folder) = (parts.next().unwrap_or_default(), parts.next());
+    folder == Some("migrations") && file.strip_suffix(".py").is_some_and(|name| name != "__init__")
+}
+
+/// A path in an environment as one from where packages are.
+fn in_package(path: &str) -> String {
+    path.split_once("site-packages/").map_or(path, |(_, rest)| rest).to_owned()
+}
+
 fn describe(entry: &Entry) -> String {
     match entry {
         Entry::File { digest, executable: false } => format!("file {}", digest.short()),
@@ -119,7 +138,8 @@ fn describe(entry: &Entry) -> String {
     }
 }
 
-fn changes(from: &BTreeMap<String, String>, to: &BTreeMap<String, String>) -> Vec<Change> {
+/// What differs between two lists of names and values.
+pub(crate) fn changes(from: &BTreeMap<String, String>, to: &BTreeMap<String, String>) -> Vec<Change> {
     let names: BTreeSet<&String> = from.keys().chain(to.keys()).collect();
     names
         .into_iter()
@@ -158,9 +178,10 @@ impl Difference {
     }
 
     /// The lists by what they are of, in the order in which people ask.
-    pub fn parts(&self) -> [(&'static str, &[Change]); 7] {
+    pub fn parts(&self) -> [(&'static str, &[Change]); 8] {
         [
             ("packages", &self.packages),
+            ("migrations", &self.migrations),
             ("source", &self.source),
             ("static files", &self.statics),
             ("environment files", &self.environment_files),

@@ -1,0 +1,116 @@
+//! What differs between two releases, or between what two targets run: what a user wants to know before one of them is promoted.
+//! Values of the environment are never told. Knows nothing of how either came about.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Serialize;
+
+use super::Formation;
+use super::target::{Settings, Tls};
+use crate::digest::Digest;
+use crate::slug::{self, Change, Difference, SlugError, changes};
+use crate::store::Store;
+
+/// One of the two.
+#[derive(Debug, Clone)]
+pub struct Side {
+    /// The tree of its slug.
+    pub tree: Digest,
+    /// What its target says of it; none: it is a slug alone.
+    pub target: Option<TargetSide>,
+}
+
+/// What a target adds to a slug.
+#[derive(Debug, Clone)]
+pub struct TargetSide {
+    /// The settings of the pipeline file.
+    pub settings: Settings,
+    /// How many of each process.
+    pub formation: Formation,
+    /// All variables, with values; none where the target is elsewhere, which tells nobody.
+    pub variables: Option<BTreeMap<String, String>>,
+}
+
+/// What differs.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Differences {
+    /// Between the slugs.
+    #[serde(flatten)]
+    pub slug: Difference,
+    /// Variables that the targets give: names, and never values.
+    pub config: Vec<Change>,
+    /// Counts of processes.
+    pub counts: Vec<Change>,
+    /// What else the pipeline file says of the targets.
+    pub target: Vec<Change>,
+}
+
+impl Differences {
+    /// Compares two sides, whose slugs are in this store.
+    pub fn between(store: &Store, from: &Side, to: &Side) -> Result<Self, SlugError> {
+        let slug = slug::diff(store, &from.tree, &to.tree)?;
+        let (Some(a), Some(b)) = (&from.target, &to.target) else { return Ok(Self { slug, ..Self::default() }) };
+        let config = match (&a.variables, &b.variables) {
+            (Some(a), Some(b)) => changes(a, b).into_iter().map(without_values).collect(),
+            _ => Vec::new(),
+        };
+        Ok(Self {
+            slug,
+            config,
+            counts: changes(&counts(&a.formation), &counts(&b.formation)),
+            target: changes(&settings(&a.settings), &settings(&b.settings)),
+        })
+    }
+
+    /// Whether there is nothing.
+    pub fn is_empty(&self) -> bool {
+        self.slug.is_empty() && self.config.is_empty() && self.counts.is_empty() && self.target.is_empty()
+    }
+}
+
+fn without_values(change: Change) -> Change {
+    let (from, to) = match (&change.from, &change.to) {
+        (Some(_), Some(_)) => (Some("a value"), Some("another")),
+        (from, to) => (from.as_ref().map(|_| "set"), to.as_ref().map(|_| "set")),
+    };
+    Change { name: change.name, from: from.map(str::to_owned), to: to.map(str::to_owned) }
+}
+
+fn counts(formation: &Formation) -> BTreeMap<String, String> {
+    formation.counts().map(|(process, count)| (process.to_owned(), count.to_string())).collect()
+}
+
+fn settings(settings: &Settings) -> BTreeMap<String, String> {
+    let list = |list: &[String]| (!list.is_empty()).then(|| list.join(", "));
+    let tls = settings.tls.as_ref().map(|tls| match tls {
+        Tls::Files { certificate, .. } => certificate.display().to_string(),
+        Tls::Acme { directory, .. } => directory.clone().unwrap_or_else(|| "acme".to_owned()),
+    });
+    let lines = [
+        ("address", settings.address.map(|address| address.to_string())),
+        ("data", list(&settings.data)),
+        ("domains", list(&settings.domains)),
+        ("health", settings.health.clone()),
+        ("host", settings.host.clone()),
+        ("http", settings.http.map(|address| address.to_string())),
+        ("https", settings.https.map(|address| address.to_string())),
+        ("release-commands", list(&settings.release_commands)),
+        ("tls", tls),
+    ];
+    lines.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
+}
+
+impl fmt::Display for Differences {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.slug)?;
+        let parts = [("config", &self.config), ("counts", &self.counts), ("target", &self.target)];
+        for (part, changes) in parts.into_iter().filter(|(_, changes)| !changes.is_empty()) {
+            writeln!(f, "{part}")?;
+            for change in changes {
+                writeln!(f, "  {change}")?;
+            }
+        }
+        Ok(())
+    }
+}
