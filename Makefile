@@ -22,6 +22,7 @@ bench: build
 # devices. Takes about an hour.
 torture: build
 	PIPE_TORTURE=1 $(CARGO) test --locked --release --workspace --test end_to_end -- faults --include-ignored --test-threads 1
+	PIPE_TORTURE=1 $(CARGO) test --locked --release --workspace --test release -- load:: --test-threads 1
 
 # The whole workspace, as the tests do: a selection of other packages has other features, and compiles wasmtime again.
 build: plugins

@@ -6,6 +6,8 @@ mod config;
 mod domains;
 #[path = "release/host.rs"]
 mod host;
+#[path = "release/load.rs"]
+mod load;
 #[path = "release/returns.rs"]
 mod returns;
 #[path = "release/scale.rs"]
