@@ -38,7 +38,7 @@ fn what_is_written_below_the_static_files_is_served_as_long_as_pages_ask_for_it(
     let written = host.home.path().join("targets/demo/staging/written");
     for number in 3..8 {
         assert!(written.join("1").is_dir(), "{number}");
-        host.release(&target, &Slug::new("two")).up();
+        host.release(&target, &Slug::new(if number % 2 == 0 { "two" } else { "three" })).up();
     }
     eventually("what is of no more use is gone", || !written.join("1").exists());
     runner::release::stop(&host.place(), None).expect("stopped");
