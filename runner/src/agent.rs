@@ -23,6 +23,7 @@ mod keeper;
 mod listening;
 pub mod log;
 mod lost;
+mod preflight;
 mod process;
 pub(crate) mod protocol;
 mod public;

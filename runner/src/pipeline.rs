@@ -338,6 +338,9 @@ pub struct Target {
     /// The domain that it is asked for by.
     #[schemars(default)]
     pub host: Option<Spanned<String>>,
+    /// Whether Django is asked by `check --deploy` and `makemigrations --check` what it thinks of a release before that gets requests.
+    #[schemars(default = "yes")]
+    pub preflight: bool,
     /// The domains by which everybody reaches it. All targets of a machine share one front for their domains.
     #[schemars(default)]
     pub domains: Vec<Spanned<String>>,
@@ -484,3 +487,7 @@ fn default_platform() -> String {
 
 #[cfg(test)]
 mod tests;
+
+fn yes() -> bool {
+    true
+}

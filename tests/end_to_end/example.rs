@@ -127,6 +127,38 @@ fn a_page_that_makes_its_style_sheet_when_it_is_asked_for_is_served_with_it() {
 }
 
 #[test]
+fn what_django_thinks_of_a_release_is_told_before_it_gets_requests() {
+    let (project, [staging, _]) = example();
+    let told = |project: &Project| {
+        let said = project.run(["run"]).success();
+        said.stdout + &said.stderr
+    };
+    let first = told(&project);
+    assert!(first.contains("`manage.py check --deploy` warns: ") && first.contains("(security.W"), "{first}");
+    assert!(!first.contains("that no migration has"), "{first}");
+    // What the target has run is not asked about again.
+    project.run(["config", "staging", "set", "A=1"]).success();
+    let again = project.run(["config", "staging", "set", "A=2"]).success();
+    assert!(!(again.stdout + &again.stderr).contains("warns"));
+
+    project.edit(
+        "polls/polls/models.py",
+        "    votes =",
+        "    note = models.CharField(max_length=9, default=\"\")\n    votes =",
+    );
+    // Its page asks for a column that no migration makes.
+    project.edit("release.pipeline", "data = [\"data\"]     ", "health = \"/admin/login/\"\ndata = [\"data\"]     ");
+    let changed = told(&project);
+    assert!(changed.contains("models have changes that no migration has: `polls`"), "{changed}");
+    serves(staging, "/admin/login/");
+    project.edit("polls/polls/views.py", "def index", "GREETING = 1\n\n\ndef index");
+    project.edit("release.pipeline", "health = ", "preflight = false\nhealth = ");
+    let silent = told(&project);
+    assert!(!silent.contains("warns") && !silent.contains("that no migration has"), "{silent}");
+    project.run(["stop", "--all"]).success();
+}
+
+#[test]
 fn two_builds_in_two_directories_give_the_same_bytes() {
     let (project, _) = example();
     let said = project.run(["verify"]).success();

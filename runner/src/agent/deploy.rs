@@ -14,6 +14,7 @@ use super::front::{Front, Upstream};
 use super::health::{self, Healthy, Tls, Unhealthy};
 use super::instance::Exit;
 use super::log::{self, Follower};
+use super::preflight;
 use super::process::{Process, Slot};
 use super::protocol::{Answer, Failure, Order, Progress};
 use super::public::{Domains, refuse_unreadable_certificates};
@@ -31,6 +32,11 @@ pub(super) const WEB: &str = "web";
 /// What release commands are called among processes.
 pub(super) const RELEASE: &str = "release";
 
+/// Which of the release commands, as logs have it, asks Django what it thinks; how long it may take, and how many lines it may say.
+const PREFLIGHT: u32 = 2;
+const PATIENCE: Duration = Duration::from_mins(1);
+const LONGEST_ANSWER: usize = 2000;
+
 /// How many of the last lines of a process are shown when it fails.
 const SHOWN_LINES: usize = 60;
 
@@ -39,6 +45,10 @@ const DRAIN: Duration = Duration::from_secs(30);
 
 /// How long processes of a slug that answers no requests must live to count as up.
 const ALIVE: Duration = Duration::from_secs(2);
+
+/// Below so many free bytes a release is told of it, and below so many refused.
+const LITTLE_ROOM: u64 = 1 << 30;
+const TOO_LITTLE_ROOM: u64 = 64 << 20;
 
 /// Where the progress of a release goes; nobody has to listen.
 pub(super) type Say = mpsc::UnboundedSender<Progress>;
@@ -90,6 +100,9 @@ pub(super) async fn deploy(
     }
     refuse_missing_environment(&root, &target.name)?;
     refuse_data_for_static(&root, &target.name)?;
+    if target.settings.preflight {
+        warn_of_little_room(agent, &say)?;
+    }
     let front = running.front(account.address).await?;
     let domains = agent.open_domains(&target, &running.current).await?;
     refuse_unreadable_certificates(&domains, &target.settings)?;
@@ -135,16 +148,49 @@ impl Deploy<'_> {
             self.run_release_command(&command).await?;
         }
         self.advance(Stage::Starting)?;
-        let host = if self.root.serves() {
-            self.start_web(account).await?
-        } else {
-            self.start_others()?;
-            self.stay_alive().await?;
-            None
-        };
+        let (host, ()) = tokio::try_join!(self.start_all(account), self.ask_django())?;
         self.advance(Stage::Healthy)?;
         self.agent.certify(domains, &self.say).await;
         Ok(host)
+    }
+
+    /// Starts what has to be up before the switch, and waits for that; gives the host name that was accepted.
+    async fn start_all(&self, account: Account) -> Result<Option<String>, Failure> {
+        if self.root.serves() {
+            return self.start_web(account).await;
+        }
+        self.start_others()?;
+        self.stay_alive().await?;
+        Ok(None)
+    }
+
+    /// Has Django say what it thinks of a slug that the target has not run yet.
+    async fn ask_django(&self) -> Result<(), Failure> {
+        if !self.root.settings.preflight || !self.root.is_django() {
+            return Ok(());
+        }
+        let release = self.release.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let releases = self.agent.history.releases(&release.target.app, &release.target.name);
+        let earlier: Vec<Release> = releases.map_err(|error| Failure::of(&error))?;
+        if earlier.iter().any(|earlier| earlier.slug == release.slug && earlier.stage.is_switched()) {
+            return Ok(());
+        }
+        // Beside the release commands; it is none of the processes that stay.
+        let slot = Slot { name: RELEASE.to_owned(), instance: PREFLIGHT };
+        let process = self.start(slot.clone(), &preflight::command(), 0);
+        if tokio::time::timeout(PATIENCE, process.ended()).await.is_err() {
+            process.stop().await;
+        }
+        let answer = |number| {
+            let lines = log::tail(&self.root.log(number, &slot), LONGEST_ANSWER);
+            lines.iter().map(|line| log::text(line).to_owned()).collect::<Vec<_>>()
+        };
+        let numbers = earlier.iter().rev().map(|earlier| earlier.number).filter(|number| *number < self.number);
+        let before = numbers.map(answer).find(|answer| !answer.is_empty()).unwrap_or_default();
+        for remark in preflight::judge(&answer(self.number), &before)? {
+            let _ = self.say.send(remark);
+        }
+        Ok(())
     }
 
     fn advance(&self, to: Stage) -> Result<(), Failure> {
@@ -426,6 +472,22 @@ fn refuse_missing_environment(root: &Root, target: &str) -> Result<(), Failure> 
             missing[0]
         ),
     ))
+}
+
+/// A target whose disk is full fails in ways that are hard to tell.
+fn warn_of_little_room(agent: &Agent, say: &Say) -> Result<(), Failure> {
+    // Where that cannot be told, what fails says so itself.
+    let Ok(found) = nix::sys::statvfs::statvfs(&agent.home) else { return Ok(()) };
+    let free = found.blocks_available().saturating_mul(found.fragment_size());
+    let message = format!("{} MB are free on the disk of `{}`", free / 1_000_000, agent.home.display());
+    let hint = "make room: `pipe store gc` lets go of what is of no use; `preflight = false` in the target, and it is not looked";
+    if free < TOO_LITTLE_ROOM {
+        return Err(Failure::new(format!("only {message}")).hint(hint));
+    }
+    if free < LITTLE_ROOM {
+        let _ = say.send(Progress::Warning { message: format!("only {message}"), hint: Some(hint.to_owned()) });
+    }
+    Ok(())
 }
 
 /// Static files are the slug's: no target keeps them, and nothing of a target can lie in them.

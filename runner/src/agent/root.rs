@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use super::deploy::{RELEASE, WEB};
 use super::instance::Job;
+use super::preflight;
 use super::process::{Process, Slot};
 use super::protocol::Failure;
 use super::watch;
@@ -140,6 +141,12 @@ impl Root {
             instances.map(move |instance| (Slot { name: name.clone(), instance }, command.clone()))
         };
         processes.flat_map(slots).collect()
+    }
+
+    /// Whether it is a Django project, with its `manage.py`.
+    pub(crate) fn is_django(&self) -> bool {
+        let source = self.arrived.trees.get("src");
+        source.is_some_and(|source| preflight::is_django(source, &self.arrived.manifest.directory))
     }
 
     /// The names under which the application may be asked for, with a front at `address`.

@@ -61,6 +61,14 @@ impl Reader {
         }
     }
 
+    /// `true` or `false`.
+    pub(super) fn boolean(&self, item: &Item<'_>) -> Option<bool> {
+        match item.value {
+            DeValue::Boolean(truth) => Some(*truth),
+            _ => self.mistyped(item, "`true` or `false`"),
+        }
+    }
+
     /// A list, each item by `read`; items that are wrong are left out.
     pub(super) fn list<'t, T>(
         &self,

@@ -79,6 +79,7 @@ impl Target {
             tls: target.tls.as_deref().map(|tls| resolved(tls, pipeline)),
             http: target.http.as_deref().copied(),
             https: target.https.as_deref().copied(),
+            preflight: target.preflight,
             health: target.health.as_ref().map(ToString::to_string),
         };
         Ok(Self { app: pipeline.app.name.to_string(), name, settings })

@@ -23,7 +23,7 @@ pub struct Target {
 }
 
 /// What a slug must not hold: everything that differs from target to target.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
     /// The environment of the processes, from `env` and `env-file`; the target's config comes on top of it.
     pub env: BTreeMap<String, String>,
@@ -44,6 +44,9 @@ pub struct Settings {
     pub http: Option<SocketAddr>,
     /// See above.
     pub https: Option<SocketAddr>,
+    /// Whether Django is asked what it thinks of a release before that gets requests.
+    #[serde(default = "yes")]
+    pub preflight: bool,
     /// The path that must answer before a release takes requests; none: `/`.
     pub health: Option<String>,
 }
@@ -66,6 +69,29 @@ pub enum Tls {
         /// Whom it may write to.
         email: Option<String>,
     },
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl Default for Settings {
+    /// What a target has of which the pipeline file says nothing.
+    fn default() -> Self {
+        Self {
+            env: BTreeMap::new(),
+            release_commands: Vec::new(),
+            data: Vec::new(),
+            address: None,
+            host: None,
+            domains: Vec::new(),
+            tls: None,
+            http: None,
+            https: None,
+            preflight: yes(),
+            health: None,
+        }
+    }
 }
 
 impl Settings {

@@ -39,6 +39,7 @@ fn target(mut fields: Fields<'_, '_>) -> Option<Target> {
     let http = fields.string("http").and_then(|text| socket_address(reader, &text));
     let https = fields.string("https").and_then(|text| socket_address(reader, &text));
     let health = fields.string("health").and_then(|text| path(reader, text));
+    let preflight = fields.get("preflight").and_then(|item| reader.boolean(&item)).unwrap_or(true);
     fields.finish();
     tls::needs_domains(reader, &domains, tls.as_ref());
     Some(Target {
@@ -56,6 +57,7 @@ fn target(mut fields: Fields<'_, '_>) -> Option<Target> {
         tls,
         http,
         https,
+        preflight,
         health,
     })
 }

@@ -1,0 +1,168 @@
+//! What Django says of a release before it gets requests, asked while its processes start: how its settings look for production,
+//! and whether its models have changes that no migration has. Only what Django calls an error is one. Knows nothing of how a
+//! program is run.
+
+use std::path::Path;
+
+use super::protocol::{Failure, Progress};
+use crate::diagnostic::quoted;
+
+/// Both questions in one start of Python, which is most of what they cost. Each answer is between lines of ours.
+const SCRIPT: &str = r#"
+import runpy, sys
+for argv in ["check", "--deploy"], ["makemigrations", "--check", "--dry-run", "--no-input"]:
+    print("-- asked", argv[0], flush=True)
+    sys.argv = ["manage.py", *argv, "--no-color"]
+    try: runpy.run_path("manage.py", run_name="__main__"); code = 0
+    except SystemExit as end: code = end.code or 0
+    sys.stderr.flush()
+    print("-- ended", code, flush=True)
+"#;
+
+/// How a line of ours begins.
+const ASKED: &str = "-- asked ";
+const ENDED: &str = "-- ended ";
+
+/// How many warnings are told by name.
+const TOLD: usize = 5;
+
+/// The command that asks, for a shell where `manage.py` is.
+pub(super) fn command() -> String {
+    format!("exec python -c '{SCRIPT}'")
+}
+
+/// Whether a source tree is a Django project, in a directory of it.
+pub(super) fn is_django(source: &Path, directory: &str) -> bool {
+    source.join(directory).join("manage.py").is_file()
+}
+
+/// What Django has answered, line by line: what to tell; or why the release must not go on. Warnings that it had of the release
+/// `before` too have been told.
+pub(super) fn judge(lines: &[String], before: &[String]) -> Result<Vec<Progress>, Failure> {
+    let mut remarks = Vec::new();
+    match answer(lines, "check") {
+        Some((0, said)) => {
+            let told = answer(before, "check").map(|(_, said)| warnings(said)).unwrap_or_default();
+            let warnings = warnings(said);
+            remarks.extend((warnings != told).then(|| warn(&warnings)).flatten());
+        }
+        Some((_, said)) if said.iter().any(|line| line.starts_with("SystemCheckError")) => {
+            return Err(Failure {
+                output: Some(said.join("\n")),
+                ..Failure::new("`manage.py check --deploy` finds errors")
+            }
+            .hint("correct them; or write `preflight = false` in the target, and it is not asked"));
+        }
+        _ => remarks.push(unanswered(lines)),
+    }
+    if let Some((1, said)) = answer(lines, "makemigrations") {
+        let apps = said.iter().filter_map(|line| line.strip_prefix("Migrations for '")?.strip_suffix("':"));
+        let apps: Vec<&str> = apps.collect();
+        if !apps.is_empty() {
+            remarks.push(Progress::Warning {
+                message: format!("models have changes that no migration has: {}", quoted(apps)),
+                hint: Some("`python manage.py makemigrations`, and commit what it writes".to_owned()),
+            });
+        }
+    }
+    Ok(remarks)
+}
+
+/// The lines of an answer, and what it ended with; none where it has not come to its end.
+fn answer<'a>(lines: &'a [String], command: &str) -> Option<(i32, &'a [String])> {
+    let begin = lines.iter().position(|line| line.strip_prefix(ASKED) == Some(command))? + 1;
+    let length = lines[begin..].iter().position(|line| line.starts_with(ENDED))?;
+    let code = lines[begin + length].strip_prefix(ENDED)?.trim().parse().ok()?;
+    Some((code, &lines[begin..begin + length]))
+}
+
+/// The warnings of `check --deploy`.
+fn warnings(said: &[String]) -> Vec<String> {
+    said.iter().filter_map(|line| warning(line)).collect()
+}
+
+/// All warnings in one.
+fn warn(warnings: &[String]) -> Option<Progress> {
+    let more = match warnings.len().saturating_sub(TOLD) {
+        0 => String::new(),
+        more => format!("; and {more} more"),
+    };
+    let told = warnings.iter().take(TOLD).map(String::as_str).collect::<Vec<_>>().join("; ");
+    (!warnings.is_empty()).then(|| Progress::Warning {
+        message: format!("`manage.py check --deploy` warns: {told}{more}"),
+        hint: Some("`pipe logs` has all of it; `preflight = false` in the target, and it is not asked".to_owned()),
+    })
+}
+
+/// `?: (security.W004) You have not set a value for …. If …` as `You have not set a value for … (security.W004)`.
+fn warning(line: &str) -> Option<String> {
+    let (_, rest) = line.split_once(": (")?;
+    let (id, text) = rest.split_once(") ")?;
+    let is_id = id.contains('.') && !id.contains(char::is_whitespace);
+    let sentence = text.split_once(". ").map_or(text.trim_end_matches('.'), |(sentence, _)| sentence);
+    is_id.then(|| format!("{sentence} ({id})"))
+}
+
+fn unanswered(lines: &[String]) -> Progress {
+    let last = lines.iter().rfind(|line| !line.trim().is_empty() && !line.starts_with("-- ")).map(String::as_str);
+    Progress::Warning {
+        message: format!("`manage.py check --deploy` gives no answer: {}", last.unwrap_or("it says nothing")),
+        hint: Some("`preflight = false` in the target, and it is not asked".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOUND: &str = "-- asked check\nSystem check identified no issues (0 silenced).\n-- ended 0\n\
+                         -- asked makemigrations\nNo changes detected\n-- ended 0";
+
+    fn lines(text: &str) -> Vec<String> {
+        text.lines().map(str::to_owned).collect()
+    }
+
+    fn told(text: &str) -> Vec<String> {
+        let remarks = judge(&lines(text), &[]).expect("no error");
+        let text = |remark| match remark {
+            Progress::Warning { message, .. } => message,
+            other => panic!("{other:?}"),
+        };
+        remarks.into_iter().map(text).collect()
+    }
+
+    #[test]
+    fn only_what_is_odd_is_told() {
+        assert_eq!(told(SOUND), [""; 0]);
+        let odd = "-- asked check\nSystem check identified some issues:\n\nWARNINGS:\n\
+                   ?: (security.W004) You have not set a value for the SECURE_HSTS_SECONDS setting. If your site is\n\
+                   ?: (security.W008) Your SECURE_SSL_REDIRECT setting is not set to True. Unless\n\n-- ended 0\n\
+                   -- asked makemigrations\nMigrations for 'polls':\n  polls/migrations/0002_a.py\n-- ended 1";
+        assert_eq!(
+            told(odd),
+            [
+                "`manage.py check --deploy` warns: You have not set a value for the SECURE_HSTS_SECONDS setting (security.W004); \
+                 Your SECURE_SSL_REDIRECT setting is not set to True (security.W008)",
+                "models have changes that no migration has: `polls`"
+            ]
+        );
+        // The same once more is told already, but that a migration lacks.
+        assert_eq!(judge(&lines(odd), &lines(odd)).expect("no error").len(), 1);
+        assert_eq!(judge(&lines(odd), &lines(SOUND)).expect("no error").len(), 2);
+    }
+
+    #[test]
+    fn what_django_calls_an_error_is_one_and_what_breaks_is_none() {
+        let error = "-- asked check\nSystemCheckError: System check identified some issues:\n\nERRORS:\npolls.A: (models.E1) No.\n-- ended 1";
+        let failure = judge(&lines(error), &[]).expect_err("an error");
+        assert!(failure.output.is_some_and(|output| output.contains("polls.A")));
+        assert_eq!(
+            told("-- asked check\nTraceback\nKeyError: 'X'"),
+            ["`manage.py check --deploy` gives no answer: KeyError: 'X'"]
+        );
+        assert_eq!(
+            told("sh: python: not found"),
+            ["`manage.py check --deploy` gives no answer: sh: python: not found"]
+        );
+    }
+}
