@@ -6,7 +6,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use runner::release;
 
-use super::host::{Host, Slug, eventually, page};
+use super::host::{Host, Slug, eventually, page, request};
 
 #[test]
 fn a_target_whose_address_is_not_there_yet_comes_back_once_it_is() {
@@ -29,8 +29,7 @@ fn a_target_whose_address_is_not_there_yet_comes_back_once_it_is() {
     assert_eq!(release::status(&host.place()).expect("a status").len(), 1);
     assert_eq!(page(&other, "/"), "two");
     drop(taken);
-    eventually("it comes back", || std::net::TcpStream::connect(address).is_ok());
-    assert_eq!(page(&target, "/"), "one");
+    eventually("it comes back", || request(&target, "/", "").is_some_and(|answer| answer.ends_with("\r\n\r\none")));
     assert_eq!(release::status(&host.place()).expect("a status").len(), 2);
 }
 
