@@ -124,7 +124,8 @@ impl FetchError {
                 credentials::variable(host)
             ),
             Self::Status { status, .. } if status.is_client_error() => {
-                "the file has moved or was removed: lock again, or name an index that has it in `[index]`".to_owned()
+                "the file has moved or was removed: lock again, or name where it is in `[index]`, or in `[npm]` for a package of npm"
+                    .to_owned()
             }
             Self::Status { .. } => "the server has a fault that may pass: run again".to_owned(),
             Self::Transport { .. } => {

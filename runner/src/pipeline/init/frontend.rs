@@ -63,13 +63,9 @@ pub(super) enum Part {
     Nothing,
 }
 
-/// The script that builds it.
+/// The command that builds it, word by word.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Build {
-    pub(super) script: String,
-    /// Whether it is the workspaces that have it.
-    pub(super) in_workspaces: bool,
-}
+pub(super) struct Build(pub(super) Vec<String>);
 
 impl FrontEnd {
     /// The front end that the project most likely serves: of those with a script that builds them one
@@ -143,24 +139,28 @@ pub(super) fn foreign_lock(dir: &Path, manage: &str) -> Option<(String, &'static
 }
 
 impl Build {
-    /// The script that builds what is in a directory, or else those of which one may.
+    fn words(words: &[&str]) -> Self {
+        Self(words.iter().map(|&word| word.to_owned()).collect())
+    }
+
+    /// What builds what is in a directory, or else the scripts of which one may.
     fn of(at: &Path, lock: &Value, texts: &[String]) -> Result<Self, Vec<String>> {
         let manifest = json(&at.join("package.json"));
         let is_it = |command: &str| is_static(at, command, texts) && has_program(lock, command);
         let candidates = match building(&manifest, is_it) {
-            Building::By(script) => return Ok(Self { script, in_workspaces: false }),
+            Building::By(script) => return Ok(Self::words(&["npm", "run", &script])),
             Building::Perhaps(candidates) => candidates,
         };
         let members = members(at, &manifest);
-        let script = members.iter().find_map(|member| usual(&json(&member.join("package.json"))));
-        script.map(|script| Self { script, in_workspaces: true }).ok_or(candidates)
-    }
-
-    /// What `npm` is told.
-    pub(super) fn command(&self) -> Vec<&str> {
-        let mut words = vec!["npm", "run", &self.script];
-        words.extend(if self.in_workspaces { &["--workspaces", "--if-present"][..] } else { &[] });
-        words
+        if let Some(script) = members.iter().find_map(|member| usual(&json(&member.join("package.json")))) {
+            return Ok(Self::words(&["npm", "run", &script, "--workspaces", "--if-present"]));
+        }
+        let gulp = fs::read_to_string(at.join("gulpfile.js")).unwrap_or_default();
+        let has_task = ["task(\"build\"", "task('build'", "exports.build ="].iter().any(|it| gulp.contains(it));
+        if candidates.is_empty() && has_task && has_program(lock, "gulp") {
+            return Ok(Self::words(&["npx", "gulp", "build"]));
+        }
+        Err(candidates)
     }
 }
 

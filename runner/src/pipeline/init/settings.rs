@@ -193,7 +193,9 @@ pub(super) fn strings(text: &str) -> Vec<&str> {
 /// The file of a database that a line names.
 fn database(line: &str) -> Option<String> {
     let at = literals(line).iter().position(|(_, text)| is_database(text) && !text.contains(".backends."))?;
-    path_to(line, at)
+    // Other things end so too, such as those that file managers leave behind.
+    let is_named = ["NAME", "DB", "DATABASE", "sqlite"].iter().any(|word| line.contains(word));
+    is_named.then(|| path_to(line, at)).flatten()
 }
 
 /// A path that a line has, below the directory that the variable before it stands for: `DATA_DIR / "db.sqlite3"` where the
@@ -259,6 +261,7 @@ mod tests {
         }
         assert_eq!(database("'NAME': BASE_DIR / 'data' / 'db.sqlite3',").as_deref(), Some("data/db.sqlite3"));
         assert_eq!(database("'ENGINE': 'django.db.backends.sqlite3',"), None);
+        assert_eq!(database("IGNORED = ['.DS_Store', 'Thumbs.db']"), None);
         assert_eq!(path_in("MEDIA_ROOT = os.path.join(BASE_DIR, 'media')").as_deref(), Some("media"));
         assert_eq!(path_in("MEDIA_ROOT = '/var/media'"), None);
     }

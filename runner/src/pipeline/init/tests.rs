@@ -331,6 +331,20 @@ fn a_script_by_a_name_of_its_own_is_chosen_where_it_writes_for_django_and_told_o
 }
 
 #[test]
+fn a_front_end_that_gulp_builds_is_built() {
+    let files = [
+        ("manage.py", MANAGE),
+        ("package.json", "{}"),
+        ("package-lock.json", r#"{"packages": {"node_modules/gulp": {"bin": {"gulp": "bin/gulp.js"}}}}"#),
+    ];
+    let text = |gulp| Project::new(&[&files[..], &[("gulpfile.js", gulp)]].concat()).text();
+    let built = text("gulp.task(\"build\", gulp.parallel(\"scripts\", \"styles\"));\n");
+    assert!(built.contains("\nconfig = { run = [\"npx\", \"gulp\", \"build\"]"), "{built}");
+    assert!(built.contains("\ngrants = { exec = [\"npx\"] }"), "{built}");
+    assert!(!text("gulp.task(\"docs:build\", docs);\n").contains("\n[steps.frontend]"));
+}
+
+#[test]
 fn translations_that_git_ignores_are_compiled() {
     let files = [
         ("manage.py", MANAGE),

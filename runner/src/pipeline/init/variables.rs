@@ -117,7 +117,7 @@ pub(super) fn needed(text: &str) -> Vec<Variable> {
         if is_lenient {
             off.extend(line.split_once('=').map(|(name, _)| name.trim()));
         }
-        let needed = reads.into_iter().filter(|read| is_needed(read, line));
+        let needed = reads.into_iter().filter(|read| is_needed(read, line) || is_demanded(text, read));
         found.extend(needed.map(|read| Variable { name: read.name.to_owned(), value: stand_in(&read) }));
     }
     if found.iter().any(|variable| variable.value == ENGINE) {
@@ -140,7 +140,8 @@ pub(super) fn given(text: &str) -> impl Iterator<Item = &str> {
 
 /// Whether what is below a line copes with variables that are not set: the line asks for one, or for what is off without it.
 fn is_guard(line: &str, is_lenient: bool, off: &[&str]) -> bool {
-    let Some(condition) = line.strip_prefix("if ").filter(|condition| !condition.starts_with("not ")) else {
+    let condition = line.strip_prefix("if ").or_else(|| line.strip_prefix("elif "));
+    let Some(condition) = condition.filter(|condition| !condition.starts_with("not ")) else {
         return line.starts_with("try:");
     };
     let mut words = condition.split(|c: char| c != '_' && !c.is_alphanumeric());
@@ -153,6 +154,13 @@ fn is_switch(line: &str) -> bool {
     ["DEBUG =", "SECURE_SSL_REDIRECT ="].iter().any(|setting| line.trim_start().starts_with(setting))
 }
 
+/// Whether the text refuses to go on without a variable that it has read: it raises an error that names it.
+fn is_demanded(text: &str, read: &Read<'_>) -> bool {
+    let messages = text.split("raise ImproperlyConfigured(").skip(1).filter_map(|rest| rest.split(')').next());
+    let mut words = messages.flat_map(|message| message.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')));
+    matches!(read.otherwise, Otherwise::Nothing | Otherwise::Empty) && words.any(|word| word == read.name)
+}
+
 fn is_needed(read: &Read<'_>, line: &str) -> bool {
     if is_switch(line) {
         return matches!(read.otherwise, Otherwise::Fails | Otherwise::Default);
@@ -160,7 +168,8 @@ fn is_needed(read: &Read<'_>, line: &str) -> bool {
     let serves = read.name.ends_with("ALLOWED_HOSTS") || line.trim_start().starts_with("SECRET_KEY =");
     match read.otherwise {
         Otherwise::Fails => true,
-        Otherwise::Nothing => serves || read.rest.starts_with(['.', '[']),
+        // What is asked of it on a condition copes with nothing.
+        Otherwise::Nothing => serves || read.rest.starts_with(['.', '[']) && !read.rest.contains(" if "),
         Otherwise::Empty => serves,
         Otherwise::Default => false,
     }
@@ -400,8 +409,18 @@ mod tests {
         let text = "if 'X' in os.environ:\n    X = os.environ['X']\n    Y = os.environ['Y']\nZ = os.environ['Z']\n";
         assert_eq!(names(text), "Z");
         assert_eq!(names("S3 = env.bool('S3', False)\nif S3 and X:\n    Y = env('Y')\nelse:\n    Z = env('Z')\n"), "Z");
+        assert_eq!(names("S3 = env.bool('S3', False)\nif X:\n    pass\nelif S3:\n    Y = env('Y')\n"), "");
+        assert_eq!(names("X = loads(os.getenv('X').strip() if os.getenv('X') else '{}')"), "");
         assert_eq!(names("if env.str('X', None) and env('Y'):\n    Z = env('Z')\n"), "");
         assert_eq!(names("try:\n    X = os.environ['X']\nexcept KeyError:\n    X = ''\n"), "");
+    }
+
+    #[test]
+    fn what_an_error_asks_for_by_name_is_needed() {
+        let text = "X = os.environ.get('X_HOSTS')\nif not X:\n    raise ImproperlyConfigured(\n        'X_HOSTS must be set'\n    )\n";
+        assert_eq!(names(text), "X_HOSTS");
+        assert_eq!(names(&text.replace("'X_HOSTS must", "'X_HOSTS_2 must")), "");
+        assert_eq!(names(&text.replace("('X_HOSTS')", "('X_HOSTS', 'localhost')")), "");
     }
 
     #[test]

@@ -254,7 +254,8 @@ fn front_end_steps(front_end: &FrontEnd, part: Part) -> String {
         return steps;
     }
     let script = front_end.scripts.first().map_or("build", String::as_str);
-    let run = front_end.build.as_ref().map_or_else(|| vec!["npm", "run", script], Build::command);
+    let npm = ["npm", "run", script].map(str::to_owned);
+    let run = front_end.build.as_ref().map_or(&npm[..], |Build(words)| words);
     let has_overlay = front_end.has_workspaces && root.is_empty();
     let overlay = if has_overlay { ", overlay = \"node-modules.workspaces\"" } else { "" };
     let cwd = if root.is_empty() { String::new() } else { format!(", cwd = \"{root}\"") };
@@ -263,8 +264,9 @@ fn front_end_steps(front_end: &FrontEnd, part: Part) -> String {
         "\n[steps.frontend]\nplugin = \"command\"\n\
          inputs = {{ project = \"source\", node-modules = \"node-modules\"{overlay} }}\n\
          config = {{ run = {}{cwd}, exclude = [\"**/*.py\"], collect-written = true }}\n\
-         grants = {{ exec = [\"npm\"] }}\n",
-        list(&run),
+         grants = {{ exec = [\"{}\"] }}\n",
+        list(run),
+        run[0],
     );
     steps
 }
