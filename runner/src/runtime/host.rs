@@ -225,7 +225,9 @@ impl Interpreter {
             RuntimeError::Python { why, .. } => why,
             other => text(&other),
         })?;
-        let found: Self = serde_json::from_str(&answer).map_err(|error| text(&error))?;
+        let mut found: Self = serde_json::from_str(&answer).map_err(|error| text(&error))?;
+        // Debian's interpreter tells of one that is a package of its own, and does without.
+        found.library = found.library.filter(|library| library.is_file());
         let executable = found.executable();
         if executable.is_file() { Ok(found) } else { Err(format!("there is no `{}`", executable.display())) }
     }
@@ -361,6 +363,8 @@ fn contains(name: &[u8], part: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
@@ -378,6 +382,21 @@ mod tests {
         let other = "Package: a\nStatus: install ok installed\nArchitecture: all\nVersion: 2\n";
         assert_eq!(debian_packages(one), debian_packages(same));
         assert_ne!(debian_packages(one), debian_packages(other));
+    }
+
+    #[test]
+    fn a_library_that_an_interpreter_tells_of_need_not_be_there() {
+        let prefix = tempfile::tempdir().expect("a directory");
+        let program = prefix.path().join("bin/python3.11");
+        let library = prefix.path().join("libpython3.11.so.1.0");
+        let answer = serde_json::json!({ "version": "3.11.2", "prefix": prefix.path(), "library": library });
+        fs::create_dir(prefix.path().join("bin")).expect("a directory");
+        fs::write(&program, format!("#!/bin/sh\necho '{answer}'\n")).expect("a file");
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("a program");
+        let library_of = || Interpreter::ask(&program, &mut Identities::default()).expect("an interpreter").library;
+        assert_eq!(library_of(), None);
+        fs::write(&library, "").expect("a file");
+        assert_eq!(library_of(), Some(library));
     }
 
     #[test]
