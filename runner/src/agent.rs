@@ -274,7 +274,7 @@ impl Agent {
             root.watch(&process);
             processes.push(process);
         }
-        let ports = processes.iter().filter(|process| process.slot.name == deploy::WEB).map(|process| process.port);
+        let ports = processes.iter().filter(|process| process.slot.name == process::WEB).map(|process| process.port);
         let upstream = if root.serves() {
             let name = root.settings.name().map(str::to_owned);
             Some(front::Upstream::new(ports, self.assets(&root, release).await, name))

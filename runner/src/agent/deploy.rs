@@ -3,34 +3,27 @@
 //! Each stage is in the journal before its work begins. What has been started is known outside of the work itself, so that
 //! the work can be dropped at any moment and taken back.
 
+mod refuse;
+mod remarks;
+
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use hyper::StatusCode;
-use tokio::sync::mpsc;
-
 use super::account::{self, Account};
 use super::front::{Front, Upstream};
-use super::health::{self, Healthy, Tls, Unhealthy};
+use super::health::{self, Unhealthy};
 use super::instance::Exit;
 use super::log::{self, Follower};
 use super::preflight;
-use super::process::{Process, Slot};
-use super::protocol::{Answer, Failure, Order, Progress};
+use super::process::{Process, RELEASE, Slot, WEB};
+use super::protocol::{Answer, Failure, Order, Progress, Say};
 use super::public::{Domains, refuse_unreadable_certificates};
 use super::root::Root;
 use super::running::{Running, Serving, stop_all};
 use super::wanted::{Wanted, wanted};
 use super::{Agent, EARLIER_ASSETS, url_of};
-use crate::diagnostic::{nearest, quoted};
-use crate::pipeline::is_database;
+use crate::diagnostic::quoted;
 use crate::release::{How, Release, Stage};
-
-/// The process that answers requests.
-pub(super) const WEB: &str = "web";
-
-/// What release commands are called among processes.
-pub(super) const RELEASE: &str = "release";
 
 /// Which of the release commands, as logs have it, asks Django what it thinks; how long it may take, and how many lines it may say.
 const PREFLIGHT: u32 = 2;
@@ -45,13 +38,6 @@ const DRAIN: Duration = Duration::from_secs(30);
 
 /// How long processes of a slug that answers no requests must live to count as up.
 const ALIVE: Duration = Duration::from_secs(2);
-
-/// Below so many free bytes a release is told of it, and below so many refused.
-const LITTLE_ROOM: u64 = 1 << 30;
-const TOO_LITTLE_ROOM: u64 = 64 << 20;
-
-/// Where the progress of a release goes; nobody has to listen.
-pub(super) type Say = mpsc::UnboundedSender<Progress>;
 
 /// A release that is being made, and all that has been started for it.
 struct Deploy<'a> {
@@ -96,12 +82,12 @@ pub(super) async fn deploy(
         let _ = say.send(Progress::Warning { message: format!("{damage}; it was made anew"), hint: Some(hint) });
     }
     if let How::Scale { formation } = &how {
-        refuse_unknown_processes(&root, formation.counts().map(|(process, _)| process))?;
+        refuse::unknown_processes(&root, formation.counts().map(|(process, _)| process))?;
     }
-    refuse_missing_environment(&root, &target.name)?;
-    refuse_data_for_static(&root, &target.name)?;
+    refuse::missing_environment(&root, &target.name)?;
+    refuse::data_for_static(&root, &target.name)?;
     if target.settings.preflight {
-        warn_of_little_room(agent, &say)?;
+        refuse::little_room(agent, &say)?;
     }
     let front = running.front(account.address).await?;
     let domains = agent.open_domains(&target, &running.current).await?;
@@ -236,7 +222,7 @@ impl Deploy<'_> {
         match exit {
             Exit::Code(0) => {
                 for database in process.lost() {
-                    let _ = self.say.send(lost_database(command, &database));
+                    let _ = self.say.send(remarks::lost_database(command, &database));
                 }
                 Ok(())
             }
@@ -261,7 +247,7 @@ impl Deploy<'_> {
             match health::until_healthy(&process, path, &hosts).await {
                 Ok(healthy) => {
                     if accepted.is_none() {
-                        for remark in remarks(&healthy) {
+                        for remark in remarks::remarks(&healthy) {
                             let _ = self.say.send(remark);
                         }
                     }
@@ -436,116 +422,4 @@ impl Deploy<'_> {
             eprintln!("pipe agent: {}", failure.message);
         }
     }
-}
-
-/// A count of a process that the slug does not have would wait for ever for its process.
-fn refuse_unknown_processes<'a>(root: &Root, asked: impl Iterator<Item = &'a str>) -> Result<(), Failure> {
-    let known: Vec<_> =
-        root.arrived.manifest.processes.keys().map(String::as_str).filter(|name| *name != RELEASE).collect();
-    for process in asked {
-        if !known.contains(&process) {
-            let near = nearest(process, known.iter().copied());
-            let near = near.map_or_else(String::new, |near| format!("did you mean `{near}`? "));
-            return Err(Failure::new(format!("the slug has no process `{process}`"))
-                .hint(format!("{near}it has `{}`", known.join("`, `"))));
-        }
-    }
-    Ok(())
-}
-
-fn refuse_missing_environment(root: &Root, target: &str) -> Result<(), Failure> {
-    let given = root.environment(0);
-    let missing: Vec<_> = root
-        .arrived
-        .manifest
-        .environment
-        .iter()
-        .filter(|name| !given.contains_key(*name))
-        .map(String::as_str)
-        .collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    Err(Failure::new(format!("the slug needs what the target does not give: `{}`", missing.join("`, `"))).hint(
-        format!(
-            "`pipe config {target} set {}=…`, or put it into the file that the target's `env-file` names",
-            missing[0]
-        ),
-    ))
-}
-
-/// A target whose disk is full fails in ways that are hard to tell.
-fn warn_of_little_room(agent: &Agent, say: &Say) -> Result<(), Failure> {
-    // Where that cannot be told, what fails says so itself.
-    let Ok(found) = nix::sys::statvfs::statvfs(&agent.home) else { return Ok(()) };
-    let free = found.blocks_available().saturating_mul(found.fragment_size());
-    let message = format!("{} MB are free on the disk of `{}`", free / 1_000_000, agent.home.display());
-    let hint = "make room: `pipe store gc` lets go of what is of no use; `preflight = false` in the target, and it is not looked";
-    if free < TOO_LITTLE_ROOM {
-        return Err(Failure::new(format!("only {message}")).hint(hint));
-    }
-    if free < LITTLE_ROOM {
-        let _ = say.send(Progress::Warning { message: format!("only {message}"), hint: Some(hint.to_owned()) });
-    }
-    Ok(())
-}
-
-/// Static files are the slug's: no target keeps them, and nothing of a target can lie in them.
-fn refuse_data_for_static(root: &Root, target: &str) -> Result<(), Failure> {
-    let Some(path) = root.data_in_static() else { return Ok(()) };
-    Err(Failure::new(format!("target `{target}` would keep `{path}` as its data, which is where the slug's static files are"))
-        .hint("take it out of the target's `data`: static files come with each release; uploads belong in a directory of their own"))
-}
-
-/// What is to be said of an application that is up.
-fn remarks(healthy: &Healthy) -> Vec<Progress> {
-    let Healthy { host, path, status, tls } = healthy;
-    let mut remarks = Vec::new();
-    match tls {
-        Tls::NotWanted => {}
-        Tls::Believed => {
-            let note = "the application redirects to https://: a request from this machine to a name of its own, such as \
-                        `localhost`, counts as one; for all others a server for TLS has to stand before it";
-            remarks.push(Progress::Note(note.to_owned()));
-        }
-        Tls::Disbelieved => remarks.push(Progress::Warning {
-            message: format!(
-                "the application redirects `GET {path}` to https://, even where it was asked so: no page is seen"
-            ),
-            hint: Some(
-                "set `SECURE_PROXY_SSL_HEADER = (\"HTTP_X_FORWARDED_PROTO\", \"https\")` in its settings, or turn \
-                 `SECURE_SSL_REDIRECT` off for this target"
-                    .to_owned(),
-            ),
-        }),
-    }
-    if status.is_client_error() {
-        remarks.push(refused_page(*status, path, host));
-    }
-    remarks
-}
-
-/// A database that a release command has made in vain.
-fn lost_database(command: &str, path: &str) -> Progress {
-    let hint = if is_database(path) {
-        format!("keep it: `data = [\"{path}\"]` in the target")
-    } else {
-        "call it `….sqlite3` and name it in the target's `data`; or keep a directory, `data = [\"var\"]`, and have the \
-         settings put it there"
-            .to_owned()
-    };
-    let message =
-        format!("`{command}` made the database `{path}` beside the code, where nothing is kept: no process sees it");
-    Progress::Warning { message, hint: Some(hint) }
-}
-
-fn refused_page(status: StatusCode, path: &str, host: &str) -> Progress {
-    let name = host.split(':').next().unwrap_or(host);
-    let hint = (status == StatusCode::BAD_REQUEST).then(|| {
-        format!(
-            "Django answers so where ALLOWED_HOSTS lacks the name: it was asked for as `{name}`; set the target's `host` to \
-             a name that the settings allow, or allow this one"
-        )
-    });
-    Progress::Warning { message: format!("the application is up, but answers `GET {path}` with {status}"), hint }
 }

@@ -10,13 +10,18 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::{Notify, watch};
 
-use super::deploy::RELEASE;
 use super::instance::{Exit, Instance, Job};
 use super::lost;
 use super::protocol::ProcessState;
 use super::root::beside;
 use crate::release::{History, HistoryError, ProcessRecord};
 use crate::sandbox;
+
+/// The process that answers requests.
+pub(super) const WEB: &str = "web";
+
+/// What release commands are called among processes.
+pub(super) const RELEASE: &str = "release";
 
 /// A process that ran for so long is not in a crash loop.
 pub(super) const STEADY: Duration = Duration::from_mins(1);

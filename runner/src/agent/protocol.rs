@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
 
 use crate::digest::Digest;
 use crate::release::{Formation, How, SlugRef, Stage, Target};
@@ -91,6 +92,9 @@ pub(crate) enum Progress {
     /// Something to know.
     Note(String),
 }
+
+/// Where the progress of a release goes; nobody has to listen.
+pub(super) type Say = mpsc::UnboundedSender<Progress>;
 
 /// What came of a request.
 #[derive(Debug, Serialize, Deserialize)]

@@ -8,9 +8,8 @@ use instant_acme::LetsEncrypt;
 
 use super::Agent;
 use super::acme::Subject;
-use super::deploy::Say;
 use super::front::{Certificate, Current, Files, Site, Wanted};
-use super::protocol::{Failure, Progress};
+use super::protocol::{Failure, Progress, Say};
 use crate::release::{Settings, Target, Tls};
 
 /// The domains of a target, opened.

@@ -13,10 +13,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::deploy::{RELEASE, WEB};
 use super::instance::Job;
 use super::preflight;
-use super::process::{Process, Slot};
+use super::process::{Process, RELEASE, Slot, WEB};
 use super::protocol::Failure;
 use super::watch;
 use super::written::Written;

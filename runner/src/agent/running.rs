@@ -3,11 +3,9 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::deploy::Say;
-use super::deploy::WEB;
 use super::front::{Backend, Current, Front, Upstream};
-use super::process::{Process, Slot};
-use super::protocol::{Failure, ProcessState, ProcessStatus, Progress, TargetStatus};
+use super::process::{Process, Slot, WEB};
+use super::protocol::{Failure, ProcessState, ProcessStatus, Progress, Say, TargetStatus};
 use crate::release::Formation;
 
 /// One target of an agent.

@@ -89,6 +89,16 @@ impl Settings {
         is_wanted.then(Variable::database_url)
     }
 
+    /// Whether there is surely no database to migrate: settings are there, all that they take over is too, and none names one.
+    pub(super) fn lacks_database(&self) -> bool {
+        let mut lines = self.texts.iter().flat_map(|text| text.lines()).map(str::trim);
+        let may_name_one = |line: &str| {
+            let is_from_elsewhere = line.ends_with("import *") && !line.starts_with("from .");
+            is_from_elsewhere || line.contains("DATABASE") && line != "DATABASES = {}"
+        };
+        !self.texts.is_empty() && !lines.any(|line| !line.starts_with('#') && may_name_one(line))
+    }
+
     /// The directories in which databases are made, which a repository often lacks.
     pub(super) fn database_directories(&self) -> Vec<&str> {
         let databases = self.data.iter().filter(|path| is_database(path));

@@ -141,6 +141,16 @@ fn a_project_in_a_directory_with_settings_and_requirements_for_production_is_und
 }
 
 #[test]
+fn a_project_without_a_database_migrates_none() {
+    let migrates =
+        |settings| Project::new(&[("manage.py", MANAGE), ("polls/settings.py", settings)]).text().contains("migrate");
+    assert!(!migrates("INSTALLED_APPS = []\n"));
+    assert!(!migrates("# DATABASES are for others\nDATABASES = {}\n"));
+    assert!(migrates("DATABASES = {}\nDATABASES['default'] = config()\n"));
+    assert!(migrates("from base.defaults import *\n"));
+}
+
+#[test]
 fn of_several_locks_the_fullest_is_named() {
     let project = Project::new(&[
         ("manage.py", MANAGE),

@@ -286,7 +286,7 @@ fn target(out: &mut String, project: &Project, name: &str) {
     out.push_str("driver = \"local\"\n# address = \"127.0.0.1:8000\"   # by default the first free port from 8000 on, which then stays\n");
     let _ =
         settings.host.iter().try_for_each(|host| writeln!(out, "host = \"{host}\"             # from ALLOWED_HOSTS"));
-    if !project.has_release {
+    if !project.has_release && !settings.lacks_database() {
         let manage = match project.directory.as_str() {
             "" => "manage.py".to_owned(),
             directory => format!("/app/src/{directory}/manage.py"),

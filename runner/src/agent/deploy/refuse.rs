@@ -1,0 +1,70 @@
+//! What keeps a release from being made before anything is started for it: what it lacks, and what cannot be.
+
+use super::super::Agent;
+use super::super::process::RELEASE;
+use super::super::protocol::{Failure, Progress, Say};
+use super::super::root::Root;
+use crate::diagnostic::nearest;
+
+/// Below so many free bytes a release is told of it, and below so many refused.
+const LITTLE_ROOM: u64 = 1 << 30;
+const TOO_LITTLE_ROOM: u64 = 64 << 20;
+
+/// A count of a process that the slug does not have would wait for ever for its process.
+pub(super) fn unknown_processes<'a>(root: &Root, asked: impl Iterator<Item = &'a str>) -> Result<(), Failure> {
+    let known: Vec<_> =
+        root.arrived.manifest.processes.keys().map(String::as_str).filter(|name| *name != RELEASE).collect();
+    for process in asked {
+        if !known.contains(&process) {
+            let near = nearest(process, known.iter().copied());
+            let near = near.map_or_else(String::new, |near| format!("did you mean `{near}`? "));
+            return Err(Failure::new(format!("the slug has no process `{process}`"))
+                .hint(format!("{near}it has `{}`", known.join("`, `"))));
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn missing_environment(root: &Root, target: &str) -> Result<(), Failure> {
+    let given = root.environment(0);
+    let missing: Vec<_> = root
+        .arrived
+        .manifest
+        .environment
+        .iter()
+        .filter(|name| !given.contains_key(*name))
+        .map(String::as_str)
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::new(format!("the slug needs what the target does not give: `{}`", missing.join("`, `"))).hint(
+        format!(
+            "`pipe config {target} set {}=…`, or put it into the file that the target's `env-file` names",
+            missing[0]
+        ),
+    ))
+}
+
+/// A target whose disk is full fails in ways that are hard to tell.
+pub(super) fn little_room(agent: &Agent, say: &Say) -> Result<(), Failure> {
+    // Where that cannot be told, what fails says so itself.
+    let Ok(found) = nix::sys::statvfs::statvfs(&agent.home) else { return Ok(()) };
+    let free = found.blocks_available().saturating_mul(found.fragment_size());
+    let message = format!("{} MB are free on the disk of `{}`", free / 1_000_000, agent.home.display());
+    let hint = "make room: `pipe store gc` lets go of what is of no use; `preflight = false` in the target, and it is not looked";
+    if free < TOO_LITTLE_ROOM {
+        return Err(Failure::new(format!("only {message}")).hint(hint));
+    }
+    if free < LITTLE_ROOM {
+        let _ = say.send(Progress::Warning { message: format!("only {message}"), hint: Some(hint.to_owned()) });
+    }
+    Ok(())
+}
+
+/// Static files are the slug's: no target keeps them, and nothing of a target can lie in them.
+pub(super) fn data_for_static(root: &Root, target: &str) -> Result<(), Failure> {
+    let Some(path) = root.data_in_static() else { return Ok(()) };
+    Err(Failure::new(format!("target `{target}` would keep `{path}` as its data, which is where the slug's static files are"))
+        .hint("take it out of the target's `data`: static files come with each release; uploads belong in a directory of their own"))
+}

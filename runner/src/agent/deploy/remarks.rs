@@ -1,0 +1,60 @@
+//! What is to be said of a release that comes up all the same.
+
+use hyper::StatusCode;
+
+use super::super::health::{Healthy, Tls};
+use super::super::protocol::Progress;
+use crate::pipeline::is_database;
+
+/// What is to be said of an application that is up.
+pub(super) fn remarks(healthy: &Healthy) -> Vec<Progress> {
+    let Healthy { host, path, status, tls } = healthy;
+    let mut remarks = Vec::new();
+    match tls {
+        Tls::NotWanted => {}
+        Tls::Believed => {
+            let note = "the application redirects to https://: a request from this machine to a name of its own, such as \
+                        `localhost`, counts as one; for all others a server for TLS has to stand before it";
+            remarks.push(Progress::Note(note.to_owned()));
+        }
+        Tls::Disbelieved => remarks.push(Progress::Warning {
+            message: format!(
+                "the application redirects `GET {path}` to https://, even where it was asked so: no page is seen"
+            ),
+            hint: Some(
+                "set `SECURE_PROXY_SSL_HEADER = (\"HTTP_X_FORWARDED_PROTO\", \"https\")` in its settings, or turn \
+                 `SECURE_SSL_REDIRECT` off for this target"
+                    .to_owned(),
+            ),
+        }),
+    }
+    if status.is_client_error() {
+        remarks.push(refused_page(*status, path, host));
+    }
+    remarks
+}
+
+/// A database that a release command has made in vain.
+pub(super) fn lost_database(command: &str, path: &str) -> Progress {
+    let hint = if is_database(path) {
+        format!("keep it: `data = [\"{path}\"]` in the target")
+    } else {
+        "call it `….sqlite3` and name it in the target's `data`; or keep a directory, `data = [\"var\"]`, and have the \
+         settings put it there"
+            .to_owned()
+    };
+    let message =
+        format!("`{command}` made the database `{path}` beside the code, where nothing is kept: no process sees it");
+    Progress::Warning { message, hint: Some(hint) }
+}
+
+fn refused_page(status: StatusCode, path: &str, host: &str) -> Progress {
+    let name = host.split(':').next().unwrap_or(host);
+    let hint = (status == StatusCode::BAD_REQUEST).then(|| {
+        format!(
+            "Django answers so where ALLOWED_HOSTS lacks the name: it was asked for as `{name}`; set the target's `host` to \
+             a name that the settings allow, or allow this one"
+        )
+    });
+    Progress::Warning { message: format!("the application is up, but answers `GET {path}` with {status}"), hint }
+}
