@@ -173,7 +173,8 @@ impl Deploy<'_> {
         };
         let numbers = earlier.iter().rev().map(|earlier| earlier.number).filter(|number| *number < self.number);
         let before = numbers.map(answer).find(|answer| !answer.is_empty()).unwrap_or_default();
-        for remark in preflight::judge(&answer(self.number), &before)? {
+        let has_tls = release.target.settings.tls.is_some();
+        for remark in preflight::judge(&answer(self.number), &before, has_tls) {
             let _ = self.say.send(remark);
         }
         Ok(())

@@ -1,10 +1,10 @@
 //! What Django says of a release before it gets requests, asked while its processes start: how its settings look for production,
-//! and whether its models have changes that no migration has. Only what Django calls an error is one. Knows nothing of how a
-//! program is run.
+//! and whether its models have changes that no migration has. All of it is told and nothing refused: whether a release serves
+//! is seen when it is asked for a page. Knows nothing of how a program is run.
 
 use std::path::Path;
 
-use super::protocol::{Failure, Progress};
+use super::protocol::Progress;
 use crate::diagnostic::quoted;
 
 /// Both questions in one start of Python, which is most of what they cost. Each answer is between lines of ours.
@@ -26,6 +26,9 @@ const ENDED: &str = "-- ended ";
 /// How many warnings are told by name.
 const TOLD: usize = 5;
 
+/// Warnings that TLS is not insisted on, which is right where the target has none.
+const OF_TLS: [&str; 4] = ["(security.W004)", "(security.W008)", "(security.W012)", "(security.W016)"];
+
 /// The command that asks, for a shell where `manage.py` is.
 pub(super) fn command() -> String {
     format!("exec python -c '{SCRIPT}'")
@@ -36,24 +39,15 @@ pub(super) fn is_django(source: &Path, directory: &str) -> bool {
     source.join(directory).join("manage.py").is_file()
 }
 
-/// What Django has answered, line by line: what to tell; or why the release must not go on. Warnings that it had of the release
-/// `before` too have been told.
-pub(super) fn judge(lines: &[String], before: &[String]) -> Result<Vec<Progress>, Failure> {
+/// What Django has answered, line by line: what to tell. What it said of the release `before` too has been told.
+pub(super) fn judge(lines: &[String], before: &[String], has_tls: bool) -> Vec<Progress> {
     let mut remarks = Vec::new();
-    match answer(lines, "check") {
-        Some((0, said)) => {
-            let told = answer(before, "check").map(|(_, said)| warnings(said)).unwrap_or_default();
-            let warnings = warnings(said);
-            remarks.extend((warnings != told).then(|| warn(&warnings)).flatten());
-        }
-        Some((_, said)) if said.iter().any(|line| line.starts_with("SystemCheckError")) => {
-            return Err(Failure {
-                output: Some(said.join("\n")),
-                ..Failure::new("`manage.py check --deploy` finds errors")
-            }
-            .hint("correct them; or write `preflight = false` in the target, and it is not asked"));
-        }
-        _ => remarks.push(unanswered(lines)),
+    if let Some((_, said)) = answer(lines, "check") {
+        let told = answer(before, "check").map(|(_, said)| findings(said, has_tls)).unwrap_or_default();
+        let findings = findings(said, has_tls);
+        remarks.extend((findings != told).then(|| warn(&findings)).flatten());
+    } else {
+        remarks.push(unanswered(lines));
     }
     if let Some((1, said)) = answer(lines, "makemigrations") {
         let apps = said.iter().filter_map(|line| line.strip_prefix("Migrations for '")?.strip_suffix("':"));
@@ -65,7 +59,7 @@ pub(super) fn judge(lines: &[String], before: &[String]) -> Result<Vec<Progress>
             });
         }
     }
-    Ok(remarks)
+    remarks
 }
 
 /// The lines of an answer, and what it ended with; none where it has not come to its end.
@@ -76,26 +70,25 @@ fn answer<'a>(lines: &'a [String], command: &str) -> Option<(i32, &'a [String])>
     Some((code, &lines[begin..begin + length]))
 }
 
-/// The warnings of `check --deploy`.
-fn warnings(said: &[String]) -> Vec<String> {
-    said.iter().filter_map(|line| warning(line)).collect()
+/// The warnings and errors of `check --deploy`.
+fn findings(said: &[String], has_tls: bool) -> Vec<String> {
+    let counts = |found: &String| has_tls || !OF_TLS.iter().any(|id| found.ends_with(id));
+    said.iter().filter_map(|line| finding(line)).filter(counts).collect()
 }
 
-/// All warnings in one.
-fn warn(warnings: &[String]) -> Option<Progress> {
-    let more = match warnings.len().saturating_sub(TOLD) {
-        0 => String::new(),
-        more => format!("; and {more} more"),
-    };
-    let told = warnings.iter().take(TOLD).map(String::as_str).collect::<Vec<_>>().join("; ");
-    (!warnings.is_empty()).then(|| Progress::Warning {
-        message: format!("`manage.py check --deploy` warns: {told}{more}"),
+/// All of them in one warning, a line each.
+fn warn(findings: &[String]) -> Option<Progress> {
+    let mut told: Vec<String> = findings.iter().take(TOLD).cloned().collect();
+    let more = findings.len().saturating_sub(TOLD);
+    told.extend((more > 0).then(|| format!("and {more} more")));
+    (!findings.is_empty()).then(|| Progress::Warning {
+        message: format!("`manage.py check --deploy` says\n    {}", told.join("\n    ")),
         hint: Some("`pipe logs` has all of it; `preflight = false` in the target, and it is not asked".to_owned()),
     })
 }
 
 /// `?: (security.W004) You have not set a value for …. If …` as `You have not set a value for … (security.W004)`.
-fn warning(line: &str) -> Option<String> {
+fn finding(line: &str) -> Option<String> {
     let (_, rest) = line.split_once(": (")?;
     let (id, text) = rest.split_once(") ")?;
     let is_id = id.contains('.') && !id.contains(char::is_whitespace);
@@ -123,7 +116,7 @@ mod tests {
     }
 
     fn told(text: &str) -> Vec<String> {
-        let remarks = judge(&lines(text), &[]).expect("no error");
+        let remarks = judge(&lines(text), &[], true);
         let text = |remark| match remark {
             Progress::Warning { message, .. } => message,
             other => panic!("{other:?}"),
@@ -141,21 +134,22 @@ mod tests {
         assert_eq!(
             told(odd),
             [
-                "`manage.py check --deploy` warns: You have not set a value for the SECURE_HSTS_SECONDS setting (security.W004); \
+                "`manage.py check --deploy` says\n    \
+                 You have not set a value for the SECURE_HSTS_SECONDS setting (security.W004)\n    \
                  Your SECURE_SSL_REDIRECT setting is not set to True (security.W008)",
                 "models have changes that no migration has: `polls`"
             ]
         );
         // The same once more is told already, but that a migration lacks.
-        assert_eq!(judge(&lines(odd), &lines(odd)).expect("no error").len(), 1);
-        assert_eq!(judge(&lines(odd), &lines(SOUND)).expect("no error").len(), 2);
+        assert_eq!(judge(&lines(odd), &lines(odd), true).len(), 1);
+        assert_eq!(judge(&lines(odd), &lines(SOUND), true).len(), 2);
+        assert_eq!(judge(&lines(odd), &lines(SOUND), false).len(), 1, "without TLS nothing of it is odd");
     }
 
     #[test]
-    fn what_django_calls_an_error_is_one_and_what_breaks_is_none() {
+    fn errors_are_told_and_so_is_what_breaks() {
         let error = "-- asked check\nSystemCheckError: System check identified some issues:\n\nERRORS:\npolls.A: (models.E1) No.\n-- ended 1";
-        let failure = judge(&lines(error), &[]).expect_err("an error");
-        assert!(failure.output.is_some_and(|output| output.contains("polls.A")));
+        assert_eq!(told(error), ["`manage.py check --deploy` says\n    No (models.E1)"]);
         assert_eq!(
             told("-- asked check\nTraceback\nKeyError: 'X'"),
             ["`manage.py check --deploy` gives no answer: KeyError: 'X'"]
