@@ -26,7 +26,7 @@ use crate::store::{Store, StoreError};
 pub use builtin::{Builtin, builtins};
 pub use compiled::{check_compiled, collect_compiled};
 pub use host::{Code, Failure, Grants, Pin, RUNTIME_OF_PROGRAMS, Services};
-pub use observe::{Changed, How, Observation, Pinned, Place, World};
+pub use observe::{Changed, Grounds, How, Observation, Pinned, Place, World};
 pub use run::{Answer, Binding, Call, Limits, Value};
 
 use run::Ready;

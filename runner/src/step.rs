@@ -14,7 +14,9 @@ use crate::digest::Digest;
 use crate::event::Event;
 use crate::key::{Explanation, Fields, KeyBuilder};
 use crate::plan::PlannedStep;
-use crate::plugin::{Binding, Call, Code, DETERMINISM, Failure, Observation, Pinned, Plugins, Services, Value, World};
+use crate::plugin::{
+    Binding, Call, Code, DETERMINISM, Failure, Grounds, Observation, Pinned, Plugins, Services, Value, World,
+};
 use crate::secret::{Search, Secrets};
 use crate::store::{Claim, Store, StoreError};
 
@@ -28,7 +30,7 @@ const TRIES: u32 = 3;
 /// What is kept of a step's run.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepRecord {
-    /// How long it took; first, so that it can be read without the rest.
+    /// How long it took, in milliseconds.
     pub elapsed_ms: u64,
     /// What it gave.
     pub outputs: Vec<Binding>,
@@ -40,6 +42,8 @@ pub struct StepRecord {
     pub ports: Vec<String>,
     /// Whether the same inputs would give the same again; only then it is kept.
     pub lasting: bool,
+    /// The directories that it saw something in.
+    pub grounds: Grounds,
 }
 
 impl StepRecord {
@@ -146,7 +150,7 @@ impl<'a> Prepared<'a> {
             return Ok(Lookup::Hit(Box::new(record)));
         }
         let mut earlier = Vec::new();
-        for record in store.family(&self.family, CANDIDATES)?.iter().filter_map(|record| read(record)) {
+        for record in store.family(&self.family, CANDIDATES)?.filter_map(|record| read(&record)) {
             if self.first_change(store, &record, |_| true)?.is_none() {
                 return Ok(Lookup::Hit(Box::new(record)));
             }
@@ -195,7 +199,9 @@ impl<'a> Prepared<'a> {
         if let Some(search) = Search::new(self.given.secrets) {
             self.refuse_secrets(store, &search, &answer.outputs)?;
         }
+        let inputs: Vec<Value> = self.inputs.iter().map(|input| input.value).collect();
         let record = StepRecord {
+            grounds: Grounds::of(store, &inputs, &answer.observations)?,
             outputs: answer.outputs,
             observations: answer.observations,
             explanation: self.explain(),
@@ -234,7 +240,8 @@ impl<'a> Prepared<'a> {
         let refs: Vec<Digest> = record.outputs.iter().map(|output| *output.value.digest()).collect();
         let bytes = postcard::to_stdvec(&record).expect("a record is plain data");
         store.put_action_of(Some(&self.family), &self.key, &bytes, &refs)?;
-        store.put_action(&latest_key(self.app, &self.step.name), &bytes, &[])
+        let latest = postcard::to_stdvec(&(record.elapsed_ms, self.key)).expect("plain data");
+        store.put_action(&latest_key(self.app, &self.step.name), &latest, &[])
     }
 
     /// The first thing that an earlier run saw and that is no longer so.
@@ -259,11 +266,16 @@ impl<'a> Prepared<'a> {
         let Given { context, secrets, pinned } = self.given;
         let world = World { context: &|name| context.get(name).cloned(), secrets, pin: pinned };
         let mut changes = Vec::new();
+        let mut standing = None;
         for observation in record.observations.iter().filter(|observation| relevant(observation)) {
             if changes.len() == most {
                 break;
             }
-            if !observation.holds(store, &inputs, &world)? {
+            let standing = match &standing {
+                Some(standing) => standing,
+                None => standing.insert(record.grounds.standing(store, &inputs)?),
+            };
+            if !standing.holds(observation) && !observation.holds(store, &inputs, &world)? {
                 changes.push(observation);
             }
         }
@@ -299,11 +311,11 @@ fn latest_key(app: &str, step: &str) -> Digest {
 
 /// How long the latest run of the step of this name took, in milliseconds.
 pub fn latest_took(store: &Store, app: &str, step: &str) -> Result<Option<u64>, StoreError> {
-    let record = store.action(&latest_key(app, step))?;
-    Ok(record.and_then(|record| Some(postcard::take_from_bytes(&record).ok()?.0)))
+    Ok(latest_note(store, app, step)?.map(|(elapsed_ms, _)| elapsed_ms))
 }
 
-/// The latest run of the step of this name in an application.
-fn latest(store: &Store, app: &str, step: &str) -> Result<Option<StepRecord>, StoreError> {
-    Ok(store.action(&latest_key(app, step))?.as_deref().and_then(read))
+/// What is noted of the latest run of a step: how long it took, and its key.
+fn latest_note(store: &Store, app: &str, step: &str) -> Result<Option<(u64, Digest)>, StoreError> {
+    let note = store.action(&latest_key(app, step))?;
+    Ok(note.and_then(|note| postcard::from_bytes(&note).ok()))
 }

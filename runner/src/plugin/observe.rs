@@ -3,6 +3,7 @@
 //! A later run with other inputs gives the same outputs if all of this still holds, since a step sees nothing else.
 
 mod change;
+mod ground;
 
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +14,7 @@ use crate::store::{Globs, Store, StoreError};
 use crate::tree::Entry;
 
 pub use change::{Changed, How};
+pub use ground::Grounds;
 
 /// A path in one of a step's inputs.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -115,14 +117,14 @@ pub(super) const fn kind_name(entry: &Entry) -> &'static str {
 
 /// The digest of a directory's names and kinds.
 pub(super) fn listing(store: &Store, tree: &Digest) -> Result<Digest, StoreError> {
-    let mut hasher = blake3::Hasher::new();
+    let mut listed = Vec::new();
     for (name, entry) in store.tree(tree)?.entries() {
         for part in [name, kind_name(entry)] {
-            hasher.update(&(part.len() as u64).to_le_bytes());
-            hasher.update(part.as_bytes());
+            listed.extend_from_slice(&(part.len() as u64).to_le_bytes());
+            listed.extend_from_slice(part.as_bytes());
         }
     }
-    Ok(hasher.finalize().into())
+    Ok(Digest::of(&listed))
 }
 
 /// The digest of a list of names.
@@ -189,6 +191,17 @@ impl Observation {
             Self::Pin { source, requirements, constraints, answer } => (world.pin)(source, requirements, constraints)
                 .is_some_and(|text| Digest::of(text.as_bytes()) == *answer),
         })
+    }
+
+    /// The place of an input that this is about, and whether it may be about more than is there itself: a directory, with what is
+    /// in it.
+    fn place(&self) -> Option<(&Place, bool)> {
+        match self {
+            Self::Kind { at, kind } => Some((at, kind.as_deref() == Some("directory"))),
+            Self::Entries { at, .. } | Self::Glob { at, .. } | Self::Select { at, .. } => Some((at, true)),
+            Self::Content { at, .. } | Self::Link { at, .. } => Some((at, false)),
+            Self::Context { .. } | Self::Secret { .. } | Self::Pin { .. } => None,
+        }
     }
 
     /// Whether this is about what is not an input, and so not in the step's full key.

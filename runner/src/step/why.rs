@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Prepared, StepRecord, input_field, latest};
+use super::{Prepared, StepRecord, input_field, latest_note, read};
 use crate::digest::Digest;
 use crate::key::Explanation;
 use crate::plugin::{Changed, How, Observation};
@@ -15,6 +15,8 @@ use crate::store::{Store, StoreError};
 const MOST: usize = 1000;
 /// The longest value that is shown in a reason, in bytes.
 const SHOWN: usize = 60;
+/// Where nothing else is different.
+const GONE: &str = "its outputs are no longer in the store";
 
 impl Prepared<'_> {
     /// What changed since the nearest of the earlier runs of its family.
@@ -30,9 +32,10 @@ impl Prepared<'_> {
         if let Some((_, record)) = nearest {
             return self.what_it_saw(store, &record);
         }
-        let Some(record) = latest(store, self.app, &self.step.name)? else {
+        let Some((_, key)) = latest_note(store, self.app, &self.step.name)? else {
             return Ok("it has not run before".to_owned());
         };
+        let Some(record) = store.action(&key)?.as_deref().and_then(read) else { return Ok(GONE.to_owned()) };
         match first_and_rest(own_changes(&record.explanation, &self.explain())) {
             Some(reason) => Ok(reason),
             // Of the same family, and not among those whose outputs are there.
@@ -50,7 +53,7 @@ impl Prepared<'_> {
                 }
             }
         }
-        Ok(first_and_rest(reasons).unwrap_or_else(|| "its outputs are no longer in the store".to_owned()))
+        Ok(first_and_rest(reasons).unwrap_or_else(|| GONE.to_owned()))
     }
 
     /// What is different about one thing that an earlier run saw.

@@ -34,15 +34,14 @@ impl Store {
         }
     }
 
-    /// The records of a family's latest actions, newest first, of which everything that they name is there.
-    pub fn family(&self, family: &Digest, limit: usize) -> Result<Vec<Vec<u8>>, StoreError> {
+    /// The records of a family's latest actions, newest first, of which everything that they name is there; each is read when it
+    /// is asked for.
+    pub fn family(&self, family: &Digest, limit: usize) -> Result<impl Iterator<Item = Vec<u8>>, StoreError> {
         let mut found = self.0.log.family(family);
         found.extend(self.0.index.family(family, limit)?);
         found.truncate(limit);
-        Ok(found
-            .iter()
-            .filter_map(|found| self.content(found, |record| record.family.as_ref() == Some(family)))
-            .collect())
+        let is_right = |record: &Record<'_>| record.family.as_ref() == Some(family);
+        Ok(found.into_iter().filter_map(move |found| self.content(&found, is_right)))
     }
 
     /// What an action gave, if the record is whole and the right one; else it is to be done again.

@@ -10,8 +10,9 @@ use super::index::Location;
 use super::{Lent, POISONED, Store, StoreError, files, suspect};
 use crate::digest::Digest;
 
-/// The size from which a blob gets a file of its own, in bytes.
-const LOOSE: u64 = 128 << 10;
+/// The size from which a blob gets a file of its own, in bytes: such a file costs the disk two or three flushes, and one in a
+/// segment none.
+const LOOSE: u64 = 1 << 20;
 
 impl Store {
     /// Keeps bytes.
@@ -42,7 +43,7 @@ impl Store {
 
     /// Takes bytes piece by piece.
     pub fn writer(&self) -> Result<BlobWriter, StoreError> {
-        Ok(BlobWriter { store: self.clone(), hasher: blake3::Hasher::new(), buffer: Vec::new(), file: None, size: 0 })
+        Ok(BlobWriter { store: self.clone(), buffer: Vec::new(), file: None })
     }
 
     /// Whether the store promises a blob, and for a tree all that is in it.
@@ -169,17 +170,23 @@ impl Store {
 /// Takes a blob's bytes piece by piece; what is not finished leaves nothing behind.
 pub struct BlobWriter {
     store: Store,
-    hasher: blake3::Hasher,
+    /// What is small enough for a segment; hashed all at once.
     buffer: Vec<u8>,
-    file: Option<tempfile::NamedTempFile>,
+    file: Option<Loose>,
+}
+
+/// A file of its own in the making.
+struct Loose {
+    file: tempfile::NamedTempFile,
+    hasher: blake3::Hasher,
     size: u64,
 }
 
 impl BlobWriter {
     /// Keeps what was written and names it.
     pub fn finish(self) -> Result<Digest, StoreError> {
-        let Some(file) = self.file else { return self.store.put(&self.buffer) };
-        let digest = Digest::from(self.hasher.finalize());
+        let Some(Loose { file, hasher, size }) = self.file else { return self.store.put(&self.buffer) };
+        let digest = Digest::from(hasher.finalize());
         if self.store.contains(&digest) {
             return Ok(digest);
         }
@@ -195,7 +202,7 @@ impl BlobWriter {
             Ok(())
         };
         keep().map_err(StoreError::io("write", &path))?;
-        self.store.0.log.put_loose(&digest, self.size, path)?;
+        self.store.0.log.put_loose(&digest, size, path)?;
         Ok(digest)
     }
 }
@@ -206,20 +213,29 @@ impl Write for BlobWriter {
         let tmp = self.store.tmp();
         let failed = |error: io::Error| io::Error::new(error.kind(), StoreError::io("write", tmp)(error));
         if self.file.is_none() && (self.buffer.len() + bytes.len()) as u64 >= LOOSE {
-            let mut file = tempfile::NamedTempFile::new_in(tmp).map_err(failed)?;
-            file.write_all(&self.buffer).map_err(failed)?;
-            self.file = Some(file);
+            let file = tempfile::NamedTempFile::new_in(tmp).map_err(failed)?;
+            let mut loose = Loose { file, hasher: blake3::Hasher::new(), size: 0 };
+            loose.add(&self.buffer).map_err(failed)?;
+            self.buffer = Vec::new();
+            self.file = Some(loose);
         }
         match &mut self.file {
-            Some(file) => file.write_all(bytes).map_err(failed)?,
+            Some(loose) => loose.add(bytes).map_err(failed)?,
             None => self.buffer.extend_from_slice(bytes),
         }
-        self.hasher.update(bytes);
-        self.size += bytes.len() as u64;
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Loose {
+    fn add(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all(bytes)?;
+        self.hasher.update(bytes);
+        self.size += bytes.len() as u64;
         Ok(())
     }
 }

@@ -4,12 +4,12 @@
 //! was put since; [`Log::commit`] does so at once. In whatever order threads put, a row never comes before the rows of what it
 //! names. After a failure nothing more is taken: what the disk holds then is not known.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::claim::Byte;
 use super::files::Files;
@@ -20,8 +20,11 @@ use super::{POISONED, StoreError};
 use crate::digest::Digest;
 use crate::tree::Tree;
 
-/// How long the thread waits for more after an action was put. A kill loses no more than what was done in this time.
+/// How long the thread waits for more after an action was put: this long at least, and on a slow or busy disk so many times what
+/// the last commit took, so that a run does not spend its time with flushes. A kill loses no more than what was done meanwhile.
 const GATHER: Duration = Duration::from_millis(20);
+const TIMES: u32 = 4;
+const LONGEST: Duration = Duration::from_millis(200);
 /// Loose files from which flushing the whole file system is cheaper than one by one.
 const MANY: usize = 32;
 
@@ -225,16 +228,19 @@ impl State {
 impl Shared {
     /// The thread: commits a little after each action, together with all that came meanwhile.
     fn run(&self) {
+        let mut gather = GATHER;
         loop {
             let idle = |state: &mut State| !state.wanted && !state.closing;
             let state = self.changed.wait_while(self.state.lock().expect(POISONED), idle).expect(POISONED);
-            let (state, _) = self.changed.wait_timeout_while(state, GATHER, |state| !state.closing).expect(POISONED);
+            let (state, _) = self.changed.wait_timeout_while(state, gather, |state| !state.closing).expect(POISONED);
             let (wanted, closing) = (state.wanted, state.closing);
             drop(state);
+            let started = Instant::now();
             // Whoever puts or flushes next is told of a failure.
             if wanted && self.commit().is_err() || closing {
                 return;
             }
+            gather = (started.elapsed() * TIMES).clamp(GATHER, LONGEST);
         }
     }
 
@@ -334,9 +340,10 @@ fn sync_loose(root: &Path, loose: &[PathBuf]) -> Result<(), StoreError> {
         let dir = File::open(root).map_err(StoreError::io("open", root))?;
         return nix::unistd::syncfs(dir).map_err(|errno| StoreError::io("flush", root)(errno.into()));
     }
-    for path in loose {
-        // The file, its name, and the name of its directory.
-        for path in path.ancestors().take(3) {
+    // The files, their names, and the names of their directories, each once.
+    for level in 0..3 {
+        let paths: BTreeSet<&Path> = loose.iter().filter_map(|path| path.ancestors().nth(level)).collect();
+        for path in paths {
             File::open(path).and_then(|file| file.sync_all()).map_err(StoreError::io("flush", path))?;
         }
     }

@@ -23,7 +23,7 @@ fn file(store: &Store, text: &str) -> Entry {
 #[test]
 fn small_and_large_blobs_come_back_before_and_after_a_flush() {
     let (home, store) = store();
-    for size in [0, 1, 4096, 127 << 10, 128 << 10, 3 << 20] {
+    for size in [0, 1, 4096, (1 << 20) - 1, 1 << 20, 3 << 20] {
         let bytes: Vec<u8> = (0..size).map(|at| u8::try_from(at % 251).expect("small")).collect();
         let digest = store.put(&bytes).expect("kept");
         assert_eq!(store.get(&digest).expect("there"), bytes, "{size}");

@@ -18,7 +18,7 @@ fn try_to_fill(home: &Path) -> Result<(Digest, Digest), StoreError> {
     for number in 0..8_u32 {
         builder.put(&format!("a/b{number}/small"), file(&format!("small {number}"))?)?;
     }
-    builder.put("large", file(&"large ".repeat(40_000))?)?;
+    builder.put("large", file(&"large ".repeat(200_000))?)?;
     let tree = builder.finish()?;
     let key = Digest::of(b"key");
     store.put_action(&key, b"record", &[tree])?;

@@ -17,7 +17,7 @@ fn collect(store: &Store, policy: &Policy, roots: &Roots) -> Collected {
 fn act(store: &Store, name: &str) -> (Digest, Digest) {
     let mut builder = TreeBuilder::new(store, None).expect("a builder");
     builder.put("small", file(store, name)).expect("put");
-    builder.put("large", file(store, &name.repeat(100_000))).expect("put");
+    builder.put("large", file(store, &name.repeat(300_000))).expect("put");
     let tree = builder.finish().expect("a tree");
     let key = Digest::of(name.as_bytes());
     store.put_action(&key, b"record", &[tree]).expect("recorded");
@@ -59,7 +59,7 @@ fn what_was_of_use_last_is_kept_where_not_all_fits() {
     store.flush().expect("flushed");
     drop(store);
     let store = Store::open(home.path()).expect("a store");
-    collect(&store, &Policy { max_bytes: 700_000, ..Policy::default() }, &Roots::default());
+    collect(&store, &Policy { max_bytes: 2_100_000, ..Policy::default() }, &Roots::default());
     let kept: Vec<bool> = keys.iter().map(|key| store.action(key).expect("read").is_some()).collect();
     assert_eq!(kept, [false, true, true]);
 }
