@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -60,6 +61,21 @@ class Bench:
 def install(*command: str) -> None:
     print("installing:", " ".join(command), file=sys.stderr)
     subprocess.run(command, check=True, stdout=sys.stderr)
+
+
+def output(command: Sequence[str], cwd: Path, env: Mapping[str, str] | None = None) -> str:
+    """What a command says that is not measured and must pass."""
+    environment = {**os.environ, **(env or {})}
+    done = subprocess.run(command, cwd=cwd, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if done.returncode != 0:
+        sys.exit(f"{' '.join(command)} (in {cwd}) ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def copied(home: Path, to: Path) -> None:
+    """A home of pipe's as another that shares nothing with it."""
+    emptied(to)
+    shutil.copytree(home, to, symlinks=True)
 
 
 def emptied(*paths: Path) -> None:
