@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::diagnostic::{Diagnostic, Document};
 use crate::lockfile::LockFile;
@@ -48,11 +49,12 @@ const PLATFORMS: &[&str] = &["linux-x86_64-gnu", "linux-aarch64-gnu"];
 const FETCH_SOURCES: &[&str] = &["index", "npm", "https", "git"];
 
 /// A pipeline: how one application is built, and where it is released to.
-#[derive(Debug, Clone, JsonSchema)]
+#[derive(Debug, Clone, JsonSchema, Serialize, Deserialize)]
 #[schemars(rename_all = "kebab-case", deny_unknown_fields, title = "A pipeline of pipe")]
 pub struct Pipeline {
     /// The text that all spans are places of.
     #[schemars(skip)]
+    #[serde(skip)]
     pub document: Arc<Document>,
     /// Where the file is, or would be.
     #[schemars(skip)]
@@ -102,7 +104,7 @@ pub struct Pipeline {
 }
 
 /// The application.
-#[derive(Debug, Clone, Default, JsonSchema)]
+#[derive(Debug, Clone, Default, JsonSchema, Serialize, Deserialize)]
 #[schemars(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct App {
     /// Its name, which slugs and releases carry.
@@ -114,7 +116,7 @@ pub struct App {
 }
 
 /// The directory that is built: an immutable snapshot, without what `.gitignore` and `.pipeignore` name.
-#[derive(Debug, Clone, Default, JsonSchema)]
+#[derive(Debug, Clone, Default, JsonSchema, Serialize, Deserialize)]
 #[schemars(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Source {
     /// Relative to the pipeline file; the pipeline file's own directory by default.
@@ -126,7 +128,7 @@ pub struct Source {
 }
 
 /// What native programs stand on.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Runtime {
     /// The machine's own `/usr` and Python. Slugs are marked as this machine's.
     Host {
@@ -154,7 +156,7 @@ pub enum Runtime {
 }
 
 /// Where Python packages come from.
-#[derive(Debug, Clone, Default, JsonSchema)]
+#[derive(Debug, Clone, Default, JsonSchema, Serialize, Deserialize)]
 #[schemars(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Index {
     /// The index; PyPI by default.
@@ -169,7 +171,7 @@ pub struct Index {
 }
 
 /// Where npm packages come from.
-#[derive(Debug, Clone, Default, JsonSchema)]
+#[derive(Debug, Clone, Default, JsonSchema, Serialize, Deserialize)]
 #[schemars(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Npm {
     /// The registry; npm's own by default.
@@ -178,7 +180,7 @@ pub struct Npm {
 }
 
 /// Something scarce that steps share.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Pool {
     /// What steps call it.
     pub name: Spanned<String>,
@@ -187,7 +189,7 @@ pub struct Pool {
 }
 
 /// A text that programs may know and that is kept and shown nowhere.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Secret {
     /// Its name, and that of the file under `/run/secrets` that programs read it from.
     pub name: Spanned<String>,
@@ -196,7 +198,7 @@ pub struct Secret {
 }
 
 /// Where a secret is read, when a run begins.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SecretSource {
     /// A variable of the runner's environment.
     Variable(String),
@@ -205,7 +207,7 @@ pub enum SecretSource {
 }
 
 /// One use of a plugin.
-#[derive(Debug, Clone, JsonSchema)]
+#[derive(Debug, Clone, JsonSchema, Serialize, Deserialize)]
 #[schemars(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Step {
     /// Its name in the pipeline, at the place of its table.
@@ -232,7 +234,7 @@ pub struct Step {
 }
 
 /// Which plugin a step uses.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum PluginRef {
     /// One that is built in, by name.
     BuiltIn(String),
@@ -243,7 +245,7 @@ pub enum PluginRef {
 }
 
 /// What is bound to one port.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Input {
     /// The plugin's port.
     pub port: Spanned<String>,
@@ -252,7 +254,7 @@ pub struct Input {
 }
 
 /// A value that a step takes in.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reference {
     /// The snapshot of the source directory.
     Source,
@@ -266,7 +268,7 @@ pub enum Reference {
 }
 
 /// What a plugin is allowed beyond its inputs.
-#[derive(Debug, Clone, Default, JsonSchema)]
+#[derive(Debug, Clone, Default, JsonSchema, Serialize, Deserialize)]
 #[schemars(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Grants {
     /// Where it may fetch from by digest: `index`, `npm`, `https`, `git`.
@@ -281,7 +283,7 @@ pub struct Grants {
 }
 
 /// What a step may use up.
-#[derive(Debug, Clone, Default, JsonSchema)]
+#[derive(Debug, Clone, Default, JsonSchema, Serialize, Deserialize)]
 #[schemars(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Limits {
     /// How long it may run, such as `90s`, `10m`, `1h30m`.
@@ -305,7 +307,7 @@ pub struct Limits {
 }
 
 /// A place that runs the application.
-#[derive(Debug, Clone, JsonSchema)]
+#[derive(Debug, Clone, JsonSchema, Serialize, Deserialize)]
 #[schemars(rename_all = "kebab-case", deny_unknown_fields, extend("oneOf" = [{ "required": ["release"] }, { "required": ["promote"] }]))]
 pub struct Target {
     /// Its name in the pipeline, at the place of its table.
@@ -360,7 +362,7 @@ pub struct Target {
 }
 
 /// What runs a target.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[schemars(rename_all = "kebab-case")]
 pub enum Driver {
     /// The agent on this machine.
@@ -370,7 +372,7 @@ pub enum Driver {
 }
 
 /// Where a target's slugs come from.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Origin {
     /// A run of this pipeline: the named step's slug.
     Release(Spanned<String>),

@@ -2,6 +2,8 @@
 //!
 //! Nothing runs here but plugins describing themselves. Knows nothing of what is cached.
 
+mod known;
+
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::error::Error as _;
@@ -14,6 +16,9 @@ use crate::event::Location;
 use crate::pipeline::check::{self, Binding, BoundValue};
 use crate::pipeline::{Pipeline, PluginRef, Step};
 use crate::plugin::{Grants, Limits, Plugin, PluginError, Plugins, builtins};
+
+pub(crate) use known::digest_of;
+pub use known::read;
 
 /// A pipeline that can run. Node `n` is the pipeline's step `n`; an edge goes from a step to one that takes in what it gives.
 pub type Graph = DiGraph<PlannedStep, ()>;
@@ -54,34 +59,48 @@ pub enum PlanError {
 
 /// Loads the plugins of a pipeline and checks it against them.
 pub fn plan(pipeline: &Pipeline, plugins: &Plugins) -> Result<Graph, PlanError> {
-    let mut errors = Vec::new();
-    let mut loaded = HashMap::new();
-    let mut known: HashMap<&PluginRef, Arc<Plugin>> = HashMap::new();
-    for step in &pipeline.steps {
-        let plugin = match known.entry(&*step.plugin) {
-            Entry::Occupied(plugin) => Arc::clone(plugin.get()),
-            Entry::Vacant(place) => match load(pipeline, step, plugins)? {
-                Ok(plugin) => Arc::clone(place.insert(plugin)),
-                Err(error) => {
-                    errors.push(*error);
-                    continue;
-                }
-            },
-        };
-        loaded.insert(step.name.as_str(), plugin);
-    }
-    let wiring = check::check(pipeline, |step| loaded.get(step.name.as_str()).map(|plugin| &plugin.description));
-    let wiring = match wiring {
-        Ok(wiring) if errors.is_empty() => wiring,
-        Ok(_) => return Err(PlanError::Pipeline(errors)),
+    let (loaded, mut errors) = load_all(pipeline, plugins)?;
+    let names = pipeline.steps.iter().map(|step| step.name.as_str());
+    let described: HashMap<&str, &Plugin> =
+        names.zip(&loaded).filter_map(|(name, plugin)| Some((name, plugin.as_deref()?))).collect();
+    let wiring = check::check(pipeline, |step| described.get(step.name.as_str()).map(|plugin| &plugin.description));
+    match wiring {
+        Ok(wiring) if errors.is_empty() => Ok(graph(pipeline, loaded.into_iter().flatten().collect(), wiring.bindings)),
+        Ok(_) => Err(PlanError::Pipeline(errors)),
         Err(more) => {
             errors.extend(more);
-            return Err(PlanError::Pipeline(errors));
+            Err(PlanError::Pipeline(errors))
         }
-    };
-    let mut graph = Graph::new();
-    for (step, bindings) in pipeline.steps.iter().zip(wiring.bindings) {
-        let plugin = Arc::clone(&loaded[step.name.as_str()]);
+    }
+}
+
+/// The plugins of all steps in their order, and what is wrong with those that are missing.
+type Loaded = (Vec<Option<Arc<Plugin>>>, Vec<Diagnostic>);
+
+/// Loads the plugins of all steps, each once.
+fn load_all(pipeline: &Pipeline, plugins: &Plugins) -> Result<Loaded, PluginError> {
+    let mut errors = Vec::new();
+    let mut known: HashMap<&PluginRef, Arc<Plugin>> = HashMap::new();
+    let mut loaded = Vec::with_capacity(pipeline.steps.len());
+    for step in &pipeline.steps {
+        loaded.push(match known.entry(&*step.plugin) {
+            Entry::Occupied(plugin) => Some(Arc::clone(plugin.get())),
+            Entry::Vacant(place) => match load(pipeline, step, plugins)? {
+                Ok(plugin) => Some(Arc::clone(place.insert(plugin))),
+                Err(error) => {
+                    errors.push(*error);
+                    None
+                }
+            },
+        });
+    }
+    Ok((loaded, errors))
+}
+
+/// The graph of a pipeline that is right, with the plugin and the bindings of each step.
+fn graph(pipeline: &Pipeline, plugins: Vec<Arc<Plugin>>, bindings: Vec<Vec<Binding>>) -> Graph {
+    let mut graph = Graph::with_capacity(plugins.len(), plugins.len());
+    for ((step, plugin), bindings) in pipeline.steps.iter().zip(plugins).zip(bindings) {
         graph.add_node(planned(pipeline, step, plugin, bindings));
     }
     for node in graph.node_indices() {
@@ -92,7 +111,7 @@ pub fn plan(pipeline: &Pipeline, plugins: &Plugins) -> Result<Graph, PlanError> 
             graph.add_edge(NodeIndex::new(step), node, ());
         }
     }
-    Ok(graph)
+    graph
 }
 
 impl BoundValue {

@@ -153,6 +153,16 @@ impl Plugins {
         Ok(plugin)
     }
 
+    /// What was made with plugins under this name, if it was and is whole.
+    pub fn made(&self, name: &Digest) -> Option<Vec<u8>> {
+        self.compiled.made(name)
+    }
+
+    /// Keeps what was made with plugins, for as long as it is of use.
+    pub fn keep_made(&self, name: &Digest, made: &[u8]) -> Result<(), StoreError> {
+        self.compiled.keep_made(name, made)
+    }
+
     /// Asks a component to describe itself, once: the answer is kept.
     fn describe(&self, name: &str, file: &[u8], digest: &Digest) -> Result<PluginDescription, PluginError> {
         let engine = self.engine()?;

@@ -82,10 +82,9 @@ impl Project {
     /// `home` is the directory with all of `pipe`'s data; `locked` refuses to resolve anything anew.
     pub fn open(home: &Path, file: Option<&Path>, locked: bool) -> Result<Self, RunError> {
         let (path, text) = read_pipeline(file)?;
-        let pipeline = pipeline::parse(&path, &text).map_err(RunError::Pipeline)?;
         let store = Store::open(home)?;
         let plugins = Arc::new(Plugins::open(home, &store)?);
-        let graph = plan::plan(&pipeline, &plugins)?;
+        let (pipeline, graph) = plan::read(&path, &text, &plugins)?;
         let fetcher = Fetcher::new(fetch_config(&pipeline), store.clone())?;
         let lock = LockFile::beside(&pipeline.directory);
         Ok(Self { pipeline, graph, store, home: home.to_owned(), plugins, fetcher, lock, locked })
@@ -113,7 +112,7 @@ impl Project {
 
     /// What all steps give: by one look-up where nothing has changed, else step by step.
     fn execute(&self, execution: &Execution) -> Result<Executed, RunError> {
-        let whole = Whole::of(&self.graph, execution);
+        let whole = Whole::of(&self.pipeline, &self.graph, execution);
         if let Some(whole) = &whole
             && let Some(executed) = whole.look_up(&self.graph, execution)?
         {

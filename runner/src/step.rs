@@ -283,10 +283,15 @@ impl<'a> Prepared<'a> {
     }
 }
 
-/// What a step is, apart from its inputs.
-pub(crate) fn own_fields(step: &PlannedStep, fields: &mut impl Fields) {
+/// How all steps are run: what could change what a plugin gives.
+pub(crate) fn how_they_run(fields: &mut impl Fields) {
     fields.add("track", TRACK);
     fields.add("determinism", DETERMINISM.to_string().as_bytes());
+}
+
+/// What a step is, apart from its inputs.
+fn own_fields(step: &PlannedStep, fields: &mut impl Fields) {
+    how_they_run(fields);
     fields.add("plugin name", step.plugin.description.name.as_bytes());
     fields.add("plugin version", step.plugin.description.version.as_bytes());
     fields.add_digest("plugin", &step.plugin.digest);

@@ -1,15 +1,15 @@
 //! A whole graph as one action: where nothing has changed that any of its steps could see, one look-up gives what all of them
 //! gave, and no step is looked at by itself.
 //!
-//! The key is made of what each step is apart from its inputs, of where those come from, and of all that is not a step's: the
-//! source, what the pipeline says about the run, and the keyed hashes of its secrets. A graph with a step that may fetch has none, since what stands in
-//! `pipe.lock` has a say in it.
+//! The key is made of the pipeline's text and its plugins, which all that steps are follows from, and of all that is not a
+//! step's: the source, what the pipeline says about the run, and the keyed hashes of its secrets. A graph with a step that may
+//! fetch has none, since what stands in `pipe.lock` has a say in it.
 
 use super::{Executed, Execution, Finished};
 use crate::digest::Digest;
 use crate::key::{Fields as _, KeyBuilder};
-use crate::pipeline::check::BoundValue;
-use crate::plan::Graph;
+use crate::pipeline::Pipeline;
+use crate::plan::{self, Graph};
 use crate::plugin::{Binding, Value};
 use crate::step::{self, StepRecord};
 use crate::store::StoreError;
@@ -18,8 +18,11 @@ use crate::store::StoreError;
 pub struct Whole(Digest);
 
 impl Whole {
-    /// The name of a graph's run; none where more than its key decides what it gives.
-    pub fn of(graph: &Graph, execution: &Execution) -> Option<Self> {
+    /// The name of a run of a pipeline; none where more than its key decides what it gives.
+    pub fn of(pipeline: &Pipeline, graph: &Graph, execution: &Execution) -> Option<Self> {
+        if graph.node_weights().any(|step| !step.grants.fetch.is_empty()) {
+            return None;
+        }
         let mut key = KeyBuilder::new("graph").field("source", execution.source.as_bytes());
         for (name, value) in &*execution.services.context {
             key.add(name, value.as_bytes());
@@ -27,23 +30,11 @@ impl Whole {
         for (name, secret) in execution.services.secrets.iter() {
             key.add(&format!("secret {name}"), secret.mac().as_bytes());
         }
-        for step in graph.node_weights() {
-            if !step.grants.fetch.is_empty() {
-                return None;
-            }
-            key.add("step", b"");
-            step::own_fields(step, &mut key);
-            for binding in &step.bindings {
-                key.add("port", binding.port.as_bytes());
-                match &binding.value {
-                    BoundValue::Source => key.add("from source", b""),
-                    BoundValue::Output { step, port } => {
-                        key.add("from step", &(*step as u64).to_le_bytes());
-                        key.add("from port", port.as_bytes());
-                    }
-                }
-            }
-        }
+        step::how_they_run(&mut key);
+        // Another version may make other steps of the same text.
+        key.add("version", env!("CARGO_PKG_VERSION").as_bytes());
+        key.add("text", pipeline.document.text.as_bytes());
+        key.add_digest("plugins", &plan::digest_of(graph.node_weights().map(|step| &*step.plugin)));
         Some(Self(key.finish()))
     }
 

@@ -7,6 +7,8 @@ mod config;
 
 use std::collections::HashMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Input, Origin, Pipeline, Reference, Spanned, Step, references};
 use crate::description::{PluginDescription, Port, PortKind};
 use crate::diagnostic::Diagnostic;
@@ -23,7 +25,7 @@ pub struct Wiring {
 }
 
 /// One value bound to one port.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Binding {
     /// The plugin's input port.
     pub port: String,
@@ -32,7 +34,7 @@ pub struct Binding {
 }
 
 /// Where a bound value is from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum BoundValue {
     /// The snapshot of the source directory.
     Source,

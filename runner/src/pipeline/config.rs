@@ -5,18 +5,20 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Number, Value};
 use toml::de::{DeTable, DeValue};
 
 /// A step's settings.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Config {
+    #[serde(with = "text")]
     value: Value,
     places: BTreeMap<String, Place>,
 }
 
 /// Where one part of the settings is written.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Place {
     key: Range<usize>,
     value: Range<usize>,
@@ -65,6 +67,20 @@ impl Config {
 impl Default for Config {
     fn default() -> Self {
         Self { value: Value::Object(Map::new()), places: BTreeMap::new() }
+    }
+}
+
+/// JSON as a text: what reads it back need not tell of itself what it holds.
+mod text {
+    use serde::{Deserialize, Deserializer, Serializer};
+    use serde_json::Value;
+
+    pub(super) fn serialize<S: Serializer>(value: &Value, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(value)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {
+        serde_json::from_str(<&str>::deserialize(deserializer)?).map_err(serde::de::Error::custom)
     }
 }
 

@@ -9,7 +9,9 @@ use super::Pipeline;
 
 /// The schema as JSON.
 pub fn schema() -> Value {
-    let settings = SchemaSettings::draft2020_12().with_transform(RecursiveTransform(without_null));
+    let settings = SchemaSettings::draft2020_12()
+        .with_transform(RecursiveTransform(without_null))
+        .with_transform(RecursiveTransform(without_empty_default));
     settings.into_generator().into_root_schema_for::<Pipeline>().to_value()
 }
 
@@ -20,6 +22,13 @@ fn without_null(schema: &mut Schema) {
     if let [only] = types.as_slice() {
         let only = only.clone();
         schema.insert("type".to_owned(), only);
+    }
+}
+
+/// What stands for a key that is left out is told where it is a value that could be written; the rest is how it is in memory.
+fn without_empty_default(schema: &mut Schema) {
+    if schema.get("default").is_some_and(|value| value.is_null() || value.is_array() || value.is_object()) {
+        schema.remove("default");
     }
 }
 

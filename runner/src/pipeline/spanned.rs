@@ -5,9 +5,10 @@ use std::fmt;
 use std::ops::{Deref, Range};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{Deserialize, Serialize};
 
 /// A value and where in the text it was written, in bytes. Two are equal when their values are.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Spanned<T> {
     value: T,
     span: Range<usize>,

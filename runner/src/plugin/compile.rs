@@ -65,6 +65,21 @@ impl Cache {
         save(&path, &said).map_err(|source| StoreError::Io { action: "write", path, source })
     }
 
+    /// What was made with plugins under this name, if it was and is whole.
+    pub(super) fn made(&self, name: &Digest) -> Option<Vec<u8>> {
+        read(&self.made_path(name))
+    }
+
+    /// Keeps what was made with plugins.
+    pub(super) fn keep_made(&self, name: &Digest, made: &[u8]) -> Result<(), StoreError> {
+        let path = self.made_path(name);
+        save(&path, made).map_err(|source| StoreError::Io { action: "write", path, source })
+    }
+
+    fn made_path(&self, name: &Digest) -> PathBuf {
+        self.dir.join(format!("{}-made", name.hex()))
+    }
+
     fn description_path(&self, digest: &Digest) -> PathBuf {
         self.dir.join(format!("{}-described-{DESCRIPTIONS}", digest.hex()))
     }
