@@ -24,7 +24,7 @@ use crate::tree::Tree;
 /// the last commit took, so that a run does not spend its time with flushes. A kill loses no more than what was done meanwhile.
 const GATHER: Duration = Duration::from_millis(20);
 const TIMES: u32 = 4;
-const LONGEST: Duration = Duration::from_millis(200);
+const LONGEST: Duration = Duration::from_millis(50);
 /// Loose files from which flushing the whole file system is cheaper than one by one.
 const MANY: usize = 32;
 
