@@ -209,4 +209,14 @@ mod tests {
         assert_eq!(name("node_modules/old"), "@scope/new");
         assert_eq!(name("node_modules/x/node_modules/@s/y"), "@s/y");
     }
+
+    #[test]
+    fn any_text_is_a_lock_or_refused() {
+        pipe_fuzz::attack("package-lock", |bytes| {
+            let Ok(lock) = Lock::parse(&String::from_utf8_lossy(bytes), "package-lock.json") else { return };
+            for place in lock.packages.keys() {
+                let _ = (lock.resolve(place, "a"), lock.packages[place].name(place));
+            }
+        });
+    }
 }

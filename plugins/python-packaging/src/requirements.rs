@@ -257,7 +257,11 @@ fn name_of(address: &str) -> Option<String> {
 
 /// `--option value`, `--option=value`, `-rvalue`.
 fn split_option(line: &str) -> (&str, &str) {
-    let end = if line.starts_with("--") { line.find(['=', ' ', '\t']) } else { (line.len() > 2).then_some(2) };
+    let end = if line.starts_with("--") {
+        line.find(['=', ' ', '\t'])
+    } else {
+        line.char_indices().nth(2).map(|(second, _)| second)
+    };
     let (option, value) = line.split_at(end.unwrap_or(line.len()));
     (option, value.trim_start_matches(['=', ' ', '\t']).trim_matches('"'))
 }

@@ -1,5 +1,6 @@
 //! Every format and every refusal, asked as the step asks.
 
+mod anything;
 mod choice;
 mod pipfile;
 mod poetry;
