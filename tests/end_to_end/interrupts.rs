@@ -12,7 +12,8 @@ use pipe_tests::Project;
 
 /// Ends a process as `kill` does.
 fn signal(name: &str, child: &Child) {
-    let status = Command::new("kill").args(["-s", name, &child.id().to_string()]).status().expect("kill runs");
+    let status =
+        Command::new("sh").args(["-c", &format!("kill -s {name} {}", child.id())]).status().expect("kill runs");
     assert!(status.success());
 }
 

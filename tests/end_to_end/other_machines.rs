@@ -336,7 +336,7 @@ fn a_release_is_undone_where_nobody_wants_it_any_more_or_the_connection_is_lost(
         promote
     };
     let promote = begin(2);
-    let told = Command::new("kill").args(["-INT", &promote.id().to_string()]).status().expect("kill runs");
+    let told = Command::new("sh").args(["-c", &format!("kill -INT {}", promote.id())]).status().expect("kill runs");
     assert!(told.success());
     let output = promote.wait_with_output().expect("pipe ends");
     assert_eq!(output.status.code(), Some(130), "{}", String::from_utf8_lossy(&output.stderr));

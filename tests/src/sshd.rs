@@ -184,7 +184,7 @@ fn children(parent: u32) -> Vec<u32> {
 }
 
 fn kill(pid: u32) {
-    let _ = Command::new("kill").args(["-KILL", &pid.to_string()]).status();
+    let _ = Command::new("sh").args(["-c", &format!("kill -KILL {pid}")]).status();
 }
 
 /// Installs OpenSSH's server in a container, where no service manager would start it for the whole network to see.

@@ -224,8 +224,8 @@ fn everything_dies_with_the_runner_and_with_the_monitor() {
         stdout.read_exact(&mut started).expect("it starts");
         assert!(runs(&marker));
         if by_monitor {
-            let status = std::process::Command::new("kill").args(["-9", &child.id().to_string()]).status();
-            assert!(status.expect("kill").success());
+            let monitor = nix::unistd::Pid::from_raw(child.id().cast_signed());
+            nix::sys::signal::kill(monitor, nix::sys::signal::Signal::SIGKILL).expect("killed");
         } else {
             // What the death of the runner does: its end of the socket closes.
             drop(child);
