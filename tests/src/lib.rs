@@ -14,6 +14,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -190,6 +191,9 @@ impl Said {
 
 /// Installs what a test needs that is not there, in a container; elsewhere that is for whoever the machine belongs to.
 pub fn install(program: &str, packages: &[&str]) {
+    // Of two that install at one time one would be refused.
+    static TURN: Mutex<()> = Mutex::new(());
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let is_container = !Path::new("/run/systemd/system").exists();
     let is_root = fs::metadata("/proc/self").is_ok_and(|meta| std::os::unix::fs::MetadataExt::uid(&meta) == 0);
     let packages = packages.join(" ");
