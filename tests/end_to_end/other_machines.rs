@@ -299,11 +299,11 @@ fn a_connection_that_is_lost_on_the_way_leaves_no_release_and_what_came_need_not
     let two = Two::new();
     for number in 0..8 {
         let path = two.project.path().join(format!("src/picture{number}"));
-        fs::write(path, noise(number, 1 << 20)).expect("written");
+        fs::write(path, noise(number, 2 << 20)).expect("written");
     }
     two.run(["run"]).success();
     let mut promote = two.project.command();
-    promote.env("PIPE_SSH", two.sshd.client_that_stalls(4 << 20)).args(["promote", "staging", "production"]);
+    promote.env("PIPE_SSH", two.sshd.client_that_stalls(10 << 20)).args(["promote", "staging", "production"]);
     let promote = promote.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("pipe runs");
     let blobs = || fs::read_dir(two.home().join("store/blobs")).map_or(0, Iterator::count);
     eventually("some of it is there", || blobs() >= 2);
