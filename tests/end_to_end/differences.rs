@@ -1,25 +1,29 @@
 //! What `pipe diff` tells before a promotion.
 
-use pipe_tests::Project;
-
-use super::other_machines::{APP, free_port};
+use super::small::{self, free_port};
 
 #[test]
 fn what_a_promotion_would_change_is_told_and_no_value_is() {
-    let project = Project::new();
-    project.write("src/app.py", APP);
-    project.write("src/version", "one");
+    let project = small::project();
     project.write("src/polls/migrations/__init__.py", "");
-    let pipeline = format!(
-        "[app]\nname = \"demo\"\n[source]\npath = \"src\"\n[steps.venv]\nplugin = \"files\"\ninputs = {{ trees = \"source\" }}\n\
-         config = {{ include = [\"bin/**\"], empty = true }}\n[steps.slug]\nplugin = \"slug\"\n\
-         inputs = {{ project = \"source\", venv = \"venv\" }}\nconfig = {{ processes = {{ web = \"exec python3 app.py\" }} }}\n\
-         [targets.staging]\ndriver = \"local\"\nrelease = \"slug\"\naddress = \"127.0.0.1:{}\"\nenv = {{ DEBUG = \"hunter2\" }}\n\
-         [targets.production]\ndriver = \"local\"\npromote = \"staging\"\naddress = \"127.0.0.1:{}\"\nenv = {{ DEBUG = \"swordfish\" }}\n",
+    let targets = format!(
+        r#"
+[targets.staging]
+driver = "local"
+release = "slug"
+address = "127.0.0.1:{}"
+env = {{ DEBUG = "hunter2" }}
+
+[targets.production]
+driver = "local"
+promote = "staging"
+address = "127.0.0.1:{}"
+env = {{ DEBUG = "swordfish" }}
+"#,
         free_port(),
         free_port()
     );
-    project.write("release.pipeline", &pipeline);
+    small::release_to(&project, &targets);
     project.run(["run"]).success();
     project.run(["promote", "staging", "production"]).success();
     project.run(["config", "production", "set", "TOKEN=correct-horse"]).success();

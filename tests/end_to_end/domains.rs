@@ -5,10 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use pipe_tests::{Project, install};
+use pipe_tests::install;
 use tempfile::TempDir;
 
-use super::other_machines::{APP, eventually, free_port};
+use super::small::{self, eventually, free_port};
 
 /// Where the authority's own certificate is signed.
 const OPENSSL: &str = r"
@@ -108,27 +108,9 @@ fn page(port: u16, domain: &str) -> String {
 fn certificates_are_obtained_and_renewed_without_anybody_doing_anything() {
     let (http, https) = (free_port(), free_port());
     let authority = Authority::start(http, 12);
-    let project = Project::new();
-    project.write("src/app.py", APP);
-    project.write("src/version", "one");
-    let pipeline = format!(
+    let project = small::project();
+    let target = format!(
         r#"
-[app]
-name = "demo"
-
-[source]
-path = "src"
-
-[steps.venv]
-plugin = "files"
-inputs = {{ trees = "source" }}
-config = {{ include = ["bin/**"], empty = true }}
-
-[steps.slug]
-plugin = "slug"
-inputs = {{ project = "source", venv = "venv" }}
-config = {{ processes = {{ web = "exec python3 app.py" }} }}
-
 [targets.staging]
 driver = "local"
 release = "slug"
@@ -139,7 +121,7 @@ https = "127.0.0.1:{https}"
 "#,
         authority.address()
     );
-    project.write("release.pipeline", &pipeline);
+    small::release_to(&project, &target);
     let root = authority.root();
     let trusting = [("SSL_CERT_FILE", root.to_str().expect("a path"))];
     let said = project.run_with(&trusting, ["run"]).success();
@@ -166,19 +148,21 @@ fn a_domain_that_leads_elsewhere_is_told_and_the_release_goes_on() {
     let (http, https) = (free_port(), free_port());
     // It asks where nobody answers.
     let authority = Authority::start(free_port(), 86_400);
-    let project = Project::new();
-    project.write("src/app.py", APP);
-    project.write("src/version", "one");
-    let address = free_port();
-    let pipeline = format!(
-        "[app]\nname = \"demo\"\n[source]\npath = \"src\"\n[steps.venv]\nplugin = \"files\"\ninputs = {{ trees = \"source\" }}\n\
-         config = {{ include = [\"bin/**\"], empty = true }}\n[steps.slug]\nplugin = \"slug\"\n\
-         inputs = {{ project = \"source\", venv = \"venv\" }}\nconfig = {{ processes = {{ web = \"exec python3 app.py\" }} }}\n\
-         [targets.staging]\ndriver = \"local\"\nrelease = \"slug\"\naddress = \"127.0.0.1:{address}\"\n\
-         domains = [\"polls.example.org\"]\ntls = {{ acme = \"{}\" }}\nhttp = \"127.0.0.1:{http}\"\nhttps = \"127.0.0.1:{https}\"\n",
+    let (project, address) = (small::project(), free_port());
+    let target = format!(
+        r#"
+[targets.staging]
+driver = "local"
+release = "slug"
+address = "127.0.0.1:{address}"
+domains = ["polls.example.org"]
+tls = {{ acme = "{}" }}
+http = "127.0.0.1:{http}"
+https = "127.0.0.1:{https}"
+"#,
         authority.address()
     );
-    project.write("release.pipeline", &pipeline);
+    small::release_to(&project, &target);
     let root = authority.root();
     let said = project.run_with(&[("SSL_CERT_FILE", root.to_str().expect("a path"))], ["run"]).success();
     let told = said.stdout + &said.stderr;
@@ -187,7 +171,7 @@ fn a_domain_that_leads_elsewhere_is_told_and_the_release_goes_on() {
         "{told}"
     );
     assert!(told.contains("does `polls.example.org` lead to this machine"), "{told}");
-    assert_eq!(super::other_machines::get(address), "one");
+    assert_eq!(small::page(address), "one");
     let answer = Command::new("curl")
         .args(["-s", "-o", "/dev/null", "-w", "%{http_code}", "-H", "Host: polls.example.org"])
         .arg(format!("http://127.0.0.1:{http}/"))

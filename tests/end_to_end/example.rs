@@ -1,14 +1,12 @@
 //! The application in `pipelines/`, from its source to a page that is served.
-//!
-//! Ports of the targets are chosen here, below the range that outgoing connections take theirs from.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::net::TcpStream;
 
 use pipe_tests::Project;
 use serde_json::Value;
+
+use super::small::{free_port, get};
 
 /// The example, with an address of its own for each of its two targets.
 fn example() -> (Project, [u16; 2]) {
@@ -18,27 +16,6 @@ fn example() -> (Project, [u16; 2]) {
         project.edit("release.pipeline", shipped, &format!("127.0.0.1:{port}"));
     }
     (project, ports)
-}
-
-fn free_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(21_000);
-    loop {
-        let port = NEXT.fetch_add(1, Ordering::Relaxed);
-        assert!(port < 32_768, "no port is free");
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
-}
-
-/// What a page answers: its status line, and all that follows.
-fn get(port: u16, path: &str) -> String {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("something listens");
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n")
-        .expect("a request is sent");
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).expect("an answer comes");
-    String::from_utf8_lossy(&answer).into_owned()
 }
 
 #[track_caller]

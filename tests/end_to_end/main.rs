@@ -15,4 +15,5 @@ mod pipelines_that_are_refused;
 mod restarts;
 mod secrets;
 mod seen;
+mod small;
 mod steps;

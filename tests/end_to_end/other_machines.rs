@@ -1,34 +1,14 @@
 //! Targets on a host that is reached over SSH, with a real sshd: what gets there, what does not, and what goes on over there.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use pipe_tests::{Outcome, Project, Said, Sshd};
 use serde_json::Value;
 
-/// Says its version.
-pub(super) const APP: &str = r#"
-import http.server, os
-
-VERSION = open("version").read().strip()
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        body = (VERSION + " " + os.environ.get("COLOUR", "")).strip().encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-print("serving", VERSION, flush=True)
-http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
-"#;
+use super::small::{self, eventually, free_port, page};
 
 /// A project with a target here and one on a host.
 struct Two {
@@ -46,28 +26,9 @@ impl Two {
     }
 
     fn without_setup() -> Self {
-        let (sshd, project, port) = (Sshd::start(), Project::new(), free_port());
-        let two = Self { project, sshd, port };
-        two.project.write("src/app.py", APP);
-        two.project.write("src/version", "one");
-        let pipeline = format!(
+        let two = Self { project: small::project(), sshd: Sshd::start(), port: free_port() };
+        let targets = format!(
             r#"
-[app]
-name = "demo"
-
-[source]
-path = "src"
-
-[steps.venv]
-plugin = "files"
-inputs = {{ trees = "source" }}
-config = {{ include = ["bin/**"], empty = true }}
-
-[steps.slug]
-plugin = "slug"
-inputs = {{ project = "source", venv = "venv" }}
-config = {{ processes = {{ web = "exec python3 app.py" }} }}
-
 [targets.staging]
 driver = "local"
 release = "slug"
@@ -83,7 +44,7 @@ address = "127.0.0.1:{}"
             two.address(),
             two.port
         );
-        two.project.write("release.pipeline", &pipeline);
+        small::release_to(&two.project, &targets);
         two
     }
 
@@ -107,7 +68,7 @@ address = "127.0.0.1:{}"
     }
 
     fn page(&self) -> String {
-        get(self.port)
+        page(self.port)
     }
 
     fn releases(&self) -> Vec<Value> {
@@ -123,25 +84,6 @@ impl Drop for Two {
     }
 }
 
-pub(super) fn free_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let first = 16_000 + u16::try_from(std::process::id() % 4_000).unwrap_or_default();
-    loop {
-        let port = first + NEXT.fetch_add(1, Ordering::Relaxed);
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
-}
-
-pub(super) fn get(port: u16) -> String {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("something listens");
-    write!(stream, "GET / HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n").expect("a request is sent");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("an answer comes");
-    answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).expect("a body")
-}
-
 /// Bytes that do not compress.
 fn noise(seed: u64, length: usize) -> Vec<u8> {
     let mut state = seed | 1;
@@ -152,16 +94,6 @@ fn noise(seed: u64, length: usize) -> Vec<u8> {
         state.to_le_bytes()
     };
     std::iter::repeat_with(&mut next).flatten().take(length).collect()
-}
-
-/// Waits until something is so; only a test that fails waits for long.
-#[track_caller]
-pub(super) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !is_so() {
-        assert!(began.elapsed() < Duration::from_mins(1), "{what}");
-        thread::sleep(Duration::from_millis(20));
-    }
 }
 
 fn sent(said: &Said) -> u64 {

@@ -8,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 
 use pipe_tests::{Project, install};
 
-use super::other_machines::{APP, eventually, free_port, get};
+use super::small::{self, eventually, free_port, page};
 
 /// What is the first process of the machine: a disk of its own for what does not outlast it, and one for the crontabs.
 const FIRST: &str =
@@ -42,34 +42,10 @@ fn a_target_comes_back_after_a_restart_of_the_machine_until_it_is_removed() {
         return;
     }
     install("/usr/sbin/cron", &["cron"]);
-    let (project, port) = (Project::new(), free_port());
-    project.write("src/app.py", APP);
-    project.write("src/version", "one");
-    let pipeline = format!(
-        r#"
-[app]
-name = "demo"
-
-[source]
-path = "src"
-
-[steps.venv]
-plugin = "files"
-inputs = {{ trees = "source" }}
-config = {{ include = ["bin/**"], empty = true }}
-
-[steps.slug]
-plugin = "slug"
-inputs = {{ project = "source", venv = "venv" }}
-config = {{ processes = {{ web = "exec python3 app.py" }} }}
-
-[targets.staging]
-driver = "local"
-release = "slug"
-address = "127.0.0.1:{port}"
-"#
-    );
-    project.write("release.pipeline", &pipeline);
+    let (project, port) = (small::project(), free_port());
+    let target =
+        format!("\n[targets.staging]\ndriver = \"local\"\nrelease = \"slug\"\naddress = \"127.0.0.1:{port}\"\n");
+    small::release_to(&project, &target);
     let spool = project.path().join("../spool");
     fs::create_dir(&spool).expect("a directory");
     fs::set_permissions(&spool, fs::Permissions::from_mode(0o1730)).expect("a mode");
@@ -86,7 +62,7 @@ address = "127.0.0.1:{port}"
         "until [ -e seen ]; do sleep 0.05; done; $PIPE target remove staging; crontab -l; $PIPE target remove staging";
     let child = machine(&project, script).spawn().expect("a machine");
     eventually("it comes back", is_on);
-    assert_eq!(get(port), "one");
+    assert_eq!(page(port), "one");
     project.write("seen", "");
     let text = said(&child.wait_with_output().expect("a machine"));
     assert!(

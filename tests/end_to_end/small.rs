@@ -1,0 +1,95 @@
+//! A project that is no more than a page, for tests of where it is served; and what asks for it.
+//!
+//! Ports are chosen here, below the range that outgoing connections take theirs from.
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use pipe_tests::Project;
+
+/// Says its version.
+const APP: &str = r#"
+import http.server, os
+
+VERSION = open("version").read().strip()
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = (VERSION + " " + os.environ.get("COLOUR", "")).strip().encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+print("serving", VERSION, flush=True)
+http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
+"#;
+
+/// How its slug is built.
+const STEPS: &str = r#"
+[app]
+name = "demo"
+
+[source]
+path = "src"
+
+[steps.venv]
+plugin = "files"
+inputs = { trees = "source" }
+config = { include = ["bin/**"], empty = true }
+
+[steps.slug]
+plugin = "slug"
+inputs = { project = "source", venv = "venv" }
+config = { processes = { web = "exec python3 app.py" } }
+"#;
+
+/// The project, whose page says `one`.
+pub(super) fn project() -> Project {
+    Project::new().file("src/app.py", APP).file("src/version", "one")
+}
+
+/// Gives the project its pipeline, with these targets.
+pub(super) fn release_to(project: &Project, targets: &str) {
+    project.write("release.pipeline", &format!("{STEPS}{targets}"));
+}
+
+pub(super) fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = 16_000 + u16::try_from(std::process::id() % 4_000).unwrap_or_default();
+    loop {
+        let port = first + NEXT.fetch_add(1, Ordering::Relaxed);
+        assert!(port < 32_768, "no port is free");
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// What a page answers: its status line, and all that follows.
+pub(super) fn get(port: u16, path: &str) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("something listens");
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n")
+        .expect("a request is sent");
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).expect("an answer comes");
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// The body of the page.
+pub(super) fn page(port: u16) -> String {
+    get(port, "/").split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).expect("a body")
+}
+
+/// Waits until something is so; only a test that fails waits for long.
+#[track_caller]
+pub(super) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < Duration::from_mins(1), "{what}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
