@@ -45,7 +45,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use boot::{Boot, BootError, on as bring_back, place_program};
 pub use exec::{ExecError, Session};
@@ -178,13 +178,13 @@ fn serve(home: &Path) -> Result<(), AgentError> {
 impl Agent {
     /// What is held of a target.
     fn running(&self, app: &str, target: &str) -> Arc<Running> {
-        let mut targets = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut targets = lock(&self.targets);
         let key = (app.to_owned(), target.to_owned());
         Arc::clone(targets.entry(key).or_insert_with(|| Arc::new(Running::new(app, target))))
     }
 
     fn all_running(&self) -> Vec<Arc<Running>> {
-        self.targets.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        lock(&self.targets).values().cloned().collect()
     }
 
     /// Whether there is nothing to do.
@@ -196,7 +196,7 @@ impl Agent {
     fn free_port(&self) -> Result<u16, Failure> {
         let processes = self.history.processes().map_err(|error| Failure::of(&error))?;
         let taken: Vec<_> = processes.iter().map(|process| process.port).collect();
-        self.ports.lock().unwrap_or_else(PoisonError::into_inner).free(&taken)
+        lock(&self.ports).free(&taken)
     }
 
     /// Makes a slug ready to run for a target; `arrives` checks all of its bytes.
@@ -341,6 +341,11 @@ async fn come_back(agent: Arc<Agent>, release: Release) {
         }
     }
     agent.coming_back.fetch_sub(1, Ordering::SeqCst);
+}
+
+/// What a mutex holds, also where a thread that held it has panicked.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn say_why_not(release: &Release, failure: &Failure) {

@@ -121,9 +121,11 @@ pub fn snapshot(dir: &Path, exclude: &[String], store: &Store) -> Result<SourceS
     let tracked = tracked?;
     let rules = Rules::new(&dir, exclude, &tracked)?;
     let taken = Walk::new(&dir, &known).take(&rules)?;
-    known.save(&taken.directories)?;
     let earlier = Earlier::at(known.beside("earlier"));
-    earlier.add(&known.replaced(&taken.directories))?;
+    if !known.is_all_of(&taken.directories) {
+        known.save(&taken.directories)?;
+        earlier.add(&known.replaced(&taken.directories))?;
+    }
     let snapshot = SourceSnapshot { digest: taken.digest, files: taken.files, read: taken.read };
     store.lend(Arc::new(Source::new(dir, taken.directories, taken.fresh, earlier)));
     Ok(snapshot)

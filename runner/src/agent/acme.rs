@@ -6,7 +6,7 @@ use std::fs::OpenOptions;
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use instant_acme::{
@@ -16,6 +16,7 @@ use instant_acme::{
 use tokio::sync::Notify;
 
 use super::front::{Certificate, Files, Sites};
+use super::lock;
 use crate::digest::Digest;
 use crate::private;
 
@@ -282,8 +283,4 @@ async fn why_not(order: &mut Order) -> String {
         }
     }
     "it does not say why".to_owned()
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -21,7 +21,7 @@ use super::public::{Domains, refuse_unreadable_certificates};
 use super::root::Root;
 use super::running::{Running, Serving, stop_all};
 use super::wanted::{Wanted, wanted};
-use super::{Agent, EARLIER_ASSETS, url_of};
+use super::{Agent, EARLIER_ASSETS, lock, url_of};
 use crate::diagnostic::quoted;
 use crate::release::{How, Release, Stage};
 
@@ -155,7 +155,7 @@ impl Deploy<'_> {
         if !self.root.settings.preflight || !self.root.is_django() {
             return Ok(());
         }
-        let release = self.release.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let release = lock(&self.release).clone();
         let releases = self.agent.history.releases(&release.target.app, &release.target.name);
         let earlier: Vec<Release> = releases.map_err(|error| Failure::of(&error))?;
         if earlier.iter().any(|earlier| earlier.slug == release.slug && earlier.stage.is_switched()) {
@@ -187,7 +187,7 @@ impl Deploy<'_> {
     }
 
     fn journal(&self, to: Stage, failure: Option<&str>) -> Result<(), Failure> {
-        let mut release = self.release.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut release = lock(&self.release);
         self.agent.history.advance(&mut release, to, failure).map_err(|error| Failure::of(&error))
     }
 
@@ -301,14 +301,14 @@ impl Deploy<'_> {
     }
 
     fn start(&self, slot: Slot, command: &str, port: u16) -> Arc<Process> {
-        let release = self.release.lock().unwrap_or_else(PoisonError::into_inner);
+        let release = lock(&self.release);
         let process = Arc::new(Process::try_out(self.agent.plan(&self.root, &release, slot, command, port)));
-        self.started.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&process));
+        lock(&self.started).push(Arc::clone(&process));
         process
     }
 
     fn started(&self) -> Vec<Arc<Process>> {
-        self.started.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.started).clone()
     }
 
     fn failure(&self, what: &str, process: &Slot, exit: &Exit) -> Failure {
@@ -330,7 +330,7 @@ impl Deploy<'_> {
 
     /// Gives the requests to the new release. From here on there is only forward.
     async fn switch(self, running: &Running, front: Option<Front>, url: String) -> Result<(), Failure> {
-        let release = self.release.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let release = lock(&self.release).clone();
         let assets = self.agent.assets(&self.root, &release).await;
         self.mark_switched().await?;
         let processes = self.started_and_kept(|_| true);

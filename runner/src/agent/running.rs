@@ -1,9 +1,10 @@
 //! What the agent holds of one target: whose turn it is to change it, and what serves. Knows nothing of how it came to be.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::front::{Backend, Current, Front, Upstream};
+use super::lock;
 use super::process::{Process, Slot, WEB};
 use super::protocol::{Failure, ProcessState, ProcessStatus, Progress, Say, TargetStatus};
 use crate::release::Formation;
@@ -208,8 +209,4 @@ fn status_of(process: &Process) -> ProcessStatus {
         restarts: status.restarts,
         release: process.number,
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -3,12 +3,11 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use super::SourceError;
-use super::known::Directory;
+use super::known::{Directory, replace};
 use crate::digest::Digest;
 
 /// How many bytes of encoded directories are kept; those that went first go.
@@ -50,20 +49,12 @@ impl Earlier {
             room = if fits { room - tree.len() } else { 0 };
             fits
         });
-        self.write(&trees).map_err(SourceError::io("write", &self.path))
+        replace(&self.path, &postcard::to_stdvec(&trees).expect("plain data"))
     }
 
     fn read(&self) -> Vec<Vec<u8>> {
         let bytes = fs::read(&self.path).unwrap_or_default();
         postcard::from_bytes(&bytes).unwrap_or_default()
-    }
-
-    fn write(&self, trees: &[Vec<u8>]) -> io::Result<()> {
-        let dir = self.path.parent().expect("a file in a directory");
-        let mut file = tempfile::NamedTempFile::new_in(dir)?;
-        file.write_all(&postcard::to_stdvec(trees).map_err(io::Error::other)?)?;
-        file.persist(&self.path)?;
-        Ok(())
     }
 }
 

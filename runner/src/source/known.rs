@@ -180,34 +180,33 @@ impl Known {
 
     /// The directories that are not so any more.
     pub(super) fn replaced(&self, now: &[Arc<Directory>]) -> Vec<&Arc<Directory>> {
-        if self.is_all_of(now) {
-            return Vec::new();
-        }
         let now: HashSet<Digest> = now.iter().map(|directory| directory.digest).collect();
         self.directories.values().filter(|known| !now.contains(&known.digest)).collect()
     }
 
     /// Whether nothing else is known than this.
-    fn is_all_of(&self, now: &[Arc<Directory>]) -> bool {
+    pub(super) fn is_all_of(&self, now: &[Arc<Directory>]) -> bool {
         let same = |found: &Arc<Directory>| self.directory(&found.path).is_some_and(|known| Arc::ptr_eq(known, found));
         now.len() == self.directories.len() && now.iter().all(same)
     }
 
-    /// Keeps what is known now for the next time, where that is something else.
+    /// Keeps what is known now for the next time.
     pub(super) fn save(&self, now: &[Arc<Directory>]) -> Result<(), SourceError> {
-        if self.is_all_of(now) {
-            return Ok(());
-        }
-        let dir = self.path.parent().unwrap_or(Path::new("."));
-        let write = || {
-            fs::create_dir_all(dir)?;
-            let mut file = tempfile::NamedTempFile::new_in(dir)?;
-            file.write_all(&encode(now))?;
-            file.persist(&self.path)?;
-            Ok(())
-        };
-        write().map_err(SourceError::io("write", &self.path))
+        replace(&self.path, &encode(now))
     }
+}
+
+/// Puts bytes into the place of a file, once they are there as a whole.
+pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<(), SourceError> {
+    let dir = path.parent().unwrap_or(Path::new("."));
+    let write = || {
+        fs::create_dir_all(dir)?;
+        let mut file = tempfile::NamedTempFile::new_in(dir)?;
+        file.write_all(bytes)?;
+        file.persist(path)?;
+        Ok(())
+    };
+    write().map_err(SourceError::io("write", path))
 }
 
 /// What a reader would take for true is hashed: a flipped bit makes all of it unknown.

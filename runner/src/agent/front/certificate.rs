@@ -6,7 +6,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustls::crypto::ring::default_provider;
@@ -14,6 +14,8 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+use super::super::lock;
 
 /// How often it is looked whether the files have changed, at most.
 const LOOK: Duration = Duration::from_secs(1);
@@ -112,12 +114,12 @@ impl Certificate {
 
     /// Has the files looked at the next time, however shortly that was done before.
     pub(crate) fn look_again(&self) {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner).looked = None;
+        lock(&self.kept).looked = None;
     }
 
     /// What the files hold now; where they hold nothing that can be used, what they held before.
     pub(crate) fn current(&self) -> Option<Arc<Read>> {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = lock(&self.kept);
         if kept.looked.is_none_or(|looked| looked.elapsed() >= LOOK) {
             kept.looked = Some(Instant::now());
             kept.look(&self.files);

@@ -16,6 +16,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
+use super::super::lock;
 use super::certificate::{Certificate, Files};
 use super::proxy::{Body, Client, exactly, plain};
 use super::{Current, Protocol, accept, claim, converse};
@@ -148,9 +149,7 @@ impl Public {
     async fn listener(&self, address: Option<SocketAddr>, is_secure: bool) -> Result<Arc<Listener>, PublicError> {
         let port = if is_secure { HTTPS } else { HTTP };
         let key = (address.unwrap_or_else(|| (Ipv6Addr::UNSPECIFIED, port).into()), is_secure);
-        let held = |listeners: &Mutex<BTreeMap<_, Weak<Listener>>>| {
-            listeners.lock().unwrap_or_else(PoisonError::into_inner).get(&key).and_then(Weak::upgrade)
-        };
+        let held = |listeners: &Mutex<BTreeMap<_, Weak<Listener>>>| lock(listeners).get(&key).and_then(Weak::upgrade);
         if let Some(listener) = held(&self.listeners) {
             return Ok(listener);
         }
@@ -170,7 +169,7 @@ impl Public {
         let task =
             if is_secure { tokio::spawn(listen_for_tls(bound, sites)) } else { tokio::spawn(listen(bound, sites)) };
         let listener = Arc::new(Listener { address: key.0, task });
-        let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut listeners = lock(&self.listeners);
         listeners.retain(|_, listener| listener.strong_count() > 0);
         listeners.insert(key, Arc::downgrade(&listener));
         Ok(listener)
