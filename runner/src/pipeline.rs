@@ -384,8 +384,18 @@ pub enum Origin {
 ///
 /// Every error in the shape of the file, and in the names that its targets use, is reported; a text that is no TOML at all
 /// is only reported as that. What depends on plugins is left to [`check`].
-pub fn parse(path: &Path, text: &str) -> Result<Pipeline, Vec<Diagnostic>> {
+pub fn parse(path: &Path, text: &str) -> Result<Pipeline, Malformed> {
     read::pipeline(path, text)
+}
+
+/// A pipeline file that is wrong by itself, whatever its plugins.
+#[derive(Debug)]
+pub struct Malformed {
+    /// Everything that is.
+    pub errors: Vec<Diagnostic>,
+    /// What could be read all the same, in which more may be wrong, and for each of its steps whether all of that could be read; none
+    /// of a text that is no TOML.
+    pub rest: Option<Box<(Pipeline, Vec<bool>)>>,
 }
 
 impl Pipeline {

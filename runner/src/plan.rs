@@ -13,8 +13,8 @@ use petgraph::graph::{DiGraph, NodeIndex};
 
 use crate::diagnostic::Diagnostic;
 use crate::event::Location;
-use crate::pipeline::check::{self, Binding, BoundValue};
-use crate::pipeline::{Pipeline, PluginRef, Step};
+use crate::pipeline::check::{self, Binding, BoundValue, Wiring};
+use crate::pipeline::{Malformed, Pipeline, PluginRef, Step};
 use crate::plugin::{Grants, Limits, Plugin, PluginError, Plugins, builtins};
 
 pub(crate) use known::digest_of;
@@ -60,11 +60,7 @@ pub enum PlanError {
 /// Loads the plugins of a pipeline and checks it against them.
 pub fn plan(pipeline: &Pipeline, plugins: &Plugins) -> Result<Graph, PlanError> {
     let (loaded, mut errors) = load_all(pipeline, plugins)?;
-    let names = pipeline.steps.iter().map(|step| step.name.as_str());
-    let described: HashMap<&str, &Plugin> =
-        names.zip(&loaded).filter_map(|(name, plugin)| Some((name, plugin.as_deref()?))).collect();
-    let wiring = check::check(pipeline, |step| described.get(step.name.as_str()).map(|plugin| &plugin.description));
-    match wiring {
+    match hold(pipeline, &loaded) {
         Ok(wiring) if errors.is_empty() => Ok(graph(pipeline, loaded.into_iter().flatten().collect(), wiring.bindings)),
         Ok(_) => Err(PlanError::Pipeline(errors)),
         Err(more) => {
@@ -72,6 +68,28 @@ pub fn plan(pipeline: &Pipeline, plugins: &Plugins) -> Result<Graph, PlanError> 
             Err(PlanError::Pipeline(errors))
         }
     }
+}
+
+/// Everything that is wrong with a malformed pipeline: its shape, and of what could be read all that plugins find.
+fn faults(malformed: Malformed, plugins: &Plugins) -> Result<Vec<Diagnostic>, PluginError> {
+    let Malformed { mut errors, rest } = malformed;
+    if let Some((pipeline, whole)) = rest.as_deref() {
+        let (mut loaded, unknown) = load_all(pipeline, plugins)?;
+        errors.extend(unknown);
+        // What a step seems to lack may stand where it could not be read.
+        loaded.iter_mut().zip(whole).filter(|(_, whole)| !**whole).for_each(|(plugin, _)| *plugin = None);
+        errors.extend(hold(pipeline, &loaded).err().into_iter().flatten());
+    }
+    errors.sort_by_key(|error| error.span.start);
+    Ok(errors)
+}
+
+/// Holds a pipeline against the plugins of its steps, those that there are.
+fn hold(pipeline: &Pipeline, loaded: &[Option<Arc<Plugin>>]) -> Result<Wiring, Vec<Diagnostic>> {
+    let names = pipeline.steps.iter().map(|step| step.name.as_str());
+    let described: HashMap<&str, &Plugin> =
+        names.zip(loaded).filter_map(|(name, plugin)| Some((name, plugin.as_deref()?))).collect();
+    check::check(pipeline, |step| described.get(step.name.as_str()).map(|plugin| &plugin.description))
 }
 
 /// The plugins of all steps in their order, and what is wrong with those that are missing.
@@ -83,6 +101,11 @@ fn load_all(pipeline: &Pipeline, plugins: &Plugins) -> Result<Loaded, PluginErro
     let mut known: HashMap<&PluginRef, Arc<Plugin>> = HashMap::new();
     let mut loaded = Vec::with_capacity(pipeline.steps.len());
     for step in &pipeline.steps {
+        if matches!(&*step.plugin, PluginRef::BuiltIn(name) if name.is_empty()) {
+            // The file names none that could be read, which is told already.
+            loaded.push(None);
+            continue;
+        }
         loaded.push(match known.entry(&*step.plugin) {
             Entry::Occupied(plugin) => Some(Arc::clone(plugin.get())),
             Entry::Vacant(place) => match load(pipeline, step, plugins)? {

@@ -66,6 +66,28 @@ fn several_errors_are_reported_together() {
 }
 
 #[test]
+fn what_plugins_say_is_reported_beside_what_is_wrong_with_the_shape() {
+    let said = refused(
+        "[app]\nname = \"a\"\n\n[steps.lock]\nplugin = \"python-lok\"\ninputs = { project = \"source\" }\n\n\
+         [steps.some]\nplugin = \"files\"\ninputs = { tree = \"source\" }\n\n\
+         [steps.run]\nplugin = \"command\"\ninputs = { project = \"source\" }\ngrnts = { exec = [\"sh\"] }\n\n\
+         [targets.staging]\ndrver = \"local\"\nrelease = \"some\"\n",
+    );
+    let places: Vec<&str> = said.lines().filter(|line| line.starts_with("release.pipeline:")).collect();
+    assert_eq!(
+        places,
+        [
+            "release.pipeline:5:10: unknown plugin `python-lok`",
+            "release.pipeline:8:8: step `some` has nothing at its input `trees`",
+            "release.pipeline:10:12: `files` has no input `tree`",
+            "release.pipeline:15:1: unknown key `grnts` in `steps.run`",
+            "release.pipeline:18:1: unknown key `drver` in `targets.staging`",
+        ],
+        "neither the grant nor the driver is called missing: they are misspelt\n{said}"
+    );
+}
+
+#[test]
 fn a_config_that_the_plugin_does_not_know_is_refused() {
     let said = refused(
         "[app]\nname = \"a\"\n[steps.lock]\nplugin = \"python-lock\"\ninputs = { project = \"source\" }\n\

@@ -31,7 +31,7 @@ pub(super) struct PromoteArgs {
 
 pub(super) fn promote(args: &PromoteArgs, context: &Context) -> Result<(), Failure> {
     let (path, text) = read_pipeline(args.file.as_deref())?;
-    let pipeline = pipeline::parse(&path, &text).map_err(Failure::diagnostics)?;
+    let pipeline = pipeline::parse(&path, &text).map_err(|malformed| Failure::diagnostics(malformed.errors))?;
     let target = of_pipeline(&pipeline, &args.to)?;
     match &target.origin {
         Origin::Promote(from) if **from == args.from => {}

@@ -30,7 +30,7 @@ pub(super) struct ReleaseArgs {
 
 pub(super) fn release(args: &ReleaseArgs, context: &Context) -> Result<(), Failure> {
     let (path, text) = read_pipeline(args.file.as_deref())?;
-    let pipeline = pipeline::parse(&path, &text).map_err(Failure::diagnostics)?;
+    let pipeline = pipeline::parse(&path, &text).map_err(|malformed| Failure::diagnostics(malformed.errors))?;
     let (slug, name) = match args.words.as_slice() {
         [slug, target] => (Some(slug), target.as_str()),
         words => (None, words.first().map_or("", String::as_str)),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use toml::de::{DeTable, DeValue};
 
 use super::Spanned;
-use crate::diagnostic::{Diagnostic, Document};
+use crate::diagnostic::{Diagnostic, Document, nearest};
 
 /// The errors of one document, as they are found.
 pub(super) struct Reader {
@@ -33,6 +33,8 @@ pub(super) struct Fields<'r, 't> {
     key: Range<usize>,
     table: &'t DeTable<'t>,
     asked: Vec<&'static str>,
+    /// Keys that must be there and are not, each with what is wrong.
+    missing: Vec<(&'static str, Diagnostic)>,
 }
 
 impl Reader {
@@ -47,6 +49,11 @@ impl Reader {
 
     pub(super) fn report(&self, diagnostic: Diagnostic) {
         self.errors.borrow_mut().push(diagnostic);
+    }
+
+    /// How many errors were found so far.
+    pub(super) fn found(&self) -> usize {
+        self.errors.borrow().len()
     }
 
     pub(super) fn finish(self) -> Vec<Diagnostic> {
@@ -135,7 +142,7 @@ impl Reader {
 
 impl<'r, 't> Fields<'r, 't> {
     pub(super) fn new(reader: &'r Reader, path: &str, key: Range<usize>, table: &'t DeTable<'t>) -> Self {
-        Self { reader, path: path.to_owned(), key, table, asked: Vec::new() }
+        Self { reader, path: path.to_owned(), key, table, asked: Vec::new(), missing: Vec::new() }
     }
 
     /// The value of a key, if it is there.
@@ -167,13 +174,13 @@ impl<'r, 't> Fields<'r, 't> {
     }
 
     /// Reports a key that must be there.
-    pub(super) fn missing(&self, key: &str, example: &str) {
+    pub(super) fn missing(&mut self, key: &'static str, example: &str) {
         let message = if self.path.is_empty() {
             format!("the pipeline has no `{key}`")
         } else {
             format!("`{}` has no `{key}`", self.path)
         };
-        self.reader.report(self.reader.error(self.key.clone(), message).hint(format!("add {example}")));
+        self.missing.push((key, self.reader.error(self.key.clone(), message).hint(format!("add {example}"))));
     }
 
     /// The place of the key that the table is the value of.
@@ -181,8 +188,8 @@ impl<'r, 't> Fields<'r, 't> {
         self.key.clone()
     }
 
-    /// Reports all keys that were not asked for.
-    pub(super) fn finish(self) {
+    /// Reports all keys that were not asked for, and those that are missing; one that is there misspelt is only reported as that.
+    pub(super) fn finish(mut self) {
         for key in self.table.keys().filter(|key| !self.asked.contains(&key.get_ref().as_ref())) {
             let name = key.get_ref();
             let message = if self.path.is_empty() {
@@ -192,6 +199,12 @@ impl<'r, 't> Fields<'r, 't> {
             };
             let error = self.reader.error(key.span(), message);
             self.reader.report(error.suggest(name, self.asked.iter().copied()));
+            if let Some(meant) = nearest(name, self.asked.iter().copied()) {
+                self.missing.retain(|(key, _)| *key != meant);
+            }
+        }
+        for (_, error) in self.missing {
+            self.reader.report(error);
         }
     }
 }

@@ -11,23 +11,25 @@ use std::sync::Arc;
 use toml::de::{DeTable, DeValue};
 
 use super::fields::{Fields, Item, Reader};
-use super::{App, Index, Npm, PLATFORMS, Pipeline, Pool, Runtime, Source, Spanned, VERSION, references, units};
+use super::{
+    App, Index, Malformed, Npm, PLATFORMS, Pipeline, Pool, Runtime, Source, Spanned, VERSION, references, units,
+};
 use crate::diagnostic::{Diagnostic, Document};
 
 /// Reads a pipeline file.
-pub(super) fn pipeline(path: &Path, text: &str) -> Result<Pipeline, Vec<Diagnostic>> {
+pub(super) fn pipeline(path: &Path, text: &str) -> Result<Pipeline, Malformed> {
     let document = Document::new(path.display().to_string(), text);
     let (table, errors) = DeTable::parse_recoverable(text);
     if !errors.is_empty() {
-        return Err(errors.iter().map(|error| syntax(&document, error)).collect());
+        return Err(Malformed { errors: errors.iter().map(|error| syntax(&document, error)).collect(), rest: None });
     }
     let reader = Reader::new(document.clone());
-    let pipeline = sections(&reader, path, table.get_ref());
+    let (pipeline, whole) = sections(&reader, path, table.get_ref());
     let mut errors = reader.finish();
     errors.extend(references::targets(&pipeline));
     errors.extend(references::pools(&pipeline));
     errors.extend(references::secrets(&pipeline));
-    if errors.is_empty() { Ok(pipeline) } else { Err(errors) }
+    if errors.is_empty() { Ok(pipeline) } else { Err(Malformed { errors, rest: Some(Box::new((pipeline, whole))) }) }
 }
 
 fn syntax(document: &Arc<Document>, error: &toml::de::Error) -> Diagnostic {
@@ -40,8 +42,8 @@ fn syntax(document: &Arc<Document>, error: &toml::de::Error) -> Diagnostic {
     Diagnostic::new(document, span, error.message())
 }
 
-/// Whatever could be read; a pipeline with errors is never given out.
-fn sections(reader: &Reader, path: &Path, table: &DeTable<'_>) -> Pipeline {
+/// Whatever could be read, and for each step whether all of it could.
+fn sections(reader: &Reader, path: &Path, table: &DeTable<'_>) -> (Pipeline, Vec<bool>) {
     let mut fields = Fields::new(reader, "", 0..0, table);
     if let Some(item) = fields.get("version") {
         version(reader, &item);
@@ -60,9 +62,10 @@ fn sections(reader: &Reader, path: &Path, table: &DeTable<'_>) -> Pipeline {
     let pools = fields.get("pools").map(|item| pools(reader, &item)).unwrap_or_default();
     let secrets = fields.get("secrets").map(|item| secret::secrets(reader, &item)).unwrap_or_default();
     let steps = fields.get("steps").map(|item| step::steps(reader, &item)).unwrap_or_default();
+    let (steps, whole) = steps.into_iter().unzip();
     let targets = fields.get("targets").map(|item| target::targets(reader, &item)).unwrap_or_default();
     fields.finish();
-    Pipeline {
+    let pipeline = Pipeline {
         document: reader.document.clone(),
         path: path.to_owned(),
         directory: directory_of(path),
@@ -78,7 +81,8 @@ fn sections(reader: &Reader, path: &Path, table: &DeTable<'_>) -> Pipeline {
         secrets,
         steps,
         targets,
-    }
+    };
+    (pipeline, whole)
 }
 
 fn directory_of(path: &Path) -> PathBuf {

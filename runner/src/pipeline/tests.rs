@@ -17,12 +17,12 @@ fn refused(text: &str, expected: &Expect) {
 }
 
 fn refused_whole(text: &str, expected: &Expect) {
-    let errors = parse(Path::new("p"), text).expect_err("the text is wrong");
-    expected.assert_eq(&render(&errors, Colour::Never));
+    let malformed = parse(Path::new("p"), text).expect_err("the text is wrong");
+    expected.assert_eq(&render(&malformed.errors, Colour::Never));
 }
 
 fn good(text: &str) -> Pipeline {
-    parse(Path::new("dir/p"), text).unwrap_or_else(|errors| panic!("{}", render(&errors, Colour::Never)))
+    parse(Path::new("dir/p"), text).unwrap_or_else(|wrong| panic!("{}", render(&wrong.errors, Colour::Never)))
 }
 
 /// Everything that a pipeline file can say.
@@ -1132,8 +1132,8 @@ fn the_schema_knows_what_the_parser_knows() {
         ("targets.a", "Target"),
     ] {
         for key in schema["$defs"][definition]["properties"].as_object().expect("properties").keys() {
-            let errors = parse(Path::new("p"), &format!("[{table}]\n{key} = 1\n")).expect_err("a number");
-            assert!(errors.iter().all(|error| !error.message.contains("unknown key")), "{table}.{key}");
+            let malformed = parse(Path::new("p"), &format!("[{table}]\n{key} = 1\n")).expect_err("a number");
+            assert!(malformed.errors.iter().all(|error| !error.message.contains("unknown key")), "{table}.{key}");
         }
     }
 }
@@ -1143,7 +1143,7 @@ fn any_bytes_are_a_pipeline_or_have_places_that_are_wrong() {
     pipe_fuzz::attack("pipeline", |bytes| {
         let text = String::from_utf8_lossy(bytes);
         match parse(Path::new("dir/p"), &text) {
-            Err(errors) => assert!(!render(&errors, Colour::Always).is_empty()),
+            Err(malformed) => assert!(!render(&malformed.errors, Colour::Always).is_empty()),
             Ok(pipeline) => {
                 let described = plugins();
                 if let Err(errors) = check::check(&pipeline, |_| described.first()) {

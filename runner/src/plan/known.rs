@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Graph, PlanError, graph, load_all, plan};
+use super::{Graph, PlanError, faults, graph, load_all, plan};
 use crate::diagnostic::Document;
 use crate::digest::Digest;
 use crate::key::KeyBuilder;
@@ -33,7 +33,10 @@ pub fn read(path: &Path, text: &str, plugins: &Plugins) -> Result<(Pipeline, Gra
     {
         return Ok(known);
     }
-    let pipeline = pipeline::parse(path, text).map_err(PlanError::Pipeline)?;
+    let pipeline = match pipeline::parse(path, text) {
+        Ok(pipeline) => pipeline,
+        Err(malformed) => return Err(PlanError::Pipeline(faults(malformed, plugins)?)),
+    };
     let graph = plan(&pipeline, plugins)?;
     if let Some(name) = name {
         let bindings = graph.node_weights().map(|step| step.bindings.clone()).collect();

@@ -51,7 +51,7 @@ impl FromStr for Server {
 
 pub(super) fn add(args: &AddArgs, context: &Context) -> Result<(), Failure> {
     let (path, text) = read_pipeline(args.file.as_deref())?;
-    let pipeline = pipeline::parse(&path, &text).map_err(Failure::diagnostics)?;
+    let pipeline = pipeline::parse(&path, &text).map_err(|malformed| Failure::diagnostics(malformed.errors))?;
     let lines = match &args.server {
         Server::Local => {
             let lines = missing_here(&pipeline, &args.name)?;

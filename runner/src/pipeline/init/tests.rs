@@ -35,7 +35,7 @@ impl Project {
 
     fn parse(&self, text: &str) -> Pipeline {
         let parsed = parse(&self.0.path().join("release.pipeline"), text);
-        parsed.unwrap_or_else(|errors| panic!("{}\n{text}", render(&errors, Colour::Never)))
+        parsed.unwrap_or_else(|wrong| panic!("{}\n{text}", render(&wrong.errors, Colour::Never)))
     }
 }
 

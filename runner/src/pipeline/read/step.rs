@@ -9,13 +9,15 @@ use super::{count, known, name_of};
 use crate::pipeline::fields::{Fields, Item, Reader};
 use crate::pipeline::{Config, FETCH_SOURCES, Grants, Input, Limits, PluginRef, Reference, Spanned, Step, units};
 
-pub(super) fn steps(reader: &Reader, item: &Item<'_>) -> Vec<Step> {
+/// Each step, and whether all of it could be read. What is wrong with its name does not count: whatever names it finds it.
+pub(super) fn steps(reader: &Reader, item: &Item<'_>) -> Vec<(Step, bool)> {
     let entries = reader.entries(item).into_iter();
     let steps = entries.filter_map(|(name, item)| {
         let fields = reader.fields(&item)?;
-        // One that cannot have its name is kept under it, for whatever names it.
         step_name(reader, name.clone());
-        Some(Step { name, ..step(fields) })
+        let found = reader.found();
+        let step = Step { name, ..step(fields) };
+        Some((step, reader.found() == found))
     });
     steps.collect()
 }
