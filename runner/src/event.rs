@@ -12,7 +12,7 @@ mod texts;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock, mpsc};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -252,15 +252,24 @@ pub enum Event {
 /// Where events go in. Cheap to clone; events of a reader that has gone are dropped. What is masked, no reader gets to see.
 #[derive(Debug, Clone)]
 pub struct Events {
-    sender: mpsc::Sender<Stamped>,
+    sender: mpsc::Sender<Said>,
     masks: Arc<RwLock<Masks>>,
+}
+
+/// Where events come out, one after the other, in the order in which they went in.
+pub struct Told(mpsc::Receiver<Said>);
+
+/// An event on its way to its reader, and what the reader waits for first.
+struct Said {
+    stamped: Stamped,
+    until: Option<Box<dyn FnOnce() + Send>>,
 }
 
 impl Events {
     /// A pair of where events go in and where they come out.
-    pub fn channel() -> (Self, mpsc::Receiver<Stamped>) {
+    pub fn channel() -> (Self, Told) {
         let (sender, receiver) = mpsc::channel();
-        (Self { sender, masks: Arc::default() }, receiver)
+        (Self { sender, masks: Arc::default() }, Told(receiver))
     }
 
     /// Masks texts in all events from now on.
@@ -274,7 +283,16 @@ impl Events {
     }
 
     /// Says that something happened.
-    pub fn send(&self, mut event: Event) {
+    pub fn send(&self, event: Event) {
+        self.say(event, None);
+    }
+
+    /// Says that something happened, which no reader gets to see before `until` has returned. What is said later waits for it too.
+    pub fn send_once(&self, event: Event, until: impl FnOnce() + Send + 'static) {
+        self.say(event, Some(Box::new(until)));
+    }
+
+    fn say(&self, mut event: Event, until: Option<Box<dyn FnOnce() + Send>>) {
         let masks = self.masks.read().unwrap_or_else(PoisonError::into_inner);
         if !masks.is_empty() {
             for text in event.texts() {
@@ -285,12 +303,37 @@ impl Events {
         }
         drop(masks);
         // Nobody listens any more: the run goes on all the same.
-        let _ = self.sender.send(Stamped::now(event));
+        let _ = self.sender.send(Said { stamped: Stamped::now(event), until });
     }
 
     /// Says that a user should look at something.
     pub fn warn(&self, message: impl Into<String>, hint: Option<String>) {
         self.send(Event::Warning { message: message.into(), hint });
+    }
+}
+
+impl Told {
+    /// The next event, if there is one within a time.
+    pub fn recv_timeout(&self, timeout: Duration) -> Result<Stamped, mpsc::RecvTimeoutError> {
+        self.0.recv_timeout(timeout).map(Said::settle)
+    }
+}
+
+/// All events until nobody can say any more.
+impl Iterator for Told {
+    type Item = Stamped;
+
+    fn next(&mut self) -> Option<Stamped> {
+        self.0.recv().ok().map(Said::settle)
+    }
+}
+
+impl Said {
+    fn settle(self) -> Stamped {
+        if let Some(until) = self.until {
+            until();
+        }
+        self.stamped
     }
 }
 

@@ -271,7 +271,8 @@ impl Dispatcher<'_> {
         }
     }
 
-    /// Says how a step ended, once it has.
+    /// Says how a step ended, once it has: of one that ran when what it gave is promised, so that a step of which anybody has heard
+    /// that it ran need not run again, whatever happens to this process or to the machine.
     fn tell(&self, node: NodeIndex, since: Option<Instant>) {
         let (outcome, failure) = match &self.states[node.index()] {
             State::Waiting | State::Ready | State::Running(_) => return,
@@ -282,7 +283,8 @@ impl Dispatcher<'_> {
             State::Skipped => (StepOutcome::Skipped, None),
         };
         let step = &self.graph[node];
-        self.execution.services.events.send(Event::StepFinished {
+        let events = &self.execution.services.events;
+        let event = Event::StepFinished {
             step: step.name.clone(),
             outcome,
             elapsed_ms: since.map_or(0, |since| u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)),
@@ -292,7 +294,13 @@ impl Dispatcher<'_> {
                 hint: failure.hint.clone(),
                 place: step.place.clone(),
             }),
-        });
+        };
+        if outcome == StepOutcome::Ran {
+            let promise = self.execution.store.promise();
+            events.send_once(event, move || promise.wait());
+        } else {
+            events.send(event);
+        }
     }
 
     /// The values that a ready step takes in.

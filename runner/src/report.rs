@@ -3,12 +3,12 @@
 //! Knows nothing of how a run works; all it learns is in the events.
 
 use std::io::{self, IsTerminal as _};
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::RecvTimeoutError;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use runner::event::log::Logs;
-use runner::event::{Event, Stamped, StepOutcome};
+use runner::event::{Event, Stamped, StepOutcome, Told};
 
 use ci::Ci;
 use json::Json;
@@ -93,7 +93,7 @@ pub(crate) fn kept(logs: Logs) -> Box<dyn Reader> {
 
 /// Gives events to readers until the last of a run, on a thread of its own. How many steps there are and were cached is counted
 /// here, since no one else sees all of them, however the run ends.
-pub(crate) fn follow(mut readers: Vec<Box<dyn Reader>>, events: Receiver<Stamped>) -> JoinHandle<()> {
+pub(crate) fn follow(mut readers: Vec<Box<dyn Reader>>, events: Told) -> JoinHandle<()> {
     thread::spawn(move || {
         let (mut all, mut known) = (0, 0);
         let mut due = Instant::now() + TICK;

@@ -45,6 +45,7 @@ pub use claim::Claim;
 pub use error::StoreError;
 pub use garbage::{Collected, Policy, Roots};
 pub use limit::ignore_file_size_signal;
+pub use log::Promise;
 pub use outside::{Lent, Outside};
 pub use pool::LAID_OUT;
 pub(crate) use walk::join;

@@ -71,16 +71,27 @@ fn a_run_that_is_killed_at_any_moment_costs_its_unfinished_steps_only() {
     for round in 0..times(6, 200) {
         project.write("data/0", &format!("round {round}"));
         let mut run =
-            project.command().args(BUILD).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("started");
+            project.command().args(BUILD).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("started");
         std::thread::sleep(Duration::from_millis(random.below(700)));
         // It may have ended already.
         let _ = run.kill();
-        run.wait().expect("ended");
+        let told = run.wait_with_output().expect("ended").stdout;
+        let next = project.run(BUILD).success();
+        let (ran_before, cached) = (ran(&String::from_utf8(told).expect("text")), next.steps("cached"));
+        let lost: Vec<_> = ran_before.iter().filter(|step| !cached.contains(step)).collect();
+        assert!(lost.is_empty(), "round {round}: it was told that they ran, and they ran again: {lost:?}");
         if round % 3 == 0 {
             holds(&project, &format!("round {round}"));
         }
     }
     holds(&project, "at the end");
+}
+
+/// The steps of which a run that may have been cut off has told that they ran.
+fn ran(told: &str) -> Vec<String> {
+    let events = told.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let ran = events.filter(|event| event["event"] == "step-finished" && event["outcome"] == "ran");
+    ran.map(|event| event["step"].as_str().expect("a name").to_owned()).collect()
 }
 
 #[test]
@@ -213,10 +224,12 @@ fn a_power_cut_at_any_moment_costs_unfinished_steps_only() {
              {pipe} run --no-release --json > {scratch}/log 2>&1 & run=$!
              sleep {pause}; kill -STOP $run 2>/dev/null || true
              cp --sparse=always {scratch}/disk {scratch}/cut
+             grep -o '\"step-finished\",\"step\":\"[^\"]*\",\"outcome\":\"ran\"' {scratch}/log > {scratch}/ran || true
              kill -KILL $run 2>/dev/null || true; wait $run 2>/dev/null || true
              sleep 0.2; umount -l {scratch}/at; sync; mv {scratch}/cut {scratch}/disk
              cd {scratch}; mount -o loop disk at; cd {project}
              {pipe} run --no-release --json > {scratch}/log 2>&1 || {{ cat {scratch}/log; exit 1; }}
+             if grep -qFf {scratch}/ran {scratch}/log; then cat {scratch}/ran {scratch}/log; exit 1; fi
              {pipe} store check || exit 1
              [ -z \"$(ls {scratch}/at/home/store/tmp)\" ]
              cd /; umount {scratch}/at",

@@ -88,7 +88,7 @@ mod tests {
             events.send(event);
         }
         drop(events);
-        let told: Vec<_> = receiver.iter().map(|event| serde_json::to_string(&event).expect("JSON")).collect();
+        let told: Vec<_> = receiver.map(|event| serde_json::to_string(&event).expect("JSON")).collect();
         assert_eq!(told.len(), count);
         for line in told {
             assert!(line.contains("has *** in it") && !line.contains("hunter22"), "{line}");

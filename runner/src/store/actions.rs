@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::index::Found;
 use super::record::Record;
-use super::{Store, StoreError};
+use super::{Promise, Store, StoreError};
 use crate::digest::Digest;
 
 /// How old the note of an action's last use may be before a new one is worth a write, in seconds.
@@ -79,6 +79,11 @@ impl Store {
         let created = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
         let record = Record { key: *key, created, family: family.copied(), refs: refs.into(), content: record };
         self.0.log.put_action(&record, now.as_secs())
+    }
+
+    /// What becomes of all actions that were recorded so far.
+    pub fn promise(&self) -> Promise {
+        self.0.log.promise_of_all()
     }
 
     /// Waits until all that was put is on the disk, and promised to every process.

@@ -21,7 +21,7 @@ use crate::digest::Digest;
 use crate::tree::Tree;
 
 /// How long the thread waits for more after an action was put: this long at least, and on a slow or busy disk so many times what
-/// the last commit took, so that a run does not spend its time with flushes. A kill loses no more than what was done meanwhile.
+/// the last commit took, so that a run does not spend its time with flushes.
 const GATHER: Duration = Duration::from_millis(20);
 const TIMES: u32 = 4;
 const LONGEST: Duration = Duration::from_millis(50);
@@ -39,8 +39,16 @@ struct Shared {
     files: Arc<Files>,
     state: Mutex<State>,
     changed: Condvar,
+    /// A commit came to its end.
+    committed: Condvar,
     /// Held by whoever commits; the count of rebuilds that it last saw.
     committing: Mutex<u64>,
+}
+
+/// That some actions will be on the disk, which comes true soon after the last of them was put.
+pub struct Promise {
+    shared: Arc<Shared>,
+    put: u64,
 }
 
 struct State {
@@ -48,6 +56,9 @@ struct State {
     blobs: HashMap<Digest, Location>,
     actions: HashMap<Digest, Action>,
     batch: Batch,
+    /// How many actions were put, and how many of them the last commit took along.
+    put: u64,
+    promised: u64,
     /// Whether an action waits.
     wanted: bool,
     closing: bool,
@@ -83,6 +94,8 @@ impl Log {
             blobs: HashMap::new(),
             actions: HashMap::new(),
             batch: Batch::default(),
+            put: 0,
+            promised: 0,
             wanted: false,
             closing: false,
             failed: None,
@@ -93,6 +106,7 @@ impl Log {
             files,
             state: Mutex::new(state),
             changed: Condvar::new(),
+            committed: Condvar::new(),
             committing,
         };
         Ok(Self { shared: Arc::new(shared), thread: Mutex::default() })
@@ -133,6 +147,7 @@ impl Log {
         let action = Action { family: record.family, found };
         state.actions.insert(record.key, action);
         state.batch.rows.push(Row::Action(action));
+        state.put += 1;
         state.wanted = true;
         drop(state);
         self.wake()
@@ -185,6 +200,11 @@ impl Log {
         self.state().blobs.remove(digest);
     }
 
+    /// The promise of all actions that were put.
+    pub(super) fn promise_of_all(&self) -> Promise {
+        Promise { shared: Arc::clone(&self.shared), put: self.state().put }
+    }
+
     /// Brings all that was put onto the disk, and promises it.
     pub(super) fn commit(&self) -> Result<(), StoreError> {
         self.shared.commit()
@@ -199,6 +219,14 @@ impl Log {
         }
         self.shared.changed.notify_one();
         Ok(())
+    }
+}
+
+impl Promise {
+    /// Waits until it is kept; or until the store has failed, which whoever puts or flushes next is told.
+    pub fn wait(self) {
+        let is_open = |state: &mut State| state.promised < self.put && state.failed.is_none();
+        drop(self.shared.committed.wait_while(self.shared.state.lock().expect(POISONED), is_open));
     }
 }
 
@@ -250,6 +278,7 @@ impl Shared {
         state.refuse_after_failure()?;
         state.wanted = false;
         let batch = std::mem::take(&mut state.batch);
+        let put = state.put;
         let result = if batch.rows.is_empty() {
             Ok(())
         } else {
@@ -262,11 +291,14 @@ impl Shared {
         };
         // Only now may whoever waits for the same look whether it is there.
         drop(batch);
-        result.map_err(|error| {
+        let result = result.map_err(|error| {
             let error = Arc::new(error);
             state.failed = Some(Arc::clone(&error));
             StoreError::Earlier(error)
-        })
+        });
+        state.promised = put;
+        self.committed.notify_all();
+        result
     }
 
     fn promise(&self, batch: &Batch, files: &[Arc<File>], rebuilt: &mut u64) -> Result<(), StoreError> {

@@ -211,7 +211,6 @@ impl Host {
             let cancel = &cancel;
             let watcher = scope.spawn(move || {
                 let seen: Vec<Event> = read
-                    .iter()
                     .map(|stamped| stamped.event)
                     .inspect(|event| cancel.store(cancel.load(Ordering::SeqCst) | is_time(event), Ordering::SeqCst))
                     .collect();
