@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::target::{Settings, Target, Tls};
 use crate::pipeline::{self, Pipeline};
@@ -86,12 +86,14 @@ impl Target {
     }
 }
 
-/// Files are named from where the pipeline file is.
+/// Files are named from where the pipeline file is; the agent works elsewhere.
 fn resolved(tls: &Tls, pipeline: &Pipeline) -> Tls {
+    let resolve = |path: &Path| {
+        let path = pipeline.resolve(path);
+        std::path::absolute(&path).unwrap_or(path)
+    };
     match tls {
-        Tls::Files { certificate, key } => {
-            Tls::Files { certificate: pipeline.resolve(certificate), key: pipeline.resolve(key) }
-        }
+        Tls::Files { certificate, key } => Tls::Files { certificate: resolve(certificate), key: resolve(key) },
         acme @ Tls::Acme { .. } => acme.clone(),
     }
 }
