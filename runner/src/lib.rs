@@ -31,6 +31,7 @@ pub mod runtime;
 pub mod sandbox;
 pub mod secret;
 
+mod descriptors;
 pub mod digest;
 pub mod garbage;
 pub mod lockfile;

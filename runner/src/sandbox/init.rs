@@ -27,8 +27,9 @@ use super::error::{Mechanism, Refusal};
 use super::namespaces::{Handshake, clone_into, map_ids};
 use super::reap::reap;
 use super::spec::{Network, Spec};
-use super::wire::{Inbox, Report, Request, send};
+use super::wire::{Report, Request};
 use super::{confine, root};
+use crate::descriptors::{Inbox, send};
 
 /// Becomes the monitor of one sandbox. Standard input is the socket to the runner; output is the program's.
 pub fn init_main() -> ! {

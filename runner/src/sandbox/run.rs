@@ -20,7 +20,8 @@ use super::error::SandboxError;
 use super::found::Root;
 use super::layers::Layers;
 use super::spec::{Mount, Spec, build_owner};
-use super::wire::{Inbox, Report, Request, send};
+use super::wire::{Report, Request};
+use crate::descriptors::{Inbox, send};
 
 /// How a program is run once.
 #[derive(Default)]
