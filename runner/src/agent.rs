@@ -7,8 +7,8 @@
 //! ```
 //!
 //! It starts by need, and what it knows is in [`crate::release::History`] and in the directories of instances: a new agent
-//! takes over what an earlier one has left, whether that ended or was killed; a killed one is started again by its parent.
-//! Unaware of pipelines and of how slugs are built.
+//! takes over what an earlier one has left, whether that ended or was killed; a killed one is started again by its parent. One of
+//! another build gives its place, and the connections of its clients, to the next. Unaware of pipelines and of how slugs are built.
 
 mod account;
 mod acme;
@@ -17,9 +17,11 @@ pub(crate) mod client;
 mod deploy;
 mod exec;
 mod front;
+mod handover;
 mod health;
 mod instance;
 mod keeper;
+mod life;
 mod listening;
 pub mod log;
 mod lost;
@@ -38,14 +40,16 @@ mod written;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::RwLock;
+use tokio::sync::watch::Sender;
 
 pub use boot::{Boot, BootError, on as bring_back, place_program};
 pub use exec::{ExecError, Session};
@@ -55,14 +59,13 @@ pub(crate) use instance::executable;
 
 use account::{Account, Ports};
 use acme::Acme;
-use front::{Assets, Collection, Public};
-use instance::Instance;
+use front::{Assets, Collection, Entrance, Listeners, Public, Way};
 use process::{Plan, Process, Slot};
 use protocol::Failure;
 use root::Root;
 use running::{Running, Serving};
 
-use crate::release::{Contents, History, HistoryError, How, ProcessRecord, Release, Stage, Target};
+use crate::release::{Contents, History, HistoryError, How, ProcessRecord, Release, Target};
 use crate::remote;
 use crate::slug::Manifest;
 use crate::store::{Store, StoreError};
@@ -72,6 +75,9 @@ const STATIC: &str = "static";
 
 /// From how many other releases static files are served.
 const EARLIER_ASSETS: usize = 5;
+
+/// How long the requests of processes that have to end may go on.
+const DRAIN: Duration = Duration::from_secs(30);
 
 /// The agent could not begin its work.
 #[derive(Debug, thiserror::Error)]
@@ -101,26 +107,40 @@ struct Agent {
     run: PathBuf,
     targets: Mutex<BTreeMap<(String, String), Arc<Running>>>,
     ports: Mutex<Ports>,
+    listeners: Arc<Listeners>,
     /// The front of all domains, and what sees to their certificates.
     public: Public,
     acme: Arc<Acme>,
     /// How many targets are to be served, and cannot be just now.
     coming_back: AtomicUsize,
+    /// Held by each change of a target, and by who gives the place of this agent to the next.
+    changes: Arc<RwLock<()>>,
+    /// Whether no earlier agent is left that may still have requests of what runs.
+    is_alone: Sender<bool>,
 }
 
 /// What this program is when it was started as a part of the agent: `pipe agent` and, inside of it, `pipe agent-serve` for the
-/// home directory that is in `PIPE_HOME`, `pipe agent-boot`, which is the same where something is to come back after a restart of
+/// home directory that is in `PIPE_HOME`, or `pipe agent-succeed` where another build's is there, `pipe agent-boot`, which is the same where something is to come back after a restart of
 /// the machine, `pipe agent-connect`, which stands for its commands on other machines, or `pipe shim DIRECTORY`. None is for
 /// people.
 pub fn main(mut args: impl Iterator<Item = OsString>) -> Option<ExitCode> {
-    let outcome = match args.nth(1)?.to_str()? {
-        "agent" => keeper::keep(Path::new(&std::env::var_os("PIPE_HOME")?)).map_err(|error| Failure::of(&error)),
+    let command = args.nth(1)?;
+    let outcome = match command.to_str()? {
+        "agent" => {
+            let first =
+                if args.next().is_some_and(|first| first == keeper::SUCCEED) { keeper::SUCCEED } else { keeper::SERVE };
+            let home = std::env::var_os("PIPE_HOME")?;
+            keeper::keep(Path::new(&home), first).map_err(|error| Failure::of(&error))
+        }
         boot::COMMAND => {
             let target = args.next().and_then(|target| target.into_string().ok());
             let home = std::env::var_os("PIPE_HOME")?;
             boot::run(Path::new(&home), target.as_deref()).map_err(|error| Failure::of(&error))
         }
-        keeper::SERVE => serve(Path::new(&std::env::var_os("PIPE_HOME")?)).map_err(|error| Failure::of(&error)),
+        keeper::SERVE | keeper::SUCCEED => {
+            let home = std::env::var_os("PIPE_HOME")?;
+            life::serve(Path::new(&home), command == keeper::SUCCEED).map_err(|error| Failure::of(&error))
+        }
         remote::COMMAND => {
             remote::connect(Path::new(&std::env::var_os("PIPE_HOME")?)).map_err(|error| Failure::of(&error))
         }
@@ -134,45 +154,6 @@ pub fn main(mut args: impl Iterator<Item = OsString>) -> Option<ExitCode> {
         },
         |()| ExitCode::SUCCESS,
     ))
-}
-
-/// Serves a home directory until nothing is left to do; ends at once where another agent does so already.
-fn serve(home: &Path) -> Result<(), AgentError> {
-    let failed = |doing| move |source| AgentError::Io { doing, source };
-    let run = home.join("agent/run");
-    DirBuilder::new().recursive(true).mode(0o700).create(&run).map_err(failed("make its directory"))?;
-    let lock = File::create(home.join("agent/lock")).map_err(failed("open its lock"))?;
-    match lock.try_lock() {
-        Ok(()) => {}
-        Err(fs::TryLockError::WouldBlock) => return Ok(()),
-        Err(fs::TryLockError::Error(error)) => return Err(failed("take its lock")(error)),
-    }
-    let public = Public::default();
-    let agent = Arc::new(Agent {
-        acme: Acme::new(home, public.sites()),
-        public,
-        home: home.to_owned(),
-        store: Store::open_for_releases(home)?,
-        history: Arc::new(History::open(home)?),
-        run,
-        targets: Mutex::default(),
-        ports: Mutex::new(Ports::of(home)),
-        coming_back: AtomicUsize::new(0),
-    });
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .map_err(failed("start its threads"))?;
-    runtime.block_on(async {
-        let listener = server::listen(home).map_err(failed("listen on its socket"))?;
-        let acme = Arc::clone(&agent.acme);
-        tokio::spawn(async move { acme.keep().await });
-        // Commands wait at the socket meanwhile.
-        take_over(&agent).await?;
-        server::serve(&agent, listener).await;
-        Ok(())
-    })
 }
 
 impl Agent {
@@ -191,6 +172,21 @@ impl Agent {
     fn is_idle(&self) -> bool {
         self.coming_back.load(Ordering::SeqCst) == 0
             && self.all_running().iter().all(|running| running.is_idle() && !running.is_changing())
+    }
+
+    /// Where clients come in by some way.
+    fn entrance(&self, way: &Way) -> Entrance {
+        match way {
+            Way::Target { app, target } => self.running(app, target).entrance(),
+            Way::Domains => self.public.entrance(false),
+            Way::DomainsOverTls => self.public.entrance(true),
+        }
+    }
+
+    /// Waits until no earlier agent has requests any more, or for so long.
+    async fn alone(&self, patience: Duration) {
+        let mut is_alone = self.is_alone.subscribe();
+        let _ = tokio::time::timeout(patience, is_alone.wait_for(|is_alone| *is_alone)).await;
     }
 
     fn free_port(&self) -> Result<u16, Failure> {
@@ -258,9 +254,10 @@ impl Agent {
     /// Serves a release that was current before, with those of its processes that are recorded.
     async fn resume(&self, release: &Release, records: &mut Vec<ProcessRecord>) -> Result<(), Failure> {
         let running = self.running(&release.target.app, &release.target.name);
-        let account = account::account(&self.history, &release.target, None)?;
+        let listening = self.listeners.inherited(&running.app, &running.target);
+        let account = account::account(&self.history, &release.target, listening)?;
         let root = Arc::new(self.root(&release.target, &release.contents(), account, false).await?);
-        let front = running.front(account.address).await?;
+        let front = running.front(&self.listeners, account.address).await?;
         let domains = self.open_domains(&release.target, &running.current).await?;
         let mut processes = Vec::new();
         for (slot, command) in root.slots() {
@@ -288,69 +285,9 @@ impl Agent {
     }
 }
 
-/// Goes on from where an earlier agent ended: finishes or undoes releases, and takes over processes.
-async fn take_over(agent: &Arc<Agent>) -> Result<(), AgentError> {
-    for mut release in agent.history.unfinished()? {
-        if release.stage == Stage::Switched {
-            agent.history.advance(&mut release, Stage::Drained, None)?;
-        } else {
-            agent.history.advance(&mut release, Stage::Failed, Some("interrupted"))?;
-        }
-    }
-    let current = agent.history.all_current()?;
-    let mut records = agent.history.processes()?;
-    for release in current {
-        if let Err(failure) = agent.resume(&release, &mut records).await {
-            say_why_not(&release, &failure);
-            agent.coming_back.fetch_add(1, Ordering::SeqCst);
-            tokio::spawn(come_back(Arc::clone(agent), release));
-        }
-    }
-    for left in records {
-        let history = Arc::clone(&agent.history);
-        tokio::spawn(async move {
-            if let Ok(instance) = Instance::attach(&left.directory) {
-                instance.stop().await;
-            }
-            let _ = process::clear(&history, &left);
-        });
-    }
-    Ok(())
-}
-
-/// Tries again what could not be served: where a machine has just come up, its addresses and disks may come later.
-async fn come_back(agent: Arc<Agent>, release: Release) {
-    let Target { app, name, .. } = &release.target;
-    let running = agent.running(app, name);
-    let mut why = String::new();
-    for tries in 2.. {
-        tokio::time::sleep(process::back_off(tries)).await;
-        let _turn = running.turn("the agent, which brings it back", None).await;
-        let is_current = |current: Option<Release>| current.is_some_and(|current| current.id == release.id);
-        // Somebody may have stopped it meanwhile, or released something else.
-        if !running.is_idle() || !agent.history.current(app, name).is_ok_and(is_current) {
-            break;
-        }
-        match agent.resume(&release, &mut Vec::new()).await {
-            Ok(()) => break,
-            Err(failure) if failure.message != why => {
-                say_why_not(&release, &failure);
-                why = failure.message;
-            }
-            Err(_) => {}
-        }
-    }
-    agent.coming_back.fetch_sub(1, Ordering::SeqCst);
-}
-
 /// What a mutex holds, also where a thread that held it has panicked.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn say_why_not(release: &Release, failure: &Failure) {
-    let Target { app, name, .. } = &release.target;
-    eprintln!("pipe agent: {app}/{name} release {} does not come back: {}", release.number, failure.message);
 }
 
 /// The number of the release that started the processes of this one: it may be the same, scaled since.

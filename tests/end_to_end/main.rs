@@ -17,3 +17,4 @@ mod secrets;
 mod seen;
 mod small;
 mod steps;
+mod upgrades;

@@ -144,7 +144,8 @@ fn pipe() -> PathBuf {
 }
 
 impl Outcome {
-    fn of(mut command: Command) -> Self {
+    /// Of a command that is run to its end.
+    pub fn of(mut command: Command) -> Self {
         let output = command.output().expect("`make build` has built pipe");
         Self { command: format!("{command:?}"), output }
     }

@@ -13,10 +13,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::instance::executable;
+use super::keeper;
 use super::protocol::{Answer, PROTOCOL, Progress, Reply, Request};
 
 /// How long an agent may take to listen.
 const START: Duration = Duration::from_secs(20);
+
+/// From when on a command tells that it waits for an agent of another build.
+const TOLD: Duration = Duration::from_secs(2);
 
 /// How often a command that waits for the agent looks whether it still should.
 const LOOK_UP: Duration = Duration::from_millis(50);
@@ -65,9 +69,8 @@ pub(crate) fn ask(
     cancel: &AtomicBool,
     on_progress: &mut dyn FnMut(Progress),
 ) -> Result<Answer, ClientError> {
-    if matches!(request, Request::Deploy(_) | Request::Remove { .. }) {
-        replace_other_build(home)?;
-    }
+    let is_change = matches!(request, Request::Deploy(_) | Request::Remove { .. });
+    succeed_other_build(home, is_change, cancel, on_progress)?;
     let began = Instant::now();
     loop {
         let stream = connect_or_start(home)?;
@@ -80,7 +83,7 @@ pub(crate) fn ask(
 }
 
 /// Asks the agent, if there is one.
-pub(crate) fn ask_running(home: &Path, request: &Request) -> Result<Option<Answer>, ClientError> {
+pub(super) fn ask_running(home: &Path, request: &Request) -> Result<Option<Answer>, ClientError> {
     let Some(stream) = connect(home).map_err(io_error("reach the agent"))? else { return Ok(None) };
     match exchange(&stream, request, &AtomicBool::new(false), &mut |_| ()) {
         Err(error) if is_over(&error) => Ok(None),
@@ -95,20 +98,42 @@ fn failed(answer: Answer) -> Result<Answer, ClientError> {
     }
 }
 
-/// An agent of another build makes way before a release: processes stay, and the next agent takes them over.
-fn replace_other_build(home: &Path) -> Result<(), ClientError> {
-    match ask_running(home, &Request::Hello) {
-        Ok(Some(Answer::Hello { protocol, build: other })) if protocol == PROTOCOL && other == build() => Ok(()),
-        Ok(None) => Ok(()),
-        Ok(Some(_)) | Err(_) => {
-            ask_running(home, &Request::Retire)?;
-            let began = Instant::now();
-            while began.elapsed() < START && connect(home).is_ok_and(|stream| stream.is_some()) {
-                std::thread::sleep(Duration::from_millis(10));
+/// Has an agent of this build take the place of one of another: before each change, and before a question that the other would
+/// not understand. That waits until no release is under way.
+fn succeed_other_build(
+    home: &Path,
+    is_change: bool,
+    cancel: &AtomicBool,
+    on_progress: &mut dyn FnMut(Progress),
+) -> Result<(), ClientError> {
+    let began = Instant::now();
+    let mut is_told = false;
+    let mut successor: Option<Child> = None;
+    while !cancel.load(Ordering::Relaxed) {
+        match ask_running(home, &Request::Hello) {
+            Ok(Some(Answer::Hello { protocol, build: other }))
+                if protocol == PROTOCOL && (!is_change || other == build()) =>
+            {
+                return Ok(());
             }
-            Ok(())
+            Ok(None) => return Ok(()),
+            Ok(Some(_)) | Err(_) => {}
         }
+        match &mut successor {
+            None => successor = Some(start(home, &[keeper::SUCCEED]).map_err(io_error("start the agent"))?),
+            Some(child) => match child.try_wait().map_err(io_error("start the agent"))? {
+                Some(status) if status.success() => successor = None,
+                Some(_) => return Err(ClientError::NotStarted { log: log(home) }),
+                None => {}
+            },
+        }
+        if began.elapsed() > TOLD && !std::mem::replace(&mut is_told, true) {
+            let note = "the agent is of another `pipe`; it makes way once no release is under way";
+            on_progress(Progress::Note(note.to_owned()));
+        }
+        std::thread::sleep(Duration::from_millis(10));
     }
+    Ok(())
 }
 
 fn exchange(
@@ -181,7 +206,7 @@ fn connect_or_start(home: &Path) -> Result<UnixStream, ClientError> {
             return Ok(stream);
         }
         match &mut started {
-            None => started = Some(start(home).map_err(io_error("start the agent"))?),
+            None => started = Some(start(home, &[]).map_err(io_error("start the agent"))?),
             // Another command's agent may hold the lock while it still comes up, or while it ends: then this one ends well.
             Some(child) => match child.try_wait().map_err(io_error("start the agent"))? {
                 Some(status) if status.success() => started = None,
@@ -194,13 +219,14 @@ fn connect_or_start(home: &Path) -> Result<UnixStream, ClientError> {
     Err(ClientError::NotStarted { log: log(home) })
 }
 
-fn start(home: &Path) -> io::Result<Child> {
+fn start(home: &Path, how: &[&str]) -> io::Result<Child> {
     DirBuilder::new().recursive(true).mode(0o700).create(home.join("agent"))?;
     let home = home.canonicalize()?;
     let log = OpenOptions::new().create(true).append(true).mode(0o600).open(log(&home))?;
     Command::new(executable())
         .arg0("pipe")
         .arg("agent")
+        .args(how)
         .env("PIPE_HOME", home)
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)

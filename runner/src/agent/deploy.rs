@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::account::{self, Account};
-use super::front::{Front, Upstream};
+use super::front::{Listener, Upstream};
 use super::health::{self, Unhealthy};
 use super::instance::Exit;
 use super::log::{self, Follower};
@@ -21,7 +21,7 @@ use super::public::{Domains, refuse_unreadable_certificates};
 use super::root::Root;
 use super::running::{Running, Serving, stop_all};
 use super::wanted::{Wanted, wanted};
-use super::{Agent, EARLIER_ASSETS, lock, url_of};
+use super::{Agent, DRAIN, EARLIER_ASSETS, lock, url_of};
 use crate::diagnostic::quoted;
 use crate::release::{How, Release, Stage};
 
@@ -32,9 +32,6 @@ const LONGEST_ANSWER: usize = 2000;
 
 /// How many of the last lines of a process are shown when it fails.
 const SHOWN_LINES: usize = 60;
-
-/// How long the requests of an old release may go on after the switch.
-const DRAIN: Duration = Duration::from_secs(30);
 
 /// How long processes of a slug that answers no requests must live to count as up.
 const ALIVE: Duration = Duration::from_secs(2);
@@ -89,8 +86,10 @@ pub(super) async fn deploy(
     if target.settings.preflight {
         refuse::little_room(agent, &say)?;
     }
-    let front = running.front(account.address).await?;
+    let front = running.front(&agent.listeners, account.address).await?;
+    front.accept();
     let domains = agent.open_domains(&target, &running.current).await?;
+    domains.accept();
     refuse_unreadable_certificates(&domains, &target.settings)?;
     let release = agent.history.begin(&target, &contents, &how, &order.who).map_err(|error| Failure::of(&error))?;
     let number = release.number;
@@ -329,7 +328,7 @@ impl Deploy<'_> {
     }
 
     /// Gives the requests to the new release. From here on there is only forward.
-    async fn switch(self, running: &Running, front: Option<Front>, url: String) -> Result<(), Failure> {
+    async fn switch(self, running: &Running, front: Arc<Listener>, url: String) -> Result<(), Failure> {
         let release = lock(&self.release).clone();
         let assets = self.agent.assets(&self.root, &release).await;
         self.mark_switched().await?;
@@ -348,9 +347,10 @@ impl Deploy<'_> {
             }
         }
         let (written, first) = (self.root.written.clone(), self.number.saturating_sub(EARLIER_ASSETS as u64));
+        let agent = Arc::clone(self.agent);
         self.drain(async move {
             if let Some(upstream) = old.upstream {
-                upstream.drained(DRAIN).await;
+                tokio::join!(upstream.drained(DRAIN), agent.alone(DRAIN));
             }
             stop_all(&old_web).await;
             written.remove_before(first);
@@ -368,7 +368,9 @@ impl Deploy<'_> {
             running.add(process);
         }
         let surplus = running.rescaled(self.number, &self.root.formation);
+        let agent = Arc::clone(self.agent);
         self.drain(async move {
+            agent.alone(DRAIN).await;
             for (_, backend) in &surplus {
                 if let Some(backend) = backend {
                     backend.drained(DRAIN).await;

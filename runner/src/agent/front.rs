@@ -1,4 +1,4 @@
-//! The front of a target: listens on its address and gives each request to the release that is current at that moment.
+//! The front of a target: gives each request that comes to its address to the release that is current at that moment.
 //!
 //! A switch is one assignment; requests that the old release has are counted, so that it can be stopped once they are done.
 //! Of several processes the one with the fewest requests gets the next. Unaware of releases and processes beyond loopback
@@ -6,36 +6,26 @@
 
 mod assets;
 mod certificate;
+mod connection;
+mod listener;
 mod proxy;
 mod public;
 
-use std::convert::Infallible;
-use std::io;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use hyper::body::Incoming;
-use hyper::server::conn::{http1, http2};
-use hyper::service::service_fn;
 use hyper::{Request, Response};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
 
 pub(crate) use assets::{Assets, Collection};
 pub(crate) use certificate::{Certificate, Files};
-use proxy::{Body, Client, Manner};
+pub(crate) use connection::{Connection, Left};
+pub(crate) use listener::{Inherited, Listener, Listeners, Way};
+use proxy::{Body, Manner};
 pub(crate) use proxy::{Scheme, get};
 pub(crate) use public::{Public, Site, Sites, Wanted};
-
-/// How long a client may take to send the head of a request.
-const HEAD_TIMEOUT: Duration = Duration::from_mins(1);
-
-/// Bytes of the longest head of a request over HTTP/2; HTTP/1.1 has a bound of its own.
-const LONGEST_HEAD: u32 = 64 << 10;
 
 /// Where requests go.
 pub(crate) struct Upstream {
@@ -68,11 +58,16 @@ struct Share(Arc<Backend>);
 /// Where a target's requests go at the moment; nowhere before its first release.
 pub(crate) type Current = Arc<RwLock<Option<Arc<Upstream>>>>;
 
-/// A listening address.
-pub(crate) struct Front {
-    address: SocketAddr,
-    listening: JoinHandle<()>,
+/// Where clients come in: it says where their requests go.
+pub(crate) enum Entrance {
+    /// The front of a target.
+    Target { app: String, target: String, current: Current },
+    /// The front of all domains; over TLS with what agrees on the keys.
+    Domains { sites: Arc<Sites>, tls: Option<TlsAcceptor> },
 }
+
+/// Where a request goes, or the answer to it.
+type Routed = Result<Option<Claim>, Box<Response<Body>>>;
 
 impl Upstream {
     pub(crate) fn new(ports: impl IntoIterator<Item = u16>, assets: Option<Assets>, name: Option<String>) -> Arc<Self> {
@@ -166,25 +161,29 @@ impl Drop for Claim {
     }
 }
 
-impl Front {
-    /// Listens; as long as requests go nowhere, every one is told that nothing is there yet.
-    pub(crate) async fn open(address: SocketAddr, current: &Current) -> io::Result<Self> {
-        let listener = TcpListener::bind(address).await?;
-        let address = listener.local_addr()?;
-        let listening = tokio::spawn(listen(listener, Arc::clone(current)));
-        Ok(Self { address, listening })
+impl Entrance {
+    fn way(&self) -> Way {
+        match self {
+            Self::Target { app, target, .. } => Way::Target { app: app.clone(), target: target.clone() },
+            Self::Domains { tls: None, .. } => Way::Domains,
+            Self::Domains { tls: Some(_), .. } => Way::DomainsOverTls,
+        }
     }
 
-    /// Where it listens.
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.address
+    fn acceptor(&self) -> Option<&TlsAcceptor> {
+        match self {
+            Self::Target { .. } => None,
+            Self::Domains { tls, .. } => tls.as_ref(),
+        }
     }
-}
 
-impl Drop for Front {
-    fn drop(&mut self) {
-        // Connections that are open go on until their requests are done.
-        self.listening.abort();
+    /// As long as requests go nowhere, every one is told that nothing is there yet.
+    fn route(&self, request: &Request<Incoming>) -> Routed {
+        match self {
+            Self::Target { current, .. } => Ok(claim(current)),
+            Self::Domains { sites, tls: None } => sites.route(request),
+            Self::Domains { sites, tls: Some(_) } => sites.route_over_tls(request),
+        }
     }
 }
 
@@ -194,72 +193,4 @@ fn claim(current: &Current) -> Option<Claim> {
     // Under the lock: whoever has switched sees every request that went to the old one.
     upstream.open.fetch_add(1, Ordering::SeqCst);
     Some(Claim(upstream))
-}
-
-async fn listen(listener: TcpListener, current: Current) {
-    loop {
-        let (stream, peer) = accept(&listener).await;
-        let current = Arc::clone(&current);
-        let client = Client { peer, is_secure: false };
-        tokio::spawn(async move { converse(stream, Protocol::Http1, client, |_| Ok(claim(&current))).await });
-    }
-}
-
-/// The next connection.
-async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
-    loop {
-        match listener.accept().await {
-            Ok((stream, peer)) => {
-                let _ = stream.set_nodelay(true);
-                return (stream, peer);
-            }
-            // Out of descriptors, or the client was gone already: both pass.
-            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
-        }
-    }
-}
-
-/// How a client speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Protocol {
-    Http1,
-    Http2,
-}
-
-/// Answers all requests of a connection; `route` says where one goes, or answers it.
-async fn converse(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    protocol: Protocol,
-    client: Client,
-    route: impl Fn(&Request<Incoming>) -> Result<Option<Claim>, Box<Response<Body>>>,
-) {
-    let service = service_fn(|request| {
-        let claim = route(&request);
-        async move {
-            Ok::<_, Infallible>(match claim {
-                Ok(claim) => proxy::answer(request, client, claim).await,
-                Err(answer) => *answer,
-            })
-        }
-    });
-    let stream = TokioIo::new(stream);
-    // What goes wrong here is the client's connection, which is gone then.
-    match protocol {
-        Protocol::Http1 => drop(
-            http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEAD_TIMEOUT)
-                .serve_connection(stream, service)
-                .with_upgrades()
-                .await,
-        ),
-        Protocol::Http2 => drop(
-            http2::Builder::new(TokioExecutor::new())
-                .timer(TokioTimer::new())
-                .max_header_list_size(LONGEST_HEAD)
-                .keep_alive_interval(HEAD_TIMEOUT)
-                .serve_connection(stream, service)
-                .await,
-        ),
-    }
 }

@@ -15,17 +15,21 @@ use super::{AgentError, log};
 /// The subcommand that is the agent itself.
 pub(super) const SERVE: &str = "agent-serve";
 
-/// Runs the agent of a home directory until it has nothing left to do.
-pub(super) fn keep(home: &Path) -> Result<(), AgentError> {
+/// The same where it is to take the place of one of another build.
+pub(super) const SUCCEED: &str = "agent-succeed";
+
+/// Runs the agent of a home directory until it has nothing left to do; the `first` that it runs is one of the above.
+pub(super) fn keep(home: &Path, first: &str) -> Result<(), AgentError> {
     let failed = |doing| move |source| AgentError::Io { doing, source };
     // Not killed with the terminal of the command that needed it.
     let _ = nix::unistd::setsid();
     std::env::set_current_dir("/").map_err(failed("leave its working directory"))?;
     let mut quick_ends = 0;
+    let mut command = first;
     loop {
         log::bound(&home.join("agent/agent.log"));
         let began = Instant::now();
-        let status = Command::new(executable()).arg0("pipe").arg(SERVE).status().map_err(failed("start"))?;
+        let status = Command::new(executable()).arg0("pipe").arg(command).status().map_err(failed("start"))?;
         if status.success() {
             return Ok(());
         }
@@ -37,5 +41,7 @@ pub(super) fn keep(home: &Path) -> Result<(), AgentError> {
         quick_ends = if is_quick { quick_ends + 1 } else { 1 };
         eprintln!("pipe agent: {status}; it is started again");
         thread::sleep(back_off(quick_ends));
+        // Whoever holds the place now was there later.
+        command = SERVE;
     }
 }

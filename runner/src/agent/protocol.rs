@@ -13,8 +13,9 @@ use tokio::sync::mpsc;
 use crate::digest::Digest;
 use crate::release::{Formation, How, SlugRef, Stage, Target};
 
-/// Raised with every change of the messages; agents and commands of different versions don't talk, the older agent makes way.
-pub(crate) const PROTOCOL: u32 = 6;
+/// Raised with every change of the messages; agents and commands of different versions don't talk, the older agent makes way. What
+/// they must understand of each other for that never changes: [`Request::Hello`], [`Request::Succeed`] and [`Request::Retire`].
+pub(crate) const PROTOCOL: u32 = 7;
 
 /// What a command asks for.
 #[derive(Debug, Serialize, Deserialize)]
@@ -40,6 +41,8 @@ pub(crate) enum Request {
         /// Whether its data, its releases and its config go too.
         data: bool,
     },
+    /// Give the place to whoever asks, see [`super::handover`].
+    Succeed,
     /// End, and leave the processes to the next agent.
     Retire,
 }

@@ -25,6 +25,11 @@ impl Domains {
         self.sites.first().map(|site| site.url())
     }
 
+    /// From now on clients are answered where they are listened for.
+    pub(super) fn accept(&self) {
+        self.sites.iter().for_each(|site| site.accept());
+    }
+
     fn certificates(&self) -> impl Iterator<Item = (&str, &Arc<Certificate>)> {
         self.sites.iter().filter_map(|site| Some((site.domain.as_str(), site.certificate.as_ref()?)))
     }

@@ -12,6 +12,7 @@ use crate::sandbox;
 
 /// Stops a target and has it not come back; `data` removes its data, its logs, its releases and its config.
 pub(super) async fn remove(agent: &Arc<Agent>, app: &str, target: &str, data: bool) -> Result<Removed, Failure> {
+    let _changes = agent.changes.read().await;
     let running = agent.running(app, target);
     let _turn = running.turn("a removal", None).await;
     let of = |error: crate::release::HistoryError| Failure::hinted(&error, error.hint());

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::front::{Backend, Current, Front, Upstream};
+use super::front::{Backend, Current, Entrance, Listener, Listeners, Upstream};
 use super::lock;
 use super::process::{Process, Slot, WEB};
 use super::protocol::{Failure, ProcessState, ProcessStatus, Progress, Say, TargetStatus};
@@ -22,7 +22,7 @@ pub(super) struct Running {
 
 #[derive(Default)]
 struct Held {
-    front: Option<Front>,
+    front: Option<Arc<Listener>>,
     serving: Serving,
 }
 
@@ -88,30 +88,32 @@ impl Running {
 
     /// Where it listens.
     pub(super) fn address(&self) -> Option<SocketAddr> {
-        lock(&self.held).front.as_ref().map(Front::address)
+        lock(&self.held).front.as_ref().map(|front| front.address)
     }
 
-    /// Listens on an address, where that is not done already.
-    pub(super) async fn front(&self, address: SocketAddr) -> Result<Option<Front>, Failure> {
-        if self.address() == Some(address) {
-            return Ok(None);
-        }
-        Front::open(address, &self.current).await.map(Some).map_err(|error| {
+    /// Where its clients come in.
+    pub(super) fn entrance(&self) -> Entrance {
+        let (app, target) = (self.app.clone(), self.target.clone());
+        Entrance::Target { app, target, current: Arc::clone(&self.current) }
+    }
+
+    /// Listens on an address; clients are answered once it is said so, and after a switch in any case.
+    pub(super) async fn front(&self, listeners: &Listeners, address: SocketAddr) -> Result<Arc<Listener>, Failure> {
+        listeners.listen(address, self.entrance()).await.map_err(|error| {
             Failure::new(format!("cannot listen on `{address}`: {error}"))
                 .hint(format!("set `address` of target `{}` to one that is free", self.target))
         })
     }
 
     /// Gives all further requests to a release, and gives back what served before.
-    pub(super) fn switch(&self, to: Serving, front: Option<Front>) -> Serving {
+    pub(super) fn switch(&self, to: Serving, front: Arc<Listener>) -> Serving {
         let mut held = lock(&self.held);
         if let Some(upstream) = &to.upstream {
             *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(upstream));
         }
-        if front.is_some() {
-            // One of another address ends only now.
-            held.front = front;
-        }
+        front.accept();
+        // One of another address ends only now.
+        held.front = Some(front);
         std::mem::replace(&mut held.serving, to)
     }
 

@@ -7,20 +7,24 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf, ReuniteError};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 use super::Agent;
 use super::client::{build, short_socket};
 use super::deploy;
+use super::handover::Handover;
 use super::protocol::{Answer, Order, PROTOCOL, Reply, Request};
 use super::remove;
 use super::written::Written;
 use crate::release::target_directory;
 
-/// Takes the place of an earlier agent's socket.
-pub(super) fn listen(home: &Path) -> io::Result<UnixListener> {
+/// Listens where an earlier agent did: at the very socket that it has given, or at a new one in its place.
+pub(super) fn listen(home: &Path, given: Option<std::os::unix::net::UnixListener>) -> io::Result<UnixListener> {
+    if let Some(given) = given {
+        return UnixListener::from_std(given);
+    }
     let (path, _directory) = short_socket(home)?;
     match fs::remove_file(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -32,32 +36,40 @@ pub(super) fn listen(home: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Answers commands until there is nothing to do any more.
-pub(super) async fn serve(agent: &Arc<Agent>, listener: UnixListener) {
-    let (ending, mut ended) = watch::channel(false);
-    let ending = Arc::new(ending);
+/// Why commands are answered no longer.
+pub(super) enum End {
+    /// There is nothing to do any more, or the next agent is to begin by itself.
+    Done,
+    /// Another agent takes the place.
+    Succeeded(Handover),
+}
+
+/// Answers commands until the end.
+pub(super) async fn serve(agent: &Arc<Agent>, listener: UnixListener) -> End {
+    let (ending, mut ended) = mpsc::channel(1);
+    let listener = Arc::new(listener);
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
-                    let (agent, ending) = (Arc::clone(agent), Arc::clone(&ending));
+                    let (agent, listener, ending) = (Arc::clone(agent), Arc::clone(&listener), ending.clone());
                     tokio::spawn(async move {
                         // A command that is gone needs no answer.
-                        let retires = converse(&agent, stream).await.unwrap_or(false);
-                        if retires || agent.is_idle() {
-                            ending.send_replace(true);
+                        let end = converse(&agent, &listener, stream).await.ok().flatten();
+                        if let Some(end) = end.or_else(|| agent.is_idle().then_some(End::Done)) {
+                            let _ = ending.send(end).await;
                         }
                     });
                 }
                 Err(_) => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
             },
-            _ = ended.wait_for(|ended| *ended) => break,
+            end = ended.recv() => return end.unwrap_or(End::Done),
         }
     }
 }
 
-/// One command; whether the agent is to end after it.
-async fn converse(agent: &Arc<Agent>, stream: UnixStream) -> io::Result<bool> {
+/// One command; whether and how the agent is to end after it.
+async fn converse(agent: &Arc<Agent>, commands: &Arc<UnixListener>, stream: UnixStream) -> io::Result<Option<End>> {
     let (read, mut write) = stream.into_split();
     let mut read = BufReader::new(read);
     let mut line = String::new();
@@ -70,6 +82,7 @@ async fn converse(agent: &Arc<Agent>, stream: UnixStream) -> io::Result<bool> {
         Request::Remove { app, target, data } => remove::remove(agent, &app, &target, data)
             .await
             .map_or_else(|failure| Answer::Failed(failure.in_one()), Answer::Removed),
+        Request::Succeed => return hand_over(agent, commands, read.into_inner().reunite(write)).await,
         Request::Retire if agent.all_running().iter().any(|running| running.is_changing()) => {
             Answer::Failed("a release is under way".into())
         }
@@ -77,7 +90,24 @@ async fn converse(agent: &Arc<Agent>, stream: UnixStream) -> io::Result<bool> {
     };
     let retires = matches!(answer, Answer::Retiring);
     send(&mut write, &Reply::Answer(answer)).await?;
-    Ok(retires)
+    Ok(retires.then_some(End::Done))
+}
+
+/// Gives what is listened at to the next agent, once nothing is being changed.
+async fn hand_over(
+    agent: &Arc<Agent>,
+    commands: &Arc<UnixListener>,
+    stream: Result<UnixStream, ReuniteError>,
+) -> io::Result<Option<End>> {
+    let changes = Arc::clone(&agent.changes).write_owned().await;
+    let stream = stream.map_err(io::Error::other)?.into_std()?;
+    stream.set_nonblocking(false)?;
+    let (commands, listeners) = (Arc::clone(commands), agent.listeners.all());
+    let begun = tokio::task::spawn_blocking(move || Handover::begin(stream, &commands, &listeners)).await;
+    let handover = begun.map_err(io::Error::other)??;
+    // From here on this agent changes nothing: whoever waits for that asks the next one.
+    std::mem::forget(changes);
+    Ok(Some(End::Succeeded(handover)))
 }
 
 async fn deploy(
@@ -86,6 +116,7 @@ async fn deploy(
     mut read: BufReader<OwnedReadHalf>,
     write: &mut OwnedWriteHalf,
 ) -> io::Result<Answer> {
+    let _changes = agent.changes.read().await;
     let running = agent.running(&order.app, &order.target);
     let (say, mut said) = mpsc::unbounded_channel();
     let work = {
@@ -111,6 +142,7 @@ async fn deploy(
 }
 
 async fn stop(agent: &Arc<Agent>, target: Option<(String, String)>) -> Answer {
+    let _changes = agent.changes.read().await;
     let mut stopped = Vec::new();
     for running in agent.all_running() {
         let name = format!("{}/{}", running.app, running.target);

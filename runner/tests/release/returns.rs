@@ -1,6 +1,11 @@
 //! What comes back when an agent begins anew, and what can do so only later.
 
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -31,6 +36,72 @@ fn a_target_whose_address_is_not_there_yet_comes_back_once_it_is() {
     drop(taken);
     eventually("it comes back", || request(&target, "/", "").is_some_and(|answer| answer.ends_with("\r\n\r\none")));
     assert_eq!(release::status(&host.place()).expect("a status").len(), 2);
+}
+
+#[test]
+fn an_agent_that_begins_answers_nobody_before_it_knows_where_requests_go() {
+    let host = Host::new();
+    let target = host.target("staging");
+    host.release(&target, &Slug::new("one")).up();
+    let (done, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
+    thread::scope(|scope| {
+        let ask = || {
+            while !done.load(Ordering::SeqCst) {
+                // While nobody listens there is no answer, and whoever was being answered gets half of one.
+                if let Some(answer) = request(&target, "/", "").filter(|answer| answer.contains("\r\n\r\n")) {
+                    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+                    answered.fetch_add(1, Ordering::SeqCst);
+                }
+            }
+        };
+        let clients = [scope.spawn(ask), scope.spawn(ask), scope.spawn(ask)];
+        for _ in 0..5 {
+            let agent = host.agent().and_then(|agent| i32::try_from(agent).ok()).expect("an agent");
+            let before = answered.load(Ordering::SeqCst);
+            kill(Pid::from_raw(agent), Signal::SIGKILL).expect("it is there");
+            eventually("it comes back", || answered.load(Ordering::SeqCst) > before + 20);
+        }
+        done.store(true, Ordering::SeqCst);
+        for client in clients {
+            client.join().expect("only pages");
+        }
+    });
+}
+
+#[test]
+fn an_agent_of_old_that_cannot_hand_over_makes_way_without() {
+    let host = Host::new();
+    let directory = host.home.path().join("agent");
+    std::fs::create_dir_all(&directory).expect("a directory");
+    let lock = File::create(directory.join("lock")).expect("a lock");
+    lock.try_lock().expect("it is free");
+    let listener = UnixListener::bind(directory.join("agent.sock")).expect("a socket");
+    let old = thread::spawn(move || {
+        let mut asked = Vec::new();
+        for stream in listener.incoming() {
+            let stream = stream.expect("a command");
+            let mut line = String::new();
+            BufReader::new(&stream).read_line(&mut line).expect("a request");
+            let answer = match line.trim() {
+                r#"{"request":"hello"}"# => r#"{"reply":"answer","value":{"hello":{"protocol":6,"build":"old"}}}"#,
+                r#"{"request":"retire"}"# => r#"{"reply":"answer","value":"retiring"}"#,
+                // What it does not understand it does not answer.
+                _ => "",
+            };
+            writeln!(&stream, "{answer}").expect("an answer");
+            asked.push(line);
+            if answer.contains("retiring") {
+                break;
+            }
+        }
+        drop(lock);
+        asked
+    });
+    let target = host.target("staging");
+    host.release(&target, &Slug::new("one")).up();
+    assert_eq!(page(&target, "/"), "one");
+    let asked = old.join().expect("it has ended");
+    assert!(asked.iter().any(|asked| asked.contains("succeed")), "{asked:?}");
 }
 
 fn parent(pid: u32) -> i32 {

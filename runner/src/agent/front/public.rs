@@ -3,44 +3,36 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
-use std::time::Duration;
+use std::net::{Ipv6Addr, SocketAddr};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
 use hyper::{Request, Response, StatusCode};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
-use super::super::lock;
 use super::certificate::{Certificate, Files};
-use super::proxy::{Body, Client, exactly, plain};
-use super::{Current, Protocol, accept, claim, converse};
+use super::proxy::{Body, exactly, plain};
+use super::{Current, Entrance, Listener, Listeners, Routed, claim};
 
 /// Where everybody asks, without TLS and with it.
 const HTTP: u16 = 80;
 const HTTPS: u16 = 443;
 
-/// How long a client may take until it has agreed on how to speak.
-const HANDSHAKE: Duration = Duration::from_secs(10);
-
 /// Below which path somebody who signs certificates asks whether a domain is ours.
 const CHALLENGES: &str = "/.well-known/acme-challenge/";
 
 /// The protocols that are offered over TLS, the best first.
-const H2: &[u8] = b"h2";
+pub(super) const H2: &[u8] = b"h2";
 const HTTP_11: &[u8] = b"http/1.1";
 
 /// All domains of an agent, and where they are listened for.
-#[derive(Default)]
 pub(crate) struct Public {
     sites: Arc<Sites>,
-    /// What listens, as long as a site holds it.
-    listeners: Mutex<BTreeMap<(SocketAddr, bool), Weak<Listener>>>,
+    tls: TlsAcceptor,
+    listeners: Arc<Listeners>,
 }
 
 /// The domains by their names, and the answers to who asks whether they are ours.
@@ -60,7 +52,7 @@ pub(crate) struct Site {
     pub(crate) certificate: Option<Arc<Certificate>>,
     /// Where it is asked for over TLS.
     port: u16,
-    _listeners: Vec<Arc<Listener>>,
+    listeners: Vec<Arc<Listener>>,
 }
 
 /// What a target wants of the public front.
@@ -114,6 +106,16 @@ impl PublicError {
 }
 
 impl Public {
+    pub(crate) fn new(listeners: &Arc<Listeners>) -> Self {
+        let sites = Arc::<Sites>::default();
+        Self { tls: acceptor(&sites), sites, listeners: Arc::clone(listeners) }
+    }
+
+    /// Where clients come in.
+    pub(crate) fn entrance(&self, is_secure: bool) -> Entrance {
+        Entrance::Domains { sites: Arc::clone(&self.sites), tls: is_secure.then(|| self.tls.clone()) }
+    }
+
     /// Listens for a target's domains; nobody is led to the target before [`Public::put`].
     pub(crate) async fn open(&self, wanted: &Wanted<'_>, current: &Current) -> Result<Vec<Arc<Site>>, PublicError> {
         if let Some((domain, owner)) = self.sites.of_others(wanted.owner, &wanted.domains) {
@@ -129,7 +131,7 @@ impl Public {
             let port = listeners.last().map_or(HTTPS, |listener| listener.address.port());
             let (domain, owner) = (domain.clone(), wanted.owner.to_owned());
             let current = Arc::clone(current);
-            sites.push(Arc::new(Site { domain, owner, current, certificate, port, _listeners: listeners }));
+            sites.push(Arc::new(Site { domain, owner, current, certificate, port, listeners }));
         }
         Ok(sites)
     }
@@ -141,6 +143,11 @@ impl Public {
         by_domain.extend(sites.iter().map(|site| (site.domain.clone(), Arc::clone(site))));
     }
 
+    /// From now on clients of all domains are answered.
+    pub(crate) fn accept(&self) {
+        self.sites.all().iter().for_each(|site| site.accept());
+    }
+
     /// The domains, for whoever sees to their certificates.
     pub(crate) fn sites(&self) -> &Arc<Sites> {
         &self.sites
@@ -148,52 +155,20 @@ impl Public {
 
     async fn listener(&self, address: Option<SocketAddr>, is_secure: bool) -> Result<Arc<Listener>, PublicError> {
         let port = if is_secure { HTTPS } else { HTTP };
-        let key = (address.unwrap_or_else(|| (Ipv6Addr::UNSPECIFIED, port).into()), is_secure);
-        let held = |listeners: &Mutex<BTreeMap<_, Weak<Listener>>>| lock(listeners).get(&key).and_then(Weak::upgrade);
-        if let Some(listener) = held(&self.listeners) {
-            return Ok(listener);
-        }
-        let bound = match TcpListener::bind(key.0).await {
-            // A machine without IPv6.
-            Err(error) if address.is_none() && is_no_family(&error) => {
-                TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await
-            }
-            bound => bound,
-        };
-        let bound = match bound {
-            Ok(bound) => bound,
-            // Another release has just been quicker.
-            Err(source) => return held(&self.listeners).ok_or(PublicError::Listen { address: key.0, source }),
-        };
-        let sites = Arc::clone(&self.sites);
-        let task =
-            if is_secure { tokio::spawn(listen_for_tls(bound, sites)) } else { tokio::spawn(listen(bound, sites)) };
-        let listener = Arc::new(Listener { address: key.0, task });
-        let mut listeners = lock(&self.listeners);
-        listeners.retain(|_, listener| listener.strong_count() > 0);
-        listeners.insert(key, Arc::downgrade(&listener));
-        Ok(listener)
-    }
-}
-
-fn is_no_family(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(nix::libc::EAFNOSUPPORT | nix::libc::EADDRNOTAVAIL))
-}
-
-/// A port that is listened to until nobody holds it any more.
-struct Listener {
-    address: SocketAddr,
-    task: JoinHandle<()>,
-}
-
-impl Drop for Listener {
-    fn drop(&mut self) {
-        // Connections that are open go on until their requests are done.
-        self.task.abort();
+        let address = address.unwrap_or_else(|| (Ipv6Addr::UNSPECIFIED, port).into());
+        let listener = self.listeners.listen(address, self.entrance(is_secure)).await;
+        listener.map_err(|source| PublicError::Listen { address, source })
     }
 }
 
 impl Site {
+    /// From now on clients are answered where it is listened for.
+    pub(crate) fn accept(&self) {
+        for listener in &self.listeners {
+            listener.accept();
+        }
+    }
+
     /// Where a browser finds it.
     pub(crate) fn url(&self) -> String {
         let scheme = if self.certificate.is_some() { "https" } else { "http" };
@@ -232,6 +207,20 @@ impl Sites {
 
     fn of(&self, request: &Request<Incoming>) -> Option<Arc<Site>> {
         self.find(domain_of(request)?)
+    }
+
+    /// Where a request goes that came without TLS.
+    pub(super) fn route(&self, request: &Request<Incoming>) -> Routed {
+        if let Some(answer) = self.challenge(request.uri().path()) {
+            return Err(Box::new(exactly(StatusCode::OK, answer)));
+        }
+        let site = self.of(request).ok_or_else(|| Box::new(unknown()))?;
+        if site.certificate.is_some() { Err(Box::new(to_tls(&site, request))) } else { Ok(claim(&site.current)) }
+    }
+
+    pub(super) fn route_over_tls(&self, request: &Request<Incoming>) -> Routed {
+        let site = self.of(request).filter(|site| site.certificate.is_some()).ok_or_else(|| Box::new(unknown()))?;
+        Ok(claim(&site.current))
     }
 
     /// Answers who asks for a token; none: the question is answered.
@@ -274,50 +263,15 @@ impl std::fmt::Debug for Sites {
     }
 }
 
-async fn listen(listener: TcpListener, sites: Arc<Sites>) {
-    loop {
-        let (stream, peer) = accept(&listener).await;
-        let (sites, client) = (Arc::clone(&sites), Client { peer, is_secure: false });
-        tokio::spawn(async move {
-            let route = |request: &Request<Incoming>| {
-                if let Some(answer) = sites.challenge(request.uri().path()) {
-                    return Err(Box::new(exactly(StatusCode::OK, answer)));
-                }
-                let site = sites.of(request).ok_or_else(|| Box::new(unknown()))?;
-                if site.certificate.is_some() {
-                    Err(Box::new(to_tls(&site, request)))
-                } else {
-                    Ok(claim(&site.current))
-                }
-            };
-            converse(stream, Protocol::Http1, client, route).await;
-        });
-    }
-}
-
-async fn listen_for_tls(listener: TcpListener, sites: Arc<Sites>) {
-    let resolver: Arc<dyn ResolvesServerCert> = Arc::clone(&sites) as _;
+/// What agrees with clients on keys, by the certificates of the domains that they ask for.
+fn acceptor(sites: &Arc<Sites>) -> TlsAcceptor {
+    let resolver: Arc<dyn ResolvesServerCert> = Arc::clone(sites) as _;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let Ok(config) = config else { return };
+    let config = config.expect("the provider knows the versions that it is made for");
     let mut config = config.with_no_client_auth().with_cert_resolver(resolver);
     config.alpn_protocols = vec![H2.to_vec(), HTTP_11.to_vec()];
-    let acceptor = TlsAcceptor::from(Arc::new(config));
-    loop {
-        let (stream, peer) = accept(&listener).await;
-        let (sites, acceptor) = (Arc::clone(&sites), acceptor.clone());
-        tokio::spawn(async move {
-            let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await else { return };
-            let is_h2 = stream.get_ref().1.alpn_protocol() == Some(H2);
-            let protocol = if is_h2 { Protocol::Http2 } else { Protocol::Http1 };
-            let route = |request: &Request<Incoming>| {
-                let site =
-                    sites.of(request).filter(|site| site.certificate.is_some()).ok_or_else(|| Box::new(unknown()))?;
-                Ok(claim(&site.current))
-            };
-            converse(stream, protocol, Client { peer, is_secure: true }, route).await;
-        });
-    }
+    TlsAcceptor::from(Arc::new(config))
 }
 
 fn unknown() -> Response<Body> {
