@@ -9,6 +9,8 @@ use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::{POISONED, StoreError};
 use crate::digest::Digest;
@@ -94,6 +96,9 @@ impl Drop for Lease {
 }
 
 const USES: &str = "uses-";
+/// How long the programs of a dead process have to end, and how often it is tried.
+const ENDING: Duration = Duration::from_secs(1);
+const AGAIN: Duration = Duration::from_millis(5);
 
 impl Live {
     /// Whether it is this one.
@@ -127,12 +132,29 @@ pub(super) fn sweep(tmp: &Path) -> Result<Vec<Live>, StoreError> {
         match standing(&dir) {
             Some(standing) => live.push(Live { dir, standing }),
             None if dir.is_dir() => {
-                sandbox::remove_all(&dir).or_else(gone).map_err(StoreError::io("remove", &dir))?;
+                clear(&dir).map_err(StoreError::io("remove", &dir))?;
             }
             None => fs::remove_file(&dir).or_else(gone).map_err(StoreError::io("remove", &dir))?,
         }
     }
     Ok(live)
+}
+
+/// Removes what a dead process left. The programs that it ran are ended with it, and write until they are; where one does so for
+/// long, what it writes goes when the store is opened next.
+fn clear(dir: &Path) -> io::Result<()> {
+    let began = Instant::now();
+    loop {
+        match sandbox::remove_all(dir).or_else(gone) {
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
+                if began.elapsed() >= ENDING {
+                    return Ok(());
+                }
+                thread::sleep(AGAIN);
+            }
+            result => return result,
+        }
+    }
 }
 
 /// None where the process is dead.
@@ -150,4 +172,36 @@ fn standing(dir: &Path) -> Option<Standing> {
 /// A process that ends removes its own.
 fn gone(error: io::Error) -> io::Result<()> {
     if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_programs_of_a_dead_process_still_write_is_cleared_away_too() {
+        let tmp = tempfile::tempdir().expect("a directory");
+        let (dir, began) = (tmp.path().join("dead"), Instant::now());
+        fs::create_dir(&dir).expect("made");
+        let programs: Vec<_> = (0..4)
+            .map(|program| {
+                let dir = dir.clone();
+                thread::spawn(move || {
+                    for number in 0.. {
+                        if began.elapsed() > Duration::from_millis(200) {
+                            return;
+                        }
+                        // It is gone already, or not yet.
+                        let _ = fs::write(dir.join(format!("{program}-{number}")), "");
+                    }
+                })
+            })
+            .collect();
+        thread::sleep(Duration::from_millis(20));
+        assert!(sweep(tmp.path()).expect("swept").is_empty());
+        for program in programs {
+            program.join().expect("ended");
+        }
+        assert_eq!(fs::read_dir(tmp.path()).expect("listed").count(), 0);
+    }
 }
