@@ -2,9 +2,7 @@
 //! renewed in good time. Unaware of who serves the domains; only the authority's questions are answered there.
 
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
@@ -264,11 +262,7 @@ impl Acme {
 
     /// Puts a file in its place once it is whole, for nobody else's eyes.
     fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), AcmeError> {
-        let new = path.with_extension("new");
-        let written = private::directory(&self.directory)
-            .and_then(|()| OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new))
-            .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
-            .and_then(|()| std::fs::rename(&new, path));
+        let written = private::directory(&self.directory).and_then(|()| private::replace(path, bytes));
         written.map_err(|source| AcmeError::Write { path: path.to_owned(), source })
     }
 }

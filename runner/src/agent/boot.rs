@@ -197,5 +197,6 @@ fn wanted(home: &Path) -> Result<BTreeSet<String>, BootError> {
 fn keep_wanted(home: &Path, wanted: &BTreeSet<String>) -> Result<(), BootError> {
     let path = home.join(WANTED);
     let lines: Vec<&str> = wanted.iter().flat_map(|target| [target, "\n"]).collect();
-    fs::write(&path, lines.concat()).map_err(|source| BootError::Io { doing: "write", path, source })
+    let written = crate::private::replace(&path, lines.concat().as_bytes());
+    written.map_err(|source| BootError::Io { doing: "write", path, source })
 }

@@ -3,7 +3,6 @@
 
 use std::fs::{self, DirBuilder};
 use std::hash::{Hash, Hasher};
-use std::io::Write;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -13,6 +12,7 @@ use wasmtime::{Config, Engine};
 use super::PluginError;
 use crate::description::PluginDescription;
 use crate::digest::Digest;
+use crate::private;
 use crate::store::StoreError;
 
 /// The engine's settings: nothing that differs between machines or runs may show in what a plugin computes.
@@ -146,11 +146,5 @@ fn load(engine: &Engine, path: &Path) -> Option<Component> {
 }
 
 fn save(path: &Path, held: &[u8]) -> std::io::Result<()> {
-    let dir = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(dir)?;
-    file.write_all(Digest::of(held).as_bytes())?;
-    file.write_all(held)?;
-    file.as_file().sync_all()?;
-    file.persist(path)?;
-    Ok(())
+    private::replace(path, &[Digest::of(held).as_bytes(), held].concat())
 }

@@ -49,10 +49,7 @@ impl Identities {
         let save = || -> io::Result<()> {
             let dir = self.path.parent().unwrap_or(Path::new("/"));
             private::directory(dir)?;
-            let mut file = tempfile::NamedTempFile::new_in(dir)?;
-            serde_json::to_writer(&mut file, &self.known)?;
-            file.persist(&self.path)?;
-            Ok(())
+            private::replace(&self.path, &serde_json::to_vec(&self.known)?)
         };
         if self.changed {
             let _ = save();

@@ -1,7 +1,7 @@
 //! The slugs that this machine has built, one small file each. Knows nothing of what is in them.
 
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -50,11 +50,7 @@ impl Registry {
         }
         let write = || -> io::Result<()> {
             private::directory(&self.dir)?;
-            let mut file = tempfile::NamedTempFile::new_in(&self.dir)?;
-            file.write_all(&serde_json::to_vec(&record)?)?;
-            file.as_file().sync_all()?;
-            file.persist(&path)?;
-            Ok(())
+            private::replace(&path, &serde_json::to_vec(&record)?)
         };
         write().map_err(|source| SlugError::File { action: "write", path: path.display().to_string(), source })
     }
