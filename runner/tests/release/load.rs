@@ -3,15 +3,21 @@
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use runner::release::{self, History, ProcessState, Stage};
+use runner::event::Events;
+use runner::release::{self, History, How, Place, ProcessState, SlugRef, Stage, Target};
 
 use super::host::{Host, Slug, eventually, request};
+
+/// What is to be released by the process in whose environment it is.
+const ORDER: &str = "PIPE_TEST_ORDER";
 
 /// How many times something is tried.
 fn times(short: usize, long: usize) -> usize {
@@ -139,19 +145,26 @@ fn whatever_is_killed_nothing_is_left_half() {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (random >> 33) % limit
     };
-    for round in 0..times(6, 120) {
-        let (after, victim) = (Duration::from_millis(below(900)), below(3));
+    for round in 0..times(8, 120) {
+        let (after, victim) = (Duration::from_millis(below(900)), below(4));
         let slug = Slug::new(if round % 2 == 0 { "two" } else { "one" });
-        thread::scope(|scope| {
-            let releasing = scope.spawn(|| host.release(&target, &slug));
+        if victim == 3 {
+            let mut client = client(&host, &target, &slug);
             thread::sleep(after);
-            let found = if victim < 2 { host.agent() } else { shims(&host).pop() };
-            if let Some(pid) = found.and_then(|pid| i32::try_from(pid).ok()) {
-                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-            }
-            // It may have come before, or be told that the agent is gone.
-            let _ = releasing.join().expect("no panic").result;
-        });
+            let _ = client.kill();
+            client.wait().expect("it has ended");
+        } else {
+            thread::scope(|scope| {
+                let releasing = scope.spawn(|| host.release(&target, &slug));
+                thread::sleep(after);
+                let found = if victim < 2 { host.agent() } else { shims(&host).pop() };
+                if let Some(pid) = found.and_then(|pid| i32::try_from(pid).ok()) {
+                    let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+                }
+                // It may have come before, or be told that the agent is gone.
+                let _ = releasing.join().expect("no panic").result;
+            });
+        }
         let about = format!("round {round}: {victim} after {after:?}");
         // An agent that is killed may have taken a connection with it.
         eventually(&about, || {
@@ -173,6 +186,28 @@ fn whatever_is_killed_nothing_is_left_half() {
             ended && releases.iter().filter(|release| release.current).count() == 1 && host.instances().len() == 2
         });
     }
+}
+
+/// A command that releases, in a process of its own: this very program, which then does no more than the test below.
+fn client(host: &Host, target: &Target, slug: &Slug) -> Child {
+    let order = serde_json::to_string(&(host.home.path(), target, host.slug(slug))).expect("plain data");
+    Command::new(std::env::current_exe().expect("a program"))
+        .args(["--exact", "load::the_client_that_is_killed", "--include-ignored"])
+        .env(ORDER, order)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("it starts")
+}
+
+#[test]
+#[ignore = "a part of the test above"]
+fn the_client_that_is_killed() {
+    let Ok(order) = std::env::var(ORDER) else { return };
+    let (home, target, slug): (PathBuf, Target, SlugRef) = serde_json::from_str(&order).expect("an order");
+    let (events, _read) = Events::channel();
+    let _ = release::release(&Place::here(&home), &target, &slug, &How::Run, &events, &AtomicBool::new(false));
 }
 
 /// The processes that hold others.
