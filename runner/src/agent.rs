@@ -14,6 +14,7 @@ mod account;
 mod acme;
 mod boot;
 pub(crate) mod client;
+mod cron;
 mod deploy;
 mod exec;
 mod front;
@@ -59,13 +60,14 @@ pub(crate) use instance::executable;
 
 use account::{Account, Ports};
 use acme::Acme;
+use cron::{Cron, Runs, Work};
 use front::{Assets, Collection, Entrance, Listeners, Public, Way};
 use process::{Plan, Process, Slot};
 use protocol::Failure;
 use root::Root;
 use running::{Running, Serving};
 
-use crate::release::{Contents, History, HistoryError, How, ProcessRecord, Release, Target};
+use crate::release::{Contents, Entry, History, HistoryError, How, ProcessRecord, Release, Target};
 use crate::remote;
 use crate::slug::Manifest;
 use crate::store::{Store, StoreError};
@@ -214,17 +216,62 @@ impl Agent {
 
     /// How a process of a release is started.
     fn plan(&self, root: &Arc<Root>, release: &Release, slot: Slot, command: &str, port: u16) -> Plan {
-        let (root, number) = (Arc::clone(root), release.number);
-        let (process, command) = (slot.clone(), command.to_owned());
-        Plan {
-            history: Arc::clone(&self.history),
-            run: self.run.clone(),
-            release: release.id,
-            number,
-            slot,
-            port,
-            job: Box::new(move |instance| root.job(instance, number, &process, &command, port)),
+        Plan::of(&self.history, &self.run, root, (release.id, release.number), slot, command, port)
+    }
+
+    /// The cron entries of a release, from now on.
+    fn crons(&self, root: &Arc<Root>, release: &Release, runs: &Runs, late: bool) -> Vec<Cron> {
+        let entries = root.settings.cron.iter().filter_map(|(name, entry)| Some((name, entry.parse::<Entry>().ok()?)));
+        let crons = entries.map(|(name, entry)| {
+            let slot = Slot::first(name);
+            let work = Work {
+                history: Arc::clone(&self.history),
+                target: release.target.clone(),
+                name: name.clone(),
+                log: root.log(release.number, &slot),
+                runs: runs.clone(),
+                plan: self.plan_again(root, release, slot, &entry.command),
+                entry,
+            };
+            Cron::keep(work, release.number, late)
+        });
+        crons.collect()
+    }
+
+    /// How something is run any number of times that listens nowhere.
+    fn plan_again(
+        &self,
+        root: &Arc<Root>,
+        release: &Release,
+        slot: Slot,
+        command: &str,
+    ) -> Box<dyn Fn() -> Plan + Send + Sync> {
+        let (history, run) = (Arc::clone(&self.history), self.run.clone());
+        let (root, release, command) = (Arc::clone(root), (release.id, release.number), command.to_owned());
+        Box::new(move || Plan::of(&history, &run, &root, release, slot.clone(), &command, 0))
+    }
+
+    /// Takes up the runs of cron entries that an earlier agent has begun, for whichever release.
+    fn adopt_runs(
+        &self,
+        running: &Running,
+        root: &Arc<Root>,
+        release: &Release,
+        records: &mut Vec<ProcessRecord>,
+    ) -> Result<(), Failure> {
+        let Target { app, name, .. } = &release.target;
+        let releases = self.history.releases(app, name).map_err(|error| Failure::of(&error))?;
+        for of in releases {
+            let is_run = |record: &mut ProcessRecord| {
+                record.release == of.id && of.target.settings.cron.contains_key(&record.name)
+            };
+            for record in records.extract_if(.., is_run) {
+                // Only to see it out: it is started by nobody.
+                let plan = self.plan(root, &of, Slot::first(&record.name), "", 0);
+                running.runs.adopt(&record.name.clone(), Process::see_out(plan, record));
+            }
         }
+        Ok(())
     }
 
     /// The static files that a target's front serves: the slug's, and those of the last releases for pages that are still open.
@@ -279,7 +326,9 @@ impl Agent {
             None
         };
         let url = domains.url().unwrap_or_else(|| url_of(account.address, None));
-        running.switch(Serving { number: release.number, url, upstream, processes }, front);
+        self.adopt_runs(&running, &root, release, records)?;
+        let crons = self.crons(&root, release, &running.runs, true);
+        running.switch(Serving { number: release.number, url, upstream, processes, crons }, front);
         self.put_domains(&release.target, &domains);
         Ok(())
     }

@@ -331,6 +331,9 @@ pub struct Target {
     /// Commands that run once for each release, before it is switched to: migrations.
     #[schemars(default)]
     pub release_commands: Vec<Spanned<String>>,
+    /// What runs at its times, such as `17 4 * * * python manage.py clearsessions`, in UTC; never twice at one time.
+    #[schemars(default, with = "BTreeMap<String, String>")]
+    pub cron: BTreeMap<String, Spanned<String>>,
     /// What is the target's and outlives releases, relative to `/app/src`: directories of uploads, `SQLite` files.
     #[schemars(default)]
     pub data: Vec<Spanned<String>>,

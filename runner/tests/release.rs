@@ -2,6 +2,8 @@
 
 #[path = "release/config.rs"]
 mod config;
+#[path = "release/cron.rs"]
+mod cron;
 #[path = "release/domains.rs"]
 mod domains;
 #[path = "release/host.rs"]

@@ -81,6 +81,7 @@ pub(super) async fn deploy(
     if let How::Scale { formation } = &how {
         refuse::unknown_processes(&root, formation.counts().map(|(process, _)| process))?;
     }
+    refuse::cron_of_other_names(&root, &target.name)?;
     refuse::missing_environment(&root, &target.name)?;
     refuse::data_for_static(&root, &target.name)?;
     if target.settings.preflight {
@@ -336,7 +337,8 @@ impl Deploy<'_> {
         let ports = processes.iter().filter(|process| process.slot.name == WEB).map(|process| process.port);
         let upstream =
             self.root.serves().then(|| Upstream::new(ports, assets, self.root.settings.name().map(str::to_owned)));
-        let old = running.switch(Serving { number: self.number, url, upstream, processes }, front);
+        let crons = self.agent.crons(&self.root, &release, &running.runs, false);
+        let old = running.switch(Serving { number: self.number, url, upstream, processes, crons }, front);
         let (old_web, old_others): (Vec<_>, Vec<_>) = old.processes.into_iter().partition(|old| old.slot.name == WEB);
         // A scheduler must never run twice, so the old ones end before the new ones begin.
         stop_all(&old_others).await;
@@ -347,13 +349,16 @@ impl Deploy<'_> {
             }
         }
         let (written, first) = (self.root.written.clone(), self.number.saturating_sub(EARLIER_ASSETS as u64));
-        let agent = Arc::clone(self.agent);
+        let (agent, target) = (Arc::clone(self.agent), release.target);
         self.drain(async move {
             if let Some(upstream) = old.upstream {
                 tokio::join!(upstream.drained(DRAIN), agent.alone(DRAIN));
             }
             stop_all(&old_web).await;
-            written.remove_before(first);
+            // Releases that came quickly one after the other drain side by side.
+            if let Ok(runs) = agent.history.running(&target) {
+                written.remove_before(first, &runs);
+            }
         });
         Ok(())
     }

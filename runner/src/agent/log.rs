@@ -174,7 +174,7 @@ pub fn stamp(time: SystemTime) -> String {
 }
 
 /// The date of a day since 1970, by the algorithm of Howard Hinnant's `civil_from_days`.
-fn civil(days: u64) -> (u64, u64, u64) {
+pub(crate) fn civil(days: u64) -> (u64, u64, u64) {
     let shifted = days + 719_468;
     let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
     let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;

@@ -13,7 +13,7 @@ use tokio::sync::{Notify, watch};
 use super::instance::{Exit, Instance, Job};
 use super::lost;
 use super::protocol::ProcessState;
-use super::root::beside;
+use super::root::{Root, beside};
 use crate::release::{History, HistoryError, ProcessRecord};
 use crate::sandbox;
 
@@ -117,6 +117,11 @@ impl Process {
     /// Starts a process and keeps it running; or takes over the one that is recorded.
     pub(crate) fn keep_running(plan: Plan, record: Option<ProcessRecord>) -> Self {
         Self::supervise(plan, Wish::Keep, record)
+    }
+
+    /// Takes over a process that is recorded, until it ends.
+    pub(crate) fn see_out(plan: Plan, record: ProcessRecord) -> Self {
+        Self::supervise(plan, Wish::Trial, Some(record))
     }
 
     fn supervise(plan: Plan, wish: Wish, record: Option<ProcessRecord>) -> Self {
@@ -246,6 +251,21 @@ pub(super) fn back_off(quick_ends: u32) -> Duration {
 }
 
 impl Plan {
+    /// How a command of a release, which has an id and a number, is started.
+    pub(crate) fn of(
+        history: &Arc<History>,
+        run: &Path,
+        root: &Arc<Root>,
+        (release, number): (i64, u64),
+        slot: Slot,
+        command: &str,
+        port: u16,
+    ) -> Self {
+        let (root, process, command) = (Arc::clone(root), slot.clone(), command.to_owned());
+        let job = Box::new(move |instance: &Path| root.job(instance, number, &process, &command, port));
+        Self { history: Arc::clone(history), run: run.to_owned(), release, number, slot, port, job }
+    }
+
     fn start(&self, restarts: u32) -> (ProcessRecord, io::Result<Instance>) {
         let made = tempfile::Builder::new().prefix(&format!("{}-", self.slot)).tempdir_in(&self.run);
         let record = ProcessRecord {

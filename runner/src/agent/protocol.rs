@@ -15,7 +15,7 @@ use crate::release::{Formation, How, SlugRef, Stage, Target};
 
 /// Raised with every change of the messages; agents and commands of different versions don't talk, the older agent makes way. What
 /// they must understand of each other for that never changes: [`Request::Hello`], [`Request::Succeed`] and [`Request::Retire`].
-pub(crate) const PROTOCOL: u32 = 7;
+pub(crate) const PROTOCOL: u32 = 8;
 
 /// What a command asks for.
 #[derive(Debug, Serialize, Deserialize)]
@@ -179,7 +179,7 @@ pub struct ProcessStatus {
     pub instance: u32,
     /// What it is doing.
     pub state: ProcessState,
-    /// Since when.
+    /// Since when; of what waits for its time, when that comes.
     pub since: SystemTime,
     /// How often it was started again.
     pub restarts: u32,
@@ -197,6 +197,10 @@ pub enum ProcessState {
     Waiting,
     /// It has ended so often that it is started again only now and then.
     CrashLooping,
+    /// It waits for the time at which it is due.
+    Scheduled,
+    /// The same, and its last run failed.
+    Failed,
     /// It was told to stop.
     Stopping,
     /// It is gone.
@@ -209,6 +213,8 @@ impl fmt::Display for ProcessState {
             Self::Running => "running",
             Self::Waiting => "waiting",
             Self::CrashLooping => "crash-looping",
+            Self::Scheduled => "scheduled",
+            Self::Failed => "failed",
             Self::Stopping => "stopping",
             Self::Ended => "ended",
         })

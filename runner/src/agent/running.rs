@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::cron::{Cron, Runs};
 use super::front::{Backend, Current, Entrance, Listener, Listeners, Upstream};
 use super::lock;
 use super::process::{Process, Slot, WEB};
@@ -17,6 +18,8 @@ pub(super) struct Running {
     owner: Mutex<Option<String>>,
     /// Where its requests go, from wherever they come.
     pub(super) current: Current,
+    /// What runs of cron entries, of this release and of earlier ones.
+    pub(super) runs: Runs,
     held: Mutex<Held>,
 }
 
@@ -33,6 +36,7 @@ pub(super) struct Serving {
     pub(super) url: String,
     pub(super) upstream: Option<Arc<Upstream>>,
     pub(super) processes: Vec<Arc<Process>>,
+    pub(super) crons: Vec<Cron>,
 }
 
 /// The right to change a target.
@@ -55,6 +59,7 @@ impl Running {
             turn: tokio::sync::Mutex::default(),
             owner: Mutex::default(),
             current: Current::default(),
+            runs: Runs::default(),
             held: Mutex::default(),
         }
     }
@@ -83,7 +88,7 @@ impl Running {
     /// Whether anything of it runs.
     pub(super) fn is_idle(&self) -> bool {
         let held = lock(&self.held);
-        held.front.is_none() && held.serving.processes.is_empty()
+        held.front.is_none() && held.serving.processes.is_empty() && held.serving.crons.is_empty()
     }
 
     /// Where it listens.
@@ -140,7 +145,9 @@ impl Running {
 
     /// The releases that its processes were started for: one, or more where it was scaled since.
     pub(super) fn releases(&self) -> Vec<u64> {
-        lock(&self.held).serving.processes.iter().map(|process| process.number).collect()
+        let serving = &lock(&self.held).serving;
+        let crons = serving.crons.iter().map(|cron| cron.number);
+        serving.processes.iter().map(|process| process.number).chain(crons).collect()
     }
 
     /// Where it answers.
@@ -168,9 +175,11 @@ impl Running {
             self.current.write().unwrap_or_else(PoisonError::into_inner).take();
             (held.front.take(), std::mem::take(&mut held.serving))
         };
-        let was_there = front.is_some() || !serving.processes.is_empty();
-        drop(front);
-        stop_all(&serving.processes).await;
+        let Serving { mut processes, crons, .. } = serving;
+        let was_there = front.is_some() || !processes.is_empty() || !crons.is_empty();
+        drop((front, crons));
+        processes.extend(self.runs.all());
+        stop_all(&processes).await;
         was_there
     }
 
@@ -182,7 +191,12 @@ impl Running {
             target: self.target.clone(),
             release: serving.number,
             url: serving.url.clone(),
-            processes: serving.processes.iter().map(|process| status_of(process)).collect(),
+            processes: serving
+                .processes
+                .iter()
+                .map(|process| status_of(process))
+                .chain(serving.crons.iter().map(Cron::status))
+                .collect(),
         })
     }
 }

@@ -46,14 +46,15 @@ impl Written {
         let _ = sandbox::remove_all(&self.directory.join(release.to_string()));
     }
 
-    /// Removes what was written for releases before `first`, of which nothing runs.
-    pub(super) fn remove_before(&self, first: u64) {
-        self.releases().filter(|(number, _)| *number < first).for_each(|(number, _)| self.remove(number));
+    /// Removes what was written for releases before `first`, but for those of which something still `runs`.
+    pub(super) fn remove_before(&self, first: u64, runs: &[u64]) {
+        let is_old = |number: &u64| *number < first && !runs.contains(number);
+        self.releases().map(|(number, _)| number).filter(is_old).for_each(|number| self.remove(number));
     }
 
     /// Removes all of it, where nothing of the target runs.
     pub(super) fn clear(&self) {
-        self.remove_before(u64::MAX);
+        self.remove_before(u64::MAX, &[]);
     }
 
     fn releases(&self) -> impl Iterator<Item = (u64, PathBuf)> {
@@ -112,7 +113,9 @@ mod tests {
         {
             assert_eq!(text(&written, path, 0), None, "{path}");
         }
-        written.remove_before(10);
+        written.remove_before(10, &[2]);
+        assert_eq!(written.releases().count(), 2, "one still runs");
+        written.remove_before(10, &[]);
         assert_eq!(written.releases().map(|(number, _)| number).collect::<Vec<_>>(), [10]);
         written.remove(10);
         assert_eq!(text(&written, "css/a.css", 0), None);

@@ -42,7 +42,7 @@ pub(super) fn ps(args: &PsArgs, context: &Context) -> Result<(), Failure> {
                     process.name.clone()
                 },
                 process.state.to_string(),
-                duration(SystemTime::now().duration_since(process.since).unwrap_or_default()),
+                since(process.since),
                 process.restarts.to_string(),
             ];
             text.push_str(&row(width, columns, if process.name == "web" { &target.url } else { "" }));
@@ -108,6 +108,14 @@ fn row(width: usize, [target, release, process, state, since, restarts]: [String
     format!("{}\n", row.trim_end())
 }
 
+/// How long something is so already, or how long it is until it will be.
+fn since(time: SystemTime) -> String {
+    match SystemTime::now().duration_since(time) {
+        Ok(passed) => duration(passed),
+        Err(until) => format!("in {}", duration(until.duration())),
+    }
+}
+
 /// The two largest units.
 fn duration(time: Duration) -> String {
     let seconds = time.as_secs();
@@ -116,5 +124,17 @@ fn duration(time: Duration) -> String {
         60..3600 => format!("{}m {}s", seconds / 60, seconds % 60),
         3600..86_400 => format!("{}h {}m", seconds / 3600, seconds / 60 % 60),
         _ => format!("{}d {}h", seconds / 86_400, seconds / 3600 % 24),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_to_come_is_told_otherwise_than_what_is() {
+        let time = Duration::from_secs(3 * 3600 + 2 * 60 + 30);
+        assert_eq!(since(SystemTime::now() - time), "3h 2m");
+        assert_eq!(since(SystemTime::now() + time), "in 3h 2m");
     }
 }

@@ -696,6 +696,40 @@ fn domains_and_their_certificates_are_checked() {
 }
 
 #[test]
+fn times_that_never_come_are_refused() {
+    refused(
+        "[steps.slug]\nplugin = \"slug\"\n[targets.a]\ndriver = \"local\"\nrelease = \"slug\"\n[targets.a.cron]\n\
+         one = \"python a.py\"\ntwo = \"61 * * * * true\"\nthree = \"0 0 30 2 * true\"\nFour = \"@daily true\"\n",
+        &expect![[r#"
+            p:9:7: `python a.py` does not begin with a time
+              |
+            9 | one = "python a.py"
+              |       ^^^^^^^^^^^^^ such as "17 4 * * * python manage.py clearsessions"
+              = hint: write minute, hour, day, month and weekday, or `@hourly`, `@daily`, `@weekly` or `@monthly`, and then the command
+
+            p:10:7: `61` is not a minute of a schedule: 0 to 59, or `*`, with `,`, `-` and `/`
+               |
+            10 | two = "61 * * * * true"
+               |       ^^^^^^^^^^^^^^^^^ such as "17 4 * * * python manage.py clearsessions"
+               = hint: `*/10` is every tenth, `1-5` from one to another, `mon,thu` several
+
+            p:11:9: `0 0 30 2 *` never comes
+               |
+            11 | three = "0 0 30 2 * true"
+               |         ^^^^^^^^^^^^^^^^^ such as "17 4 * * * python manage.py clearsessions"
+               = hint: no month has that day
+
+            p:12:1: `Four` cannot be the name of a cron entry
+               |
+            12 | Four = "@daily true"
+               | ^^^^
+               = hint: a name starts with a lower-case letter, then come letters, digits, `-` and `_`, 63 at most
+               = hint: `four` would do
+        "#]],
+    );
+}
+
+#[test]
 fn targets_are_checked_as_far_as_they_go() {
     refused(
         "[steps.slug]\nplugin = \"slug\"\n[targets.a]\ndriver = \"lcal\"\nrelease = \"slgu\"\naddress = \"8000\"\n\

@@ -89,6 +89,7 @@ fn settings(settings: &Settings) -> BTreeMap<String, String> {
     });
     let lines = [
         ("address", settings.address.map(|address| address.to_string())),
+        ("cron", list(&settings.cron.iter().map(|(name, entry)| format!("{name} {entry}")).collect::<Vec<_>>())),
         ("data", list(&settings.data)),
         ("domains", list(&settings.domains)),
         ("health", settings.health.clone()),

@@ -4,6 +4,7 @@
 //! it only keeps which ones there are.
 
 mod configs;
+mod crons;
 mod processes;
 mod schema;
 mod servers;
@@ -328,7 +329,7 @@ impl History {
             let of_release = format!("(SELECT id FROM releases WHERE target = {of_target})");
             transaction.execute(&format!("DELETE FROM {table} WHERE release IN {of_release}"), [app, target])?;
         }
-        for table in ["releases", "configs"] {
+        for table in ["releases", "configs", "crons"] {
             transaction.execute(&format!("DELETE FROM {table} WHERE target = {of_target}"), [app, target])?;
         }
         transaction.execute("DELETE FROM targets WHERE app = ?1 AND name = ?2", [app, target])?;

@@ -72,6 +72,7 @@ impl Target {
         let settings = Settings {
             env,
             release_commands: texts(&target.release_commands),
+            cron: target.cron.iter().map(|(name, entry)| (name.clone(), entry.to_string())).collect(),
             data: texts(&target.data),
             address: target.address.as_ref().map(|address| **address),
             host: target.host.as_ref().map(ToString::to_string),

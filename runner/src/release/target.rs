@@ -29,6 +29,9 @@ pub struct Settings {
     pub env: BTreeMap<String, String>,
     /// What runs once before the switch; where there is none, the slug's own release command does.
     pub release_commands: Vec<String>,
+    /// What runs at its times: by name, a schedule and a command.
+    #[serde(default)]
+    pub cron: BTreeMap<String, String>,
     /// Directories and files that are the target's, relative to `/app/src` or absolute.
     pub data: Vec<String>,
     /// Where the front listens; none: a port of 8000 and up, which then stays.
@@ -81,6 +84,7 @@ impl Default for Settings {
         Self {
             env: BTreeMap::new(),
             release_commands: Vec::new(),
+            cron: BTreeMap::new(),
             data: Vec::new(),
             address: None,
             host: None,

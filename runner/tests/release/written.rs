@@ -2,6 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::Write as _;
+use std::net::TcpStream;
+use std::path::PathBuf;
 
 use super::host::{Host, Slug, eventually, page, request};
 
@@ -43,6 +46,34 @@ fn what_is_written_below_the_static_files_is_served_as_long_as_pages_ask_for_it(
     eventually("what is of no more use is gone", || !written.join("1").exists());
     runner::release::stop(&host.place(), None).expect("stopped");
     assert_eq!(fs::read_dir(&written).expect("a directory").count(), 0);
+}
+
+#[test]
+fn a_process_that_still_has_a_request_keeps_what_it_has_written_however_quickly_releases_come() {
+    let host = Host::new();
+    let target = host.target("staging");
+    host.release(&target, &Slug::new("one")).up();
+    assert_eq!(page(&target, "/write//app/static/css/made.0123456789ab.css"), "1");
+    let mut websocket = TcpStream::connect(target.settings.address.expect("an address")).expect("it listens");
+    websocket
+        .write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+        .expect("sent");
+    let runs = |number: u64| {
+        let log = format!("/logs/{number}-web.log");
+        let job = |instance: PathBuf| fs::read_to_string(instance.join("job.json")).unwrap_or_default();
+        host.instances().into_iter().any(|instance| job(instance).contains(&log))
+    };
+    let written = host.home.path().join("targets/demo/staging/written/1");
+    for number in 2..9 {
+        host.release(&target, &Slug::new(if number % 2 == 0 { "two" } else { "three" })).up();
+        if number > 2 {
+            eventually("the one before has ended", || !runs(number - 1));
+        }
+        let exists = written.exists();
+        // On a slow machine its time may be over before all releases have come.
+        assert!(exists || !runs(1), "{number}");
+    }
+    drop(websocket);
 }
 
 #[test]

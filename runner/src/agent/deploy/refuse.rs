@@ -25,6 +25,18 @@ pub(super) fn unknown_processes<'a>(root: &Root, asked: impl Iterator<Item = &'a
     Ok(())
 }
 
+/// Logs and counts of a cron entry and of a process of the same name could not be told apart.
+pub(super) fn cron_of_other_names(root: &Root, target: &str) -> Result<(), Failure> {
+    let processes = &root.arrived.manifest.processes;
+    match root.settings.cron.keys().find(|name| processes.contains_key(*name) || *name == RELEASE) {
+        Some(name) => {
+            Err(Failure::new(format!("the slug has a process `{name}`, as which target `{target}` names a cron entry"))
+                .hint("call the entry something else"))
+        }
+        None => Ok(()),
+    }
+}
+
 pub(super) fn missing_environment(root: &Root, target: &str) -> Result<(), Failure> {
     let given = root.environment(0);
     let missing: Vec<_> = root

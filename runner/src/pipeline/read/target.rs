@@ -1,5 +1,6 @@
 //! `[targets]`: the places that run the application.
 
+mod cron;
 mod tls;
 
 use std::collections::BTreeMap;
@@ -30,6 +31,7 @@ fn target(mut fields: Fields<'_, '_>) -> Option<Target> {
     let env = fields.get("env").map(|item| env(reader, &item)).unwrap_or_default();
     let env_file = fields.string("env-file").map(|text| text.map(PathBuf::from));
     let release_commands = fields.strings("release-commands");
+    let cron = fields.get("cron").map(|item| cron::cron(reader, &item)).unwrap_or_default();
     let data = fields.strings("data").into_iter().filter_map(|path| data_path(reader, path)).collect();
     let address = fields.string("address").and_then(|text| socket_address(reader, &text));
     let host = fields.string("host").and_then(|text| domain(reader, text));
@@ -50,6 +52,7 @@ fn target(mut fields: Fields<'_, '_>) -> Option<Target> {
         env,
         env_file,
         release_commands,
+        cron,
         data,
         address,
         host,

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use rusqlite::params;
 
 use super::{History, HistoryError, millis, time};
+use crate::release::Target;
 
 /// A process that was started for a release, and may still be there.
 #[derive(Debug, Clone)]
@@ -43,6 +44,17 @@ impl History {
     pub(crate) fn remove_process(&self, directory: &Path) -> Result<(), HistoryError> {
         self.db().execute("DELETE FROM processes WHERE directory = ?1", [directory.to_string_lossy()])?;
         Ok(())
+    }
+
+    /// The numbers of a target's releases of which a process may still be there.
+    pub(crate) fn running(&self, target: &Target) -> Result<Vec<u64>, HistoryError> {
+        let db = self.db();
+        let mut rows = db.prepare(
+            "SELECT DISTINCT number FROM processes JOIN releases ON releases.id = processes.release
+             WHERE target = (SELECT id FROM targets WHERE app = ?1 AND name = ?2)",
+        )?;
+        let numbers = rows.query_map([&target.app, &target.name], |row| row.get(0))?;
+        Ok(numbers.collect::<Result<_, _>>()?)
     }
 
     /// The processes that were started and not forgotten.

@@ -9,7 +9,7 @@ use super::{HistoryError, environment_of, json};
 use crate::release::sealed::{Sealer, Values};
 
 /// Raised with every change of [`TABLES`], which then needs a way to get there.
-pub(super) const VERSION: i64 = 3;
+pub(super) const VERSION: i64 = 4;
 
 const TABLES: &str = "
 CREATE TABLE targets (
@@ -60,6 +60,12 @@ CREATE TABLE processes (
     started INTEGER NOT NULL,
     restarts INTEGER NOT NULL
 ) STRICT;
+CREATE TABLE crons (
+    target INTEGER NOT NULL REFERENCES targets (id),
+    name TEXT NOT NULL,
+    due INTEGER NOT NULL,
+    PRIMARY KEY (target, name)
+) STRICT;
 ";
 
 /// Version 1 had one of each process, no config, and environments in the open.
@@ -82,6 +88,16 @@ ALTER TABLE targets ADD COLUMN server TEXT;
 ALTER TABLE targets ADD COLUMN server_key TEXT;
 ";
 
+/// Version 3 ran nothing at its times.
+const FROM_3: &str = "
+CREATE TABLE crons (
+    target INTEGER NOT NULL REFERENCES targets (id),
+    name TEXT NOT NULL,
+    due INTEGER NOT NULL,
+    PRIMARY KEY (target, name)
+) STRICT;
+";
+
 /// Makes the tables, or makes those of an older version into today's.
 pub(super) fn bring_up_to_date(connection: &mut Connection, path: &Path, sealer: &Sealer) -> Result<(), HistoryError> {
     // What is replaced is overwritten, so that nothing of it stays in the file.
@@ -94,8 +110,13 @@ pub(super) fn bring_up_to_date(connection: &mut Connection, path: &Path, sealer:
             transaction.execute_batch(FROM_1)?;
             seal_environments(&transaction, path, sealer)?;
             transaction.execute_batch(FROM_2)?;
+            transaction.execute_batch(FROM_3)?;
         }
-        2 => transaction.execute_batch(FROM_2)?,
+        2 => {
+            transaction.execute_batch(FROM_2)?;
+            transaction.execute_batch(FROM_3)?;
+        }
+        3 => transaction.execute_batch(FROM_3)?,
         found => return Err(HistoryError::Newer { path: path.to_owned(), found }),
     }
     transaction.pragma_update(None, "user_version", VERSION)?;
