@@ -22,7 +22,7 @@ use crate::store::Store;
 use crate::tree::Entry;
 
 /// What every runtime has beside Python: a shell and the small tools that scripts take for granted, time zones, the
-/// certificates of public authorities.
+/// certificates of public authorities, and the library of C++, which `manylinux` wheels find on any system.
 const BASE: &[&str] = &[
     "base-files",
     "bash",
@@ -35,6 +35,7 @@ const BASE: &[&str] = &[
     "grep",
     "gzip",
     "libc-bin",
+    "libstdc++6",
     "mawk",
     "media-types",
     "netbase",
