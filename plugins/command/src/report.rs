@@ -48,8 +48,11 @@ fn name(argv: &[String]) -> String {
 fn remedy(code: i32, output: &str) -> &'static str {
     const NETWORK: [&str; 5] =
         ["EAI_AGAIN", "ENOTFOUND", "ECONNREFUSED", "Temporary failure in name resolution", "Network is unreachable"];
+    const ENGINES: [&str; 3] = ["EBADDEVENGINES", "EBADENGINE", "requires Node.js version"];
     if NETWORK.iter().any(|trace| output.contains(trace)) {
         "a step has no network: give what it needs as an input (`node-modules`, `python-venv`)"
+    } else if ENGINES.iter().any(|trace| output.contains(trace)) {
+        "the package wants another Node than the one that ran: let `[tools] node = \"/…/bin/node\"` name it"
     } else if code == 127 {
         "the program is in neither the runtime nor an input: add it to `[tools]` or to `[runtime] system`"
     } else if code == 137 {
@@ -96,5 +99,11 @@ mod tests {
     fn a_program_that_wants_the_network_is_told_so() {
         let failure = failure(&argv(&["npm", "ci"]), 1, "", "npm error code EAI_AGAIN");
         assert!(failure.hint.expect("a remedy").contains("no network"));
+    }
+
+    #[test]
+    fn a_package_that_wants_another_node_is_given_one() {
+        let failure = failure(&argv(&["npx", "gulp"]), 1, "", "npm error code EBADDEVENGINES");
+        assert!(failure.hint.expect("a remedy").contains("`[tools] node = "));
     }
 }

@@ -41,6 +41,8 @@ pub(crate) struct Account {
     variable: Option<String>,
     /// The module that could not be imported.
     module: Option<String>,
+    /// The file that this module would be, where the package around it is the project's own.
+    own: Option<String>,
     /// The settings module, where that is what there is none of.
     settings: Option<String>,
     /// The module of the project that is called most like it.
@@ -100,7 +102,7 @@ impl Account {
             let where_from = "it is named by `config = { settings = \"…\" }` of this step, or else by `manage.py`";
             return Some(match &self.like {
                 Some(like) => format!("did you mean `{like}`? {where_from}"),
-                None => format!("{where_from}; one that is kept out of version control comes by an `overlay`"),
+                None => format!("{where_from}; {}", left_out(self.own.as_deref())),
             });
         }
         match self.kind.as_str() {
@@ -108,7 +110,10 @@ impl Account {
                 Some(settings) => Some(format!(
                     "the settings are `{settings}`, and a lock for production lacks what those need: name others, `config = {{ settings = \"…\" }}`"
                 )),
-                None => self.module.as_deref().map(missing_module),
+                None => match (&self.own, &self.module) {
+                    (Some(own), _) => Some(format!("the project's source holds no `{own}`: {}", left_out(Some(own)))),
+                    (None, module) => module.as_deref().map(missing_module),
+                },
             },
             "OperationalError" if self.message.contains("unable to open database file") => Some(
                 "the directory of a database is missing, as a repository leaves it out: `config = { directories = [\"…\"] }` \
@@ -124,6 +129,14 @@ impl Account {
                 (None, Some(path)) => Some(missing_path(path, self.beside)),
                 (None, None) => None,
             },
+            "ImportError" if self.message.contains("cannot open shared object file") => {
+                Some(missing_library(&self.message))
+            }
+            "ValueError" if self.message.contains("Incorrect timezone setting") => Some(
+                "the runtime knows no such time zone: use its present name, or add \"tzdata-legacy\", where Debian keeps old \
+                 ones, to `[runtime] system`"
+                    .to_owned(),
+            ),
             "ImproperlyConfigured" => Some("give the settings what they need: `config = { environment = { … } }`".to_owned()),
             "ValueError" | "MissingFileError" if self.message.contains("could not be found with") => Some(
                 "add the missing file, or leave out the one that refers to it: `config = { options = [\"-i\", \"…\"] }`"
@@ -148,8 +161,9 @@ fn missing_module(module: &str) -> String {
     let package = module.split('.').next().unwrap_or(module);
     format!(
         "the environment has no `{package}`: add the package to the project's lock, or to `python-venv`: `config = {{ add = \
-         [\"{package}\"] }}`; a module of the project that is kept out of version control comes by an `overlay`, and one in its `src` directory by \
-         `install-project = true` in the config of `python-lock`"
+         [\"{package}\"] }}`; a module of the project in its `src` directory comes by `install-project = true` in the config of \
+         `python-lock`, and {}",
+        left_out(None)
     )
 }
 
@@ -164,12 +178,29 @@ fn missing_path(path: &str, beside: bool) -> String {
     let is_read = name.rsplit_once('.').is_some_and(|(_, extension)| READ.contains(&extension));
     if beside && name.contains('.') || is_read {
         return format!(
-            "the project's source holds no `{own}`: what is kept out of version control comes by an `overlay`, or the settings do \
-             without it where a variable says so: `config = {{ environment = {{ … }} }}`"
+            "the project's source holds no `{own}`: {}; or the settings do without it where a variable says so: \
+             `config = {{ environment = {{ … }} }}`",
+            left_out(Some(own))
         );
     }
     let directory = if name.contains('.') { parent } else { own };
     format!("if the project expects a directory that it doesn't hold: `config = {{ directories = [\"{directory}\"] }}`")
+}
+
+/// How a file gets into the source that version control does not hold.
+fn left_out(file: Option<&str>) -> String {
+    let line = file.map_or("!/…".to_owned(), |file| format!("!/{file}"));
+    format!(
+        "what `.gitignore` leaves out is taken where `.pipeignore` has the line `{line}`, and what is made comes by an `overlay`"
+    )
+}
+
+fn missing_library(message: &str) -> String {
+    let library = message.split(':').next().unwrap_or_default();
+    format!(
+        "the runtime has no `{library}`: install the Debian package that holds it, or name that in `system` of `[runtime]` where \
+         its kind is `packages`"
+    )
 }
 
 fn missing_program(program: &str) -> String {
@@ -253,6 +284,31 @@ mod tests {
         assert_eq!(failure.message, "there is no settings module `polls.setings`");
         let hint = failure.hint.expect("a remedy");
         assert!(hint.starts_with("did you mean `polls.settings`? it is named by `config = { settings"), "{hint}");
+    }
+
+    #[test]
+    fn a_module_of_the_projects_own_is_no_missing_package() {
+        let account = Account {
+            kind: "ModuleNotFoundError".into(),
+            module: Some("site.conf.local".into()),
+            own: Some("src/site/conf/local.py".into()),
+            ..Account::default()
+        };
+        let hint = account.explain(None, "").hint.expect("a remedy");
+        assert_eq!(
+            hint,
+            "the project's source holds no `src/site/conf/local.py`: what `.gitignore` leaves out is taken where `.pipeignore` \
+             has the line `!/src/site/conf/local.py`, and what is made comes by an `overlay`"
+        );
+    }
+
+    #[test]
+    fn what_the_runtime_lacks_is_named() {
+        let message = "libGL.so.1: cannot open shared object file: No such file or directory";
+        let library = hint("ImportError", message).expect("a remedy");
+        assert!(library.starts_with("the runtime has no `libGL.so.1`: install the Debian package"), "{library}");
+        let zone = hint("ValueError", "Incorrect timezone setting: US/Pacific").expect("a remedy");
+        assert!(zone.contains("tzdata-legacy"), "{zone}");
     }
 
     #[test]

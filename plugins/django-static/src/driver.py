@@ -397,6 +397,15 @@ def like(module, directory):
     return next((names[0] for names in near if names), settings[0] if len(settings) == 1 else None)
 
 
+def own_file(module, request):
+    """Where the project would have a module that is not there, if the package around it is the project's."""
+    parts = (module or "").split(".")
+    around = os.path.join(request["directory"], *parts[:-1])
+    if len(parts) < 2 or not os.path.isdir(around):
+        return None
+    return os.path.relpath(os.path.join(around, parts[-1] + ".py"), request["source"])
+
+
 def account(error, request):
     """What went wrong, for the step to explain."""
     source, settings = request["source"], os.environ.get("DJANGO_SETTINGS_MODULE") or ""
@@ -410,6 +419,7 @@ def account(error, request):
         "message": str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error),
         "variable": str(error.args[0]) if isinstance(error, KeyError) and in_environ(frames[-1]) else None,
         "module": module,
+        "own": own_file(module, request) if isinstance(error, ModuleNotFoundError) else None,
         "settings": settings if lost else None,
         "like": like(settings, request["directory"]) if lost else None,
         **missing(error, frames),

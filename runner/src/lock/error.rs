@@ -36,7 +36,7 @@ pub enum LockError {
     #[error("`pipe.lock` has no versions for `{0}`, and `--locked` forbids to look for any")]
     Unpinned(String),
     /// uv found no versions.
-    #[error("cannot resolve `{what}`:\n{output}")]
+    #[error("cannot resolve `{what}`:\n{}", output.strip_prefix("error: ").unwrap_or(output))]
     Unresolvable {
         /// The file or the requirements.
         what: String,
@@ -80,6 +80,9 @@ pub enum LockError {
     LockFile(#[from] LockFileError),
 }
 
+/// What uv says of a file that it cannot read.
+const UNREADABLE: [&str; 2] = ["Error parsing", "Couldn't parse requirement"];
+
 impl LockError {
     /// Whether the machine or the network is at fault, and not the project.
     pub const fn is_environment(&self) -> bool {
@@ -102,6 +105,9 @@ impl LockError {
             Self::Unresolvable { output, .. } if output.contains("the requested Python version") => {
                 Some("set `[app] python` to a version that all of them run on, or change the requirements".to_owned())
             }
+            Self::Unresolvable { output, .. } if UNREADABLE.iter().any(|sign| output.contains(sign)) => Some(
+                "correct the line that it names; an option for all packages stands on a line of its own".to_owned(),
+            ),
             Self::Unresolvable { .. } => Some("change the requirements so that they can be met together".to_owned()),
             Self::Uv { .. } => Some("unset `PIPE_UV`, or let it name a uv that runs here".to_owned()),
             Self::Answer(_) => Some("let `PIPE_UV` name an older or a newer uv".to_owned()),

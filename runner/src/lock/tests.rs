@@ -131,13 +131,21 @@ fn what_somebody_else_has_locked_is_theirs() {
 }
 
 #[test]
+fn a_file_that_cannot_be_read_is_not_called_contradictory() {
+    let output = "error: Error parsing included file in `requirements.txt` at position 36".to_owned();
+    let error = LockError::Unresolvable { what: "requirements.txt".to_owned(), output, offline: false };
+    assert!(error.hint().is_some_and(|hint| hint.starts_with("correct the line that it names")));
+}
+
+#[test]
 fn a_failure_leaves_what_was_there() {
     let bench = Bench::new(&[("requirements.txt", "django\n")]);
     bench.ensure(&Mode::Keep).expect("a lock");
     let before = bench.read("pylock.toml");
     fs::write(bench.directory.path().join("home/cache/uv/broken"), "").expect("a file");
     let error = bench.ensure(&Mode::Upgrade).expect_err("uv fails");
-    assert!(error.to_string().ends_with("error: no versions do"), "{error}");
+    assert!(error.to_string().ends_with("requirements.txt`:\nno versions do"), "{error}");
+    assert_eq!(error.hint().as_deref(), Some("change the requirements so that they can be met together"));
     assert!(!error.is_environment());
     assert_eq!(bench.read("pylock.toml"), before);
     let error = Bench::new(&[]).ensure(&Mode::Keep).expect_err("nothing to lock");

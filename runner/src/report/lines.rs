@@ -218,10 +218,11 @@ impl Lines {
         };
         let hint = self.hint("", failure.and_then(|failure| failure.hint.as_deref()));
         let output = self.output.get(step).filter(|_| outcome == StepOutcome::Failed);
-        // A step that failed because of a program often quotes what it said: once is enough.
-        let new = output.filter(|lines| {
-            lines.iter().rfind(|line| !line.is_empty()).is_some_and(|last| !message.contains(last.as_str()))
-        });
+        // A step that failed because of a program quotes what that one said: once is enough, and what others said beside it
+        // would hide the cause.
+        let is_quoted = |last: &String| message.contains('\n') || message.contains(last.as_str());
+        let new =
+            output.filter(|lines| lines.iter().rfind(|line| !line.is_empty()).is_some_and(|last| !is_quoted(last)));
         let tail: Vec<String> =
             new.into_iter().flatten().map(|line| format!("\n{}", paint.dim(&format!("| {line}")))).collect();
         self.about(step, &format!("{text}{}{hint}", tail.concat()))
@@ -418,6 +419,11 @@ mod tests {
         );
         assert_eq!(
             shown(&[output("two\n"), failed("it broke:\ntwo")]),
+            "  static       failed after 1.23s: it broke:\n               two\n               hint: mend it\n"
+        );
+        // Another program of the step was the last to write.
+        assert_eq!(
+            shown(&[output("two\nthree\n"), failed("it broke:\ntwo")]),
             "  static       failed after 1.23s: it broke:\n               two\n               hint: mend it\n"
         );
     }

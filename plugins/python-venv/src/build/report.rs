@@ -37,7 +37,7 @@ const REMEDIES: [(&[&str], &str); 7] = [
         "add \"gcc\" and \"libmariadb-dev\" to `[runtime] build-system`, and \"libmariadb3\" to `[runtime] system`",
     ),
     (
-        &["command 'gcc'", "'gcc' failed: No such file", "cc: not found", "Python.h"],
+        &["gcc' failed: No such file", "cc' failed: No such file", "cc: not found", "Python.h"],
         "it needs a C compiler: add \"gcc\", \"libc6-dev\" and Python's headers to `[runtime] build-system`",
     ),
     (
@@ -107,6 +107,7 @@ mod tests {
             ("Error: pg_config executable not found.", "libpq-dev"),
             ("ModuleNotFoundError: No module named 'pkg_resources'", "setuptools<69"),
             ("error: command 'gcc' failed: No such file or directory", "[runtime] build-system"),
+            ("error: command 'x86_64-linux-gnu-gcc' failed: No such file or directory", "a C compiler: add \"gcc\""),
             ("x.c:1:10: fatal error: png.h: No such file", "lib…-dev"),
             ("error in x setup command: use_2to3 is invalid.", "setuptools<58"),
             ("boom", "a version of `x` that has a wheel"),
