@@ -9,10 +9,12 @@ mod ignored;
 mod machine;
 mod messages;
 mod packages;
+mod procfile;
 mod project;
 mod python;
 mod scripts;
 mod settings;
+mod taken_over;
 mod variables;
 mod write;
 

@@ -33,6 +33,14 @@ impl Held {
         packages.iter().any(|package| self.has(package))
     }
 
+    /// Whether a package is surely built of its sources.
+    pub(super) fn has_sources(&self) -> bool {
+        match self {
+            Self::Exactly(packages) => packages.iter().any(|held| matches!(held.origin, Origin::Sdist(_))),
+            Self::Named(_) => false,
+        }
+    }
+
     /// Whether a package is a commit of a repository.
     pub(super) fn has_commit(&self) -> bool {
         match self {

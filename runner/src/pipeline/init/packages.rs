@@ -48,7 +48,8 @@ const WSGI_SERVERS: &[&str] = &["gunicorn", "uwsgi", "waitress", "granian"];
 /// Those that run an application of ASGI.
 const ASGI_SERVERS: &[&str] = &["uvicorn", "granian", "daphne", "hypercorn"];
 
-/// What packages that are built here need of the system: the package, at run time, and beyond that to build.
+/// What packages that are built here need of the system: the package, at run time, and beyond that to build; in the words of
+/// the oldest release of Debian.
 const SYSTEM: &[(&str, &[&str], &[&str])] = &[
     ("psycopg2", &["libpq5"], &["gcc", "libpq-dev"]),
     ("psycopg-c", &["libpq5"], &["gcc", "libpq-dev"]),
@@ -58,6 +59,9 @@ const SYSTEM: &[(&str, &[&str], &[&str])] = &[
     ("weasyprint", &["libpango-1.0-0", "libpangoft2-1.0-0"], &[]),
     ("python-magic", &["libmagic1"], &[]),
 ];
+
+/// Packages of the system that have another name since: the release that has the old one last, the old one and the new one.
+const RENAMED: &[(&str, &str, &str)] = &[("bookworm", "libldap-2.5-0", "libldap2")];
 
 /// What is known of a project's packages.
 #[derive(Debug, Default)]
@@ -75,6 +79,8 @@ pub(super) struct Packages {
     pub(super) least_python: Option<u64>,
     /// Whether a package is a commit of a repository.
     pub(super) has_git: bool,
+    /// Whether a package of a lock is built of its sources.
+    pub(super) has_sources: bool,
     /// Groups and extras for production.
     pub(super) groups: Vec<String>,
     pub(super) extras: Vec<String>,
@@ -141,7 +147,7 @@ impl Packages {
     }
 
     /// Finds out what the environment will hold on a version of Python, and what that needs.
-    pub(super) fn settle(&mut self, dir: &Path, python: &str) {
+    pub(super) fn settle(&mut self, dir: &Path, python: &str, suite: Option<&str>) {
         if self.lock.is_none() {
             return;
         }
@@ -156,7 +162,8 @@ impl Packages {
             }
         }
         self.has_git = held.has_commit();
-        self.find_system(&held);
+        self.has_sources = held.has_sources();
+        self.find_system(&held, suite);
     }
 
     /// What `python-lock` will be asked.
@@ -235,11 +242,16 @@ impl Packages {
         self.extras.extend(named(&["tool", "poetry", "extras"], PRODUCTION));
     }
 
-    fn find_system(&mut self, held: &Held) {
+    fn find_system(&mut self, held: &Held, suite: Option<&str>) {
+        let today = |name: &&'static str| {
+            let renamed =
+                RENAMED.iter().find(|(last, old, _)| old == name && suite.is_some_and(|suite| suite != *last));
+            renamed.map_or(*name, |(_, _, new)| new)
+        };
         for (package, system, build) in SYSTEM {
             if held.has(package) {
                 self.because.push(package);
-                self.system.extend(*system);
+                self.system.extend(system.iter().map(today));
                 self.build_system.extend(*build);
             }
         }

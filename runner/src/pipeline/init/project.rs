@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::frontend::{FrontEnd, Part};
 use super::machine::Machine;
 use super::packages::Packages;
+use super::procfile::Procfile;
 use super::python::Python;
 use super::settings::Settings;
 use super::{InitError, frontend, ignored, messages, python};
@@ -30,10 +31,11 @@ pub(super) struct Project {
     pub(super) foreign_lock: Option<(String, &'static str)>,
     /// Whether translations are to be compiled, and can be.
     pub(super) messages: Option<Messages>,
-    /// Whether a `Procfile` names a release command.
-    pub(super) has_release: bool,
+    pub(super) procfile: Procfile,
     /// Directories that `.gitignore` leaves out and that must have been committed all the same.
     pub(super) kept: Vec<String>,
+    /// Python files that `.gitignore` leaves out and that are written by hand, each with its example.
+    pub(super) by_hand: Vec<(String, String)>,
 }
 
 /// Where the program is that compiles translations.
@@ -61,18 +63,29 @@ impl Project {
         let at = dir.join(&directory);
         let mut packages = Packages::find(dir, &directory);
         let python = python::find(dir, &packages.root, packages.least_python, &machine.pythons);
-        packages.settle(dir, &python.version);
+        packages.settle(dir, &python.version, python.suite());
         let settings = Settings::find(&at);
         let front_end = FrontEnd::find(dir, &directory, &settings.texts, &machine.node(python.is_here));
         let foreign_lock = if front_end.is_none() { frontend::foreign_lock(dir, &directory) } else { None };
-        let procfile = fs::read_to_string(dir.join("Procfile")).unwrap_or_default();
-        let has_release = procfile.lines().any(|line| line.trim_start().starts_with("release:"));
+        let procfile = Procfile::read(dir);
         let name = name(dir, &packages.root);
-        let kept = ignored::sources(dir);
+        let (kept, by_hand) = (ignored::sources(dir), ignored::by_hand(dir));
         let program = if python.is_here && machine.has_msgfmt { Messages::Here } else { Messages::Missing };
         // A package that is installed has the translations that its build gave it.
         let messages = (!packages.is_installed && messages::are_to_compile(dir)).then_some(program);
-        Ok(Self { name, directory, python, packages, settings, front_end, foreign_lock, messages, has_release, kept })
+        Ok(Self {
+            name,
+            directory,
+            python,
+            packages,
+            settings,
+            front_end,
+            foreign_lock,
+            messages,
+            procfile,
+            kept,
+            by_hand,
+        })
     }
 }
 
@@ -134,6 +147,11 @@ pub(super) fn join(directory: &str, name: &str) -> String {
     }
 }
 
+/// Whether a file is one of Python, by its name.
+pub(super) fn is_python(path: impl AsRef<Path>) -> bool {
+    path.as_ref().extension().is_some_and(|extension| extension == "py")
+}
+
 /// All Python files in a directory and below it, `depth` levels deep, in order.
 pub(super) fn python_files(dir: &Path, depth: usize) -> Vec<PathBuf> {
     let mut files = Vec::new();
@@ -146,7 +164,7 @@ pub(super) fn python_files(dir: &Path, depth: usize) -> Vec<PathBuf> {
             if depth > 0 && !name.starts_with('.') && !FOREIGN.contains(&name) {
                 files.extend(python_files(&path, depth - 1));
             }
-        } else if path.extension().is_some_and(|extension| extension == "py") {
+        } else if is_python(&path) {
             files.push(path);
         }
     }

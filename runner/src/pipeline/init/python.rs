@@ -24,8 +24,8 @@ pub(super) struct Python {
     pub(super) is_here: bool,
 }
 
-/// The releases of Debian, with the Python of each.
-const SUITES: &[(&str, &str)] = &[("3.11", "bookworm"), ("3.13", "trixie")];
+/// The releases of Debian, with the Python of each; the last is the one to come.
+const SUITES: &[(&str, &str)] = &[("3.11", "bookworm"), ("3.13", "trixie"), ("3.14", "forky")];
 
 impl Python {
     /// The release of Debian that has it.

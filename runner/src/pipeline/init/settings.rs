@@ -5,17 +5,24 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::project::python_files;
+use super::taken_over::TakenOver;
 use super::variables::{self, Variable};
 use crate::pipeline::is_database;
 
 /// What people call settings for development, and those for production.
 const DEVELOPMENT: &[&str] = &["dev", "development", "local", "dev_local", "develop"];
 const PRODUCTION: &[&str] = &["production", "prod"];
+/// Whether a module is called by what people call settings for development.
+pub(super) fn is_for_development(name: &str) -> bool {
+    DEVELOPMENT.contains(&name)
+}
+
 /// Files that show which variables there are.
 const EXAMPLES: &[&str] = &[".env.example", ".env.sample", ".env.dist", ".env.template", "env.example", "example.env"];
 
 /// What is known of a project's settings.
 #[derive(Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact that a line of the pipeline says by itself")]
 pub(super) struct Settings {
     /// The module that production uses, where it is not the one that `manage.py` sets.
     pub(super) module: Option<String>,
@@ -31,10 +38,16 @@ pub(super) struct Settings {
     pub(super) compresses: bool,
     /// Whether the catalogs of translations that scripts use are made beforehand (django-statici18n).
     pub(super) makes_catalogs: bool,
+    /// Whether caches are kept in a table of the database, which no migration makes.
+    pub(super) has_cache_table: bool,
+    /// Variables that say where the database is, for which the project has values of its own, in order of names.
+    pub(super) database_variables: Vec<String>,
     /// Whether something of `node_modules` is used while files are collected.
     pub(super) uses_node_modules: bool,
     /// The modules that say something of production.
     pub(super) texts: Vec<String>,
+    /// Whether they take over settings that are not in the project.
+    is_from_elsewhere: bool,
 }
 
 impl Settings {
@@ -58,13 +71,14 @@ impl Settings {
         let is_postgres =
             |file: &PathBuf| fs::read_to_string(file).is_ok_and(|text| text.contains("django.contrib.postgres"));
         let wants_postgres = files.iter().any(is_postgres);
-        for file in files {
-            let path = file.strip_prefix(dir).unwrap_or(&file).with_extension("");
+        let counted = files.iter().filter(|file| {
+            let path = file.strip_prefix(dir).unwrap_or(file).with_extension("");
             let module: Vec<&str> = path.iter().filter_map(|part| part.to_str()).collect();
-            if counts(&module, used.as_deref()) {
-                settings.texts.extend(fs::read_to_string(&file));
-            }
-        }
+            counts(&module, used.as_deref())
+        });
+        let found = TakenOver::follow(dir, &files, counted.cloned().collect());
+        settings.is_from_elsewhere = found.is_from_elsewhere;
+        settings.texts.extend(found.files.iter().filter_map(|file| fs::read_to_string(file).ok()));
         for text in settings.texts.clone() {
             settings.read(&text);
         }
@@ -76,8 +90,11 @@ impl Settings {
         }
         settings.variables.sort();
         settings.variables.dedup_by(|one, other| one.name == other.name);
-        settings.data.sort();
-        settings.data.dedup();
+        settings.database_variables.retain(|name| !settings.variables.iter().any(|variable| variable.name == *name));
+        for list in [&mut settings.data, &mut settings.database_variables] {
+            list.sort();
+            list.dedup();
+        }
         settings
     }
 
@@ -92,11 +109,10 @@ impl Settings {
     /// Whether there is surely no database to migrate: settings are there, all that they take over is too, and none names one.
     pub(super) fn lacks_database(&self) -> bool {
         let mut lines = self.texts.iter().flat_map(|text| text.lines()).map(str::trim);
-        let may_name_one = |line: &str| {
-            let is_from_elsewhere = line.ends_with("import *") && !line.starts_with("from .");
-            is_from_elsewhere || line.contains("DATABASE") && line != "DATABASES = {}"
-        };
-        !self.texts.is_empty() && !lines.any(|line| !line.starts_with('#') && may_name_one(line))
+        let may_name_one = |line: &str| line.contains("DATABASE") && line != "DATABASES = {}";
+        !self.texts.is_empty()
+            && !self.is_from_elsewhere
+            && !lines.any(|line| !line.starts_with('#') && may_name_one(line))
     }
 
     /// The directories in which databases are made, which a repository often lacks.
@@ -109,9 +125,12 @@ impl Settings {
 
     fn read(&mut self, text: &str) {
         self.variables.extend(variables::needed(text));
+        self.database_variables.extend(variables::of_database(text));
         for line in text.lines().filter(|line| !line.trim_start().starts_with('#')) {
             self.data.extend(database(line).map(|path| below_variable(text, line, path)));
             self.uses_node_modules |= literals(line).iter().any(|(_, text)| text.contains("node_modules"));
+            self.has_cache_table |=
+                literals(line).iter().any(|(_, text)| text.ends_with("cache.backends.db.DatabaseCache"));
             self.makes_catalogs |= literals(line).iter().any(|(_, text)| *text == "statici18n");
             // What a variable may turn on is off, and `compress` refuses to work then.
             self.compresses |= line.split_once('=').is_some_and(|(name, value)| {
@@ -164,7 +183,7 @@ fn counts(module: &[&str], used: Option<&str>) -> bool {
 /// The module beside one for development that is for production, where there is one.
 fn for_production(dir: &Path, module: &str) -> Option<String> {
     let (package, name) = module.rsplit_once('.')?;
-    if !DEVELOPMENT.contains(&name) {
+    if !is_for_development(name) {
         return None;
     }
     let place = package.replace('.', "/");

@@ -147,7 +147,7 @@ fn a_project_without_a_database_migrates_none() {
     assert!(!migrates("INSTALLED_APPS = []\n"));
     assert!(!migrates("# DATABASES are for others\nDATABASES = {}\n"));
     assert!(migrates("DATABASES = {}\nDATABASES['default'] = config()\n"));
-    assert!(migrates("from base.defaults import *\n"));
+    assert!(migrates("from base.defaults import *  # noqa\n"));
 }
 
 #[test]
@@ -446,6 +446,70 @@ fn source_that_gitignore_leaves_out_is_kept_where_there_is_no_repository() {
     assert!(text.contains("[source]\nexclude = [\"!/web/src/lib/\"]\n"), "{text}");
     let text = Project::new(&[&files[..], &[(".git/HEAD", "")]].concat()).text();
     assert!(!text.contains("[source]"), "{text}");
+}
+
+#[test]
+fn settings_that_are_written_by_hand_are_told_of() {
+    let files = [
+        ("manage.py", MANAGE),
+        (".gitignore", "/polls/configuration.py\nlocal_settings.py\n"),
+        ("polls/configuration_example.py", ""),
+        ("polls/local_settings.py.dist", ""),
+        ("polls/views_example.py", ""),
+    ];
+    let text = Project::new(&files).text();
+    assert!(
+        text.contains("# `polls/configuration.py` is written by hand, as `configuration_example.py` beside"),
+        "{text}"
+    );
+    assert!(text.contains("a line `!/polls/local_settings.py` in `.pipeignore` has it taken"), "{text}");
+    assert!(!text.contains("views"), "{text}");
+}
+
+#[test]
+fn where_the_database_is_can_be_said() {
+    let settings = "DATABASES = {'default': {'HOST': env('DB_HOST', default='db'), 'NAME': values.Value('x', environ_name='DB_NAME')}}\n\
+                    X = env('TEST_DB_NAME', default='')\nY = env('DB_SSL_MODE', default='')\n";
+    let text = |settings| Project::new(&[("manage.py", MANAGE), ("polls/settings.py", settings)]).text();
+    let line = "# Where the database is, say these, unless the project's own values do: `DB_HOST` and `DB_NAME`\n";
+    assert_eq!(text(settings).matches(line).count(), 2, "{}", text(settings));
+    let url = text("DATABASES = {'default': dj_database_url.config(default='postgres:///polls')}\n");
+    assert!(url.contains("unless the project's own values do: `DATABASE_URL`\n"), "{url}");
+    let file = text("DATABASES = {'default': env.db('DATABASE_URL', default='sqlite:///db.sqlite3')}\n");
+    assert!(!file.contains("Where the database is"), "{file}");
+}
+
+#[test]
+fn a_cache_in_the_database_gets_its_table() {
+    let settings = ("polls/settings.py", "DATABASES = x\nBACKEND = 'django.core.cache.backends.db.DatabaseCache'\n");
+    let files = [("manage.py", MANAGE), settings];
+    let commands = "release-commands = [\"python manage.py migrate --noinput\", \"python manage.py createcachetable\"]";
+    assert!(Project::new(&files).text().contains(commands));
+    let procfile = ("Procfile", "release: sh release.sh \"a\"\nweb: bin/start-nginx gunicorn polls.wsgi\n");
+    let text = Project::new(&[&files[..], &[procfile]].concat()).text();
+    assert!(
+        text.contains("release-commands = ['sh release.sh \"a\"', \"python manage.py createcachetable\"]"),
+        "{text}"
+    );
+    assert!(text.contains("config = { processes = { web = \"gunicorn polls.wsgi\" } }"), "{text}");
+}
+
+#[test]
+fn a_python_that_only_a_release_of_debian_has_comes_from_there() {
+    let lock = uv_lock("[package.dev-dependencies]\ndev = []");
+    let text =
+        |version| Project::new(&[("manage.py", MANAGE), ("uv.lock", &lock), (".python-version", version)]).text();
+    let testing = "[runtime]\nkind = \"packages\"\nsuite = \"forky\"\nbuild-system = [\"gcc\"]\n";
+    assert!(text("3.14").contains(testing), "{}", text("3.14"));
+    assert!(!text("3.11").contains("[runtime]") && !text("3.12").contains("[runtime]"));
+}
+
+#[test]
+fn packages_of_the_system_have_the_name_of_their_release() {
+    let files = |python| [("manage.py", MANAGE), ("requirements.txt", "python-ldap"), (".python-version", python)];
+    let text = |python| Project::new(&files(python)).text();
+    assert!(text("3.11").contains("\"libldap-2.5-0\""));
+    assert!(text("3.13").contains("system = [\"libldap2\", \"libsasl2-2\"]"), "{}", text("3.13"));
 }
 
 #[test]

@@ -19,6 +19,9 @@ const NAMED: &[(&str, &str)] = &[
     ("email_url", "EMAIL_URL"),
     ("search_url", "SEARCH_URL"),
 ];
+/// The last words in the names of variables that say where a database is.
+const WHERE: &[&str] =
+    &["DATABASE", "DB", "ENGINE", "HOST", "HOSTNAME", "NAME", "PASSWORD", "PGPORT", "PORT", "URL", "USER", "USERNAME"];
 /// Over so many lines goes no call; a bracket in a comment may look like one that does.
 const LONGEST_CALL: usize = 12;
 /// A key that protects nothing but a first look at the application.
@@ -127,6 +130,31 @@ pub(super) fn needed(text: &str) -> Vec<Variable> {
     found
 }
 
+/// The variables by which a text can be told where the database is, whatever it does without them.
+pub(super) fn of_database(text: &str) -> Vec<String> {
+    let readers = readers(text);
+    let lines = logical_lines(text, &readers);
+    let read = lines.iter().flat_map(|line| reads(line, &readers)).map(|read| read.name);
+    // As django-configurations and dj-database-url have it.
+    let named = text.split("environ_name=").skip(1).filter_map(|rest| strings(rest).first().copied());
+    let by_default = text.contains("dj_database_url.config(").then_some("DATABASE_URL");
+    let mut names: Vec<String> =
+        read.chain(named).chain(by_default).filter(|name| says_where_database_is(name)).map(str::to_owned).collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// Whether a variable says where the application's own database is.
+fn says_where_database_is(name: &str) -> bool {
+    let of_others = ["TEST", "REPLICA", "REDIS", "CACHE", "UPSTREAM"];
+    let last = name.rsplit('_').next().unwrap_or_default();
+    is_variable(name)
+        && is_of_database(name)
+        && WHERE.contains(&last)
+        && !name.split('_').any(|word| of_others.contains(&word))
+}
+
 /// The variables that a text's scheme of django-environ gives a default: `DB_HOST=(str, "localhost"),`.
 pub(super) fn given(text: &str) -> impl Iterator<Item = &str> {
     text.lines().flat_map(|line| {
@@ -152,6 +180,11 @@ fn is_guard(line: &str, is_lenient: bool, off: &[&str]) -> bool {
 /// Whether a line sets what must be off for a first look: at pages for users, at an address without TLS.
 fn is_switch(line: &str) -> bool {
     ["DEBUG =", "SECURE_SSL_REDIRECT ="].iter().any(|setting| line.trim_start().starts_with(setting))
+}
+
+/// Whether a line sets which names the application answers to.
+fn is_of_hosts(line: &str) -> bool {
+    line.trim_start().starts_with("ALLOWED_HOSTS =")
 }
 
 /// Whether the text refuses to go on without a variable that it has read: it raises an error that names it.
@@ -218,8 +251,8 @@ fn strictness(line: &str, open: usize, readers: &[&str]) -> Option<bool> {
     if is_one_of(STRICT) || readers.contains(&reader) && (call == reader || !NOT_READ.contains(&&call[reader.len()..]))
     {
         Some(true)
-    } else if is_one_of(LENIENT) || is_switch(line) && !call.is_empty() {
-        // People have functions of their own for switches.
+    } else if is_one_of(LENIENT) || (is_switch(line) || is_of_hosts(line)) && !call.is_empty() {
+        // People have functions of their own for switches and lists.
         Some(false)
     } else {
         None
@@ -387,6 +420,8 @@ mod tests {
         assert_eq!(names("hosts = os.environ.get('ALLOWED_HOSTS')"), "ALLOWED_HOSTS");
         assert_eq!(names("ips = os.environ.get('IPS').split(',')"), "IPS");
         assert_eq!(names("ips = os.environ.get('IPS', '').split(',')"), "");
+        assert_eq!(names("ALLOWED_HOSTS = comma_list('X_ALLOWED_HOSTS', '')\nX = comma_list('Y')"), "X_ALLOWED_HOSTS");
+        assert_eq!(names("ALLOWED_HOSTS = comma_list('X_ALLOWED_HOSTS', 'polls.org')"), "");
         let spaces = needed("ALLOWED_HOSTS = os.environ.get('ALLOWED_HOSTS', '').split(' ')");
         assert_eq!(spaces[0].value, "localhost 127.0.0.1");
     }

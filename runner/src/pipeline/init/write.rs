@@ -7,6 +7,7 @@ use super::packages::lock_path;
 use super::project::{Messages, Project, join};
 use super::variables::Variable;
 use crate::diagnostic::quoted;
+use crate::pipeline::is_database;
 
 /// The step that compiles translations.
 const COMPILE_MESSAGES: &str = r#"[steps.messages]
@@ -51,6 +52,13 @@ fn app(out: &mut String, project: &Project) {
             list(&kept)
         );
     }
+    for (path, example) in &project.by_hand {
+        let _ = write!(
+            out,
+            "\n# `{path}` is written by hand, as `{example}` beside it shows, and `.gitignore` leaves it out. If the\n\
+             # application needs it, a line `!/{path}` in `.pipeignore` has it taken.\n"
+        );
+    }
     runtime(out, project);
 }
 
@@ -64,6 +72,8 @@ fn runtime(out: &mut String, project: &Project) {
     if !packages.because.is_empty() {
         let _ = writeln!(lines, "system = {}", list(&packages.system));
         let _ = writeln!(lines, "build-system = {}", list(&packages.build_system));
+    } else if packages.has_sources {
+        lines.push_str("build-system = [\"gcc\"]\n");
     }
     let is_debian = python.suite().is_some();
     if !python.is_here {
@@ -166,8 +176,13 @@ fn steps(out: &mut String, project: &Project) {
          inputs = {{ project = \"source\", venv = \"venv\", static = \"static\"{overlay} }}\n",
     );
     let names: Vec<&str> = settings.variables.iter().map(|variable| variable.name.as_str()).collect();
-    let environment = (!names.is_empty()).then(|| format!("environment = {}", list(&names)));
-    config(out, environment.as_slice());
+    let mut of_slug = Vec::new();
+    if let Some((command, before)) = &project.procfile.web {
+        let _ = writeln!(out, "# Without the `{before}` of the `Procfile`: a target has a proxy.");
+        of_slug.push(format!("processes = {{ web = {} }}", toml::Value::from(command.as_str())));
+    }
+    of_slug.extend((!names.is_empty()).then(|| format!("environment = {}", list(&names))));
+    config(out, &of_slug);
 }
 
 /// The step that compiles translations; as a comment where nothing here can.
@@ -286,12 +301,9 @@ fn target(out: &mut String, project: &Project, name: &str) {
     out.push_str("driver = \"local\"\n# address = \"127.0.0.1:8000\"   # by default the first free port from 8000 on, which then stays\n");
     let _ =
         settings.host.iter().try_for_each(|host| writeln!(out, "host = \"{host}\"             # from ALLOWED_HOSTS"));
-    if !project.has_release && !settings.lacks_database() {
-        let manage = match project.directory.as_str() {
-            "" => "manage.py".to_owned(),
-            directory => format!("/app/src/{directory}/manage.py"),
-        };
-        let _ = writeln!(out, "release-commands = [\"python {manage} migrate --noinput\"]");
+    let commands = release_commands(project);
+    if !commands.is_empty() {
+        let _ = writeln!(out, "release-commands = {}", list(&commands));
     }
     let mut data: Vec<String> = settings.data.iter().map(|path| join(&project.directory, path)).collect();
     data.extend(settings.variables.iter().any(Variable::is_database_file).then(|| "db.sqlite3".to_owned()));
@@ -313,8 +325,29 @@ fn target(out: &mut String, project: &Project, name: &str) {
         }
         let _ = writeln!(out, "env = {{ {} }}", env.join(", "));
     }
+    // A file that the project names needs nobody to say where it is.
+    let has_file = data.iter().any(|path| is_database(path));
+    if !settings.database_variables.is_empty() && !has_file {
+        let names = quoted(settings.database_variables.iter().map(String::as_str));
+        let _ = writeln!(out, "# Where the database is, say these, unless the project's own values do: {names}");
+    }
     let like = settings.example.map(|example| format!(", as `{example}` shows")).unwrap_or_default();
     let _ = writeln!(out, "# env-file = \".env.{name}\"   # what a slug and a repository must not hold{like}");
+}
+
+/// The commands before a release. Those that a target names stand in the place of the one in the `Procfile`.
+fn release_commands(project: &Project) -> Vec<String> {
+    let settings = &project.settings;
+    let manage = match project.directory.as_str() {
+        "" => "manage.py".to_owned(),
+        directory => format!("/app/src/{directory}/manage.py"),
+    };
+    let caches = settings.has_cache_table.then(|| format!("python {manage} createcachetable"));
+    let migrates = match &project.procfile.release {
+        Some(release) => caches.as_ref().map(|_| release.clone()),
+        None => (!settings.lacks_database()).then(|| format!("python {manage} migrate --noinput")),
+    };
+    migrates.into_iter().chain(caches).collect()
 }
 
 fn assignment(variable: &Variable) -> String {
@@ -328,6 +361,6 @@ fn config(out: &mut String, settings: &[String]) {
 }
 
 fn list<T: AsRef<str>>(names: &[T]) -> String {
-    let names: Vec<String> = names.iter().map(|name| format!("\"{}\"", name.as_ref())).collect();
+    let names: Vec<String> = names.iter().map(|name| toml::Value::from(name.as_ref()).to_string()).collect();
     format!("[{}]", names.join(", "))
 }
