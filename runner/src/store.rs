@@ -181,14 +181,15 @@ fn sound_index(root: &Path, live: &[Live]) -> Result<Index, StoreError> {
 
 /// Reads everything, and makes the index say what is there and nothing else; the gate is held.
 fn mend(root: &Path, live: &[Live]) -> Result<(Index, Survey, TakenBack), StoreError> {
-    let survey = Survey::of(root)?;
+    let mut survey = Survey::of(root)?;
+    let files = Files::of(root);
     let (Opened::Known(mut index) | Opened::Empty(mut index)) = open_index(root)?;
-    let taken_back = match survey.write(&index, live) {
+    let taken_back = match survey.write(&files, &index, live) {
         Err(error) if error.is_damage() => {
             drop(index);
             let (Opened::Known(fresh) | Opened::Empty(fresh)) = anew(root)?;
             index = fresh;
-            survey.write(&index, live)?
+            survey.write(&files, &index, live)?
         }
         taken_back => taken_back?,
     };

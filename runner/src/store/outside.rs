@@ -49,7 +49,10 @@ impl Store {
 
     /// A directory that is there or once was, to tell by what differs from it: nothing that a step or an output may be given.
     pub fn recall(&self, digest: &Digest) -> Option<Arc<Tree>> {
-        if let Ok(tree) = self.tree(digest) {
+        // What was never kept is not missing: it is looked for only where it was promised or is lent.
+        if (self.contains(digest) || self.lent(digest).is_some())
+            && let Ok(tree) = self.tree(digest)
+        {
             return Some(tree);
         }
         let outside = self.0.outside.read().expect(POISONED);

@@ -1,5 +1,6 @@
 //! The index, made anew from what segments and loose files hold, every byte of it checked; so it promises what is whole and
-//! nothing else. Done by whoever opens a store that has no index, or one that lies.
+//! nothing else. Done by whoever opens a store that has no index, or one that lies; others may go on putting meanwhile, and what
+//! they were promised stays.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
@@ -7,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::StoreError;
 use super::actions::seconds;
+use super::files::Files;
 use super::index::{Counter, Found, Index, Location};
 use super::lease::{Live, Standing};
 use super::record::Record;
@@ -58,23 +60,23 @@ impl Survey {
         // A process that still writes has not flushed all that was found.
         let dir = File::open(root).map_err(StoreError::io("open", root))?;
         nix::unistd::syncfs(dir).map_err(|errno| StoreError::io("flush", root)(errno.into()))?;
-        survey.keep_whole();
         Ok(survey)
     }
 
     fn record(&mut self, kind: Kind, digest: Digest, at: At, payload: &[u8]) {
-        let size = payload.len() as u64;
         match kind {
-            Kind::Blob => self.blob(digest, Location { at: Some(at), size }, payload),
-            Kind::Action => {
-                let Some(record) = Record::decode(payload) else { return };
-                let newer = self.actions.get(&record.key).is_none_or(|known| known.created <= record.created);
-                if newer {
-                    let found = Found { key: record.key, at, size, used: seconds() };
-                    let Record { key, created, family, refs, .. } = record;
-                    self.actions.insert(key, Action { family, found, created, refs: refs.into_owned() });
-                }
-            }
+            Kind::Blob => self.blob(digest, Location { at: Some(at), size: payload.len() as u64 }, payload),
+            Kind::Action => self.action(at, payload),
+        }
+    }
+
+    fn action(&mut self, at: At, payload: &[u8]) {
+        let Some(record) = Record::decode(payload) else { return };
+        let newer = self.actions.get(&record.key).is_none_or(|known| known.created <= record.created);
+        if newer {
+            let found = Found { key: record.key, at, size: payload.len() as u64, used: seconds() };
+            let Record { key, created, family, refs, .. } = record;
+            self.actions.insert(key, Action { family, found, created, refs: refs.into_owned() });
         }
     }
 
@@ -104,6 +106,26 @@ impl Survey {
         Ok(())
     }
 
+    /// Adds what others were promised while everything was read, behind where that was: its bytes are on the disk, since rows come
+    /// after them, and are checked like all.
+    fn catch_up(&mut self, files: &Files, blobs: &[(Digest, Location, Option<u64>)], actions: &[(Found, Option<u64>)]) {
+        for (digest, location, _) in blobs {
+            if !self.blobs.contains_key(digest)
+                && let Ok(bytes) = files.read(digest, location)
+                && Digest::of(&bytes) == *digest
+            {
+                self.blob(*digest, *location, &bytes);
+            }
+        }
+        for (found, _) in actions {
+            if self.actions.get(&found.key).is_none_or(|known| known.found.at != found.at)
+                && let Some(payload) = files.read_record(found)
+            {
+                self.action(found.at, &payload);
+            }
+        }
+    }
+
     /// Leaves out trees and actions of which not all that they name is there.
     fn keep_whole(&mut self) {
         let mut known = HashMap::new();
@@ -119,11 +141,13 @@ impl Survey {
     }
 
     /// Makes the index say so, and nothing else.
-    pub(super) fn write(&self, index: &Index, live: &[Live]) -> Result<TakenBack, StoreError> {
+    pub(super) fn write(&mut self, files: &Files, index: &Index, live: &[Live]) -> Result<TakenBack, StoreError> {
         index.write(|rows| {
             let mut taken_back = TakenBack::default();
             let blobs = rows.blobs()?;
             let actions = rows.actions()?;
+            self.catch_up(files, &blobs, &actions);
+            self.keep_whole();
             rows.clear()?;
             let mut condemned = HashMap::new();
             for (digest, _, epoch) in blobs {

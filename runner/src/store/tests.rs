@@ -45,6 +45,41 @@ fn what_was_not_flushed_is_not_promised_to_others() {
 }
 
 #[test]
+fn what_is_promised_while_another_reads_everything_stays() {
+    let (home, store) = store();
+    let before = store.put(b"before").expect("kept");
+    store.put_action(&before, b"first", &[before]).expect("recorded");
+    store.flush().expect("flushed");
+    let root = home.path().join("store");
+    let mut survey = Survey::of(&root).expect("read");
+
+    let large = store.put(&vec![7; 2 << 20]).expect("kept");
+    let mut tree = Tree::default();
+    tree.insert("meanwhile", file(&store, "meanwhile")).expect("a name");
+    tree.insert("before", Entry::File { digest: before, executable: false }).expect("a name");
+    let tree = store.put_tree(&tree).expect("kept");
+    store.put_action(&large, b"second", &[tree, large]).expect("recorded");
+    store.put_action(&before, b"again", &[before]).expect("recorded");
+    store.flush().expect("flushed");
+
+    let taken_back = survey.write(&Files::of(&root), &store.0.index, &[]).expect("written");
+    assert_eq!(taken_back, TakenBack::default());
+    let other = Store::open(home.path()).expect("a second handle");
+    assert_eq!(other.action(&large).expect("read").expect("known"), b"second");
+    assert_eq!(other.action(&before).expect("read").expect("known"), b"again");
+    assert_eq!(other.get(&Digest::of(b"meanwhile")).expect("there"), b"meanwhile");
+    assert_eq!(other.get(&large).expect("there").len(), 2 << 20);
+    assert_eq!(other.tree(&tree).expect("there").entries().count(), 2);
+}
+
+#[test]
+fn what_was_never_kept_is_not_called_missing() {
+    let (home, store) = store();
+    assert!(store.recall(&Digest::of(b"a directory of long ago")).is_none());
+    assert!(!Store::is_damaged(home.path()));
+}
+
+#[test]
 fn a_directory_survives_the_way_in_and_out() {
     let (home, store) = store();
     let dir = home.path().join("project");
