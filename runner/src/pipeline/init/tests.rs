@@ -483,12 +483,12 @@ fn where_the_database_is_can_be_said() {
 fn a_cache_in_the_database_gets_its_table() {
     let settings = ("polls/settings.py", "DATABASES = x\nBACKEND = 'django.core.cache.backends.db.DatabaseCache'\n");
     let files = [("manage.py", MANAGE), settings];
-    let commands = "release-commands = [\"python manage.py migrate --noinput\", \"python manage.py createcachetable\"]";
+    let commands = "release-commands = [\"python manage.py createcachetable\", \"python manage.py migrate --noinput\"]";
     assert!(Project::new(&files).text().contains(commands));
     let procfile = ("Procfile", "release: sh release.sh \"a\"\nweb: bin/start-nginx gunicorn polls.wsgi\n");
     let text = Project::new(&[&files[..], &[procfile]].concat()).text();
     assert!(
-        text.contains("release-commands = ['sh release.sh \"a\"', \"python manage.py createcachetable\"]"),
+        text.contains("release-commands = [\"python manage.py createcachetable\", 'sh release.sh \"a\"']"),
         "{text}"
     );
     assert!(text.contains("config = { processes = { web = \"gunicorn polls.wsgi\" } }"), "{text}");

@@ -335,7 +335,8 @@ fn target(out: &mut String, project: &Project, name: &str) {
     let _ = writeln!(out, "# env-file = \".env.{name}\"   # what a slug and a repository must not hold{like}");
 }
 
-/// The commands before a release. Those that a target names stand in the place of the one in the `Procfile`.
+/// The commands before a release. Those that a target names stand in the place of the one in the `Procfile`. The table of a cache
+/// comes first: what follows may use the cache.
 fn release_commands(project: &Project) -> Vec<String> {
     let settings = &project.settings;
     let manage = match project.directory.as_str() {
@@ -347,7 +348,7 @@ fn release_commands(project: &Project) -> Vec<String> {
         Some(release) => caches.as_ref().map(|_| release.clone()),
         None => (!settings.lacks_database()).then(|| format!("python {manage} migrate --noinput")),
     };
-    migrates.into_iter().chain(caches).collect()
+    caches.into_iter().chain(migrates).collect()
 }
 
 fn assignment(variable: &Variable) -> String {
