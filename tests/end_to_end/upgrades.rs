@@ -9,7 +9,7 @@ use pipe_tests::{Project, Said};
 
 use super::small::{self, eventually, free_port, page};
 
-/// Says its version and who it is, is slow where asked to, and says over a websocket what it is told.
+/// Says its version and who it is, is slow to begin or to go on where asked to, and says over a websocket what it is told.
 const APP: &str = r#"
 import http.server, os, time
 
@@ -32,6 +32,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Length", str(len(text)))
         self.end_headers()
+        if self.path == "/halting":
+            time.sleep(0.3)
         self.wfile.write(text.encode())
 
     def echo(self):
@@ -121,6 +123,7 @@ def attempt(work, args):
 works = [(kept, dict(name="kept")), (kept, dict(name="kept")), (kept, dict(name="idle", pause=0.4)), (fresh, {}), (fresh, {}),
     (kept, dict(name="slow", head="GET /slow HTTP/1.1")), (halves, {}),
     (kept, dict(name="post", head="POST / HTTP/1.1", options="Content-Length: 100000\r\n", body=b"x" * 100000)),
+    (kept, dict(name="halting post", head="POST /halting HTTP/1.1", options="Content-Length: 9\r\n", body=b"x" * 9)),
     (kept, dict(name="tls", tls=True)), (kept, dict(name="idle over tls", tls=True, pause=0.4)),
     (kept, dict(name="slow over tls", tls=True, head="GET /slow HTTP/1.1"))]
 works += [(websocket, dict(tls=tls)) for tls in (False, True) if "websockets" in sys.argv]
@@ -235,7 +238,7 @@ impl Clients {
         let output = self.child.wait_with_output().expect("they end");
         let said = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
         assert!(output.status.success(), "{said}");
-        for kind in ["kept", "fresh", "slow", "halves", "post", "tls", "idle over tls"] {
+        for kind in ["kept", "fresh", "slow", "halves", "post", "halting post", "tls", "idle over tls"] {
             assert!(said.contains(&format!("'{kind}': ")), "{said}");
         }
     }

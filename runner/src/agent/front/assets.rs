@@ -14,7 +14,7 @@ use std::task::{Context, Poll, ready};
 use std::time::UNIX_EPOCH;
 
 use http_body_util::BodyExt;
-use hyper::body::{Bytes, Frame, Incoming};
+use hyper::body::{Bytes, Frame};
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::fs::File;
@@ -87,7 +87,7 @@ impl Content {
 
 impl Assets {
     /// The answer, where the request is for one of the files.
-    pub(super) async fn answer(&self, request: &Request<Incoming>) -> Option<Response<Body>> {
+    pub(super) async fn answer<B>(&self, request: &Request<B>) -> Option<Response<Body>> {
         let path = decode(request.uri().path().strip_prefix(&self.url)?)?;
         if !reads(request.method()) {
             return None;

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use hyper::body::{Bytes, Incoming};
+use hyper::body::{Body as _, Bytes, Frame, Incoming, SizeHint};
 use hyper::header::{self, HeaderMap};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -25,7 +25,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::Entrance;
 use super::listener::Way;
-use super::proxy::{self, Body, Client};
+use super::proxy::{self, Body, BoxError, Client};
 use super::public::H2;
 
 /// How long a client may take to send the head of a request.
@@ -118,8 +118,8 @@ async fn one_by_one(stream: impl Stream, unread: Bytes, peer: SocketAddr, entran
     let client = Client { peer, is_secure: entrance.acceptor().is_some() };
     let pause = Arc::new(Pause::default());
     let service = service_fn(|request: Request<Incoming>| {
-        pause.begin(&request);
         let (route, pause) = (entrance.route(&request), &pause);
+        let request = pause.begin(request);
         async move {
             let response = respond(request, client, route).await;
             pause.answer(&response);
@@ -181,7 +181,10 @@ async fn side_by_side(stream: impl Stream, peer: SocketAddr, entrance: &Entrance
     let _ = connection.await;
 }
 
-async fn respond(request: Request<Incoming>, client: Client, route: super::Routed) -> Response<Body> {
+async fn respond<B>(request: Request<B>, client: Client, route: super::Routed) -> Response<Body>
+where
+    B: hyper::body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+{
     match route {
         Ok(claim) => proxy::answer(request, client, claim).await,
         Err(answer) => *answer,
@@ -206,14 +209,16 @@ struct Pause {
     is_wanted: AtomicBool,
     /// The client wants no more than the request that it has sent, or was told that this is the last.
     is_last: AtomicBool,
-    /// The last request had a body, which the client may still be sending.
-    has_body: AtomicBool,
+    /// The client may still be sending the body of the last request.
+    is_sending: AtomicBool,
 }
 
 impl Pause {
-    fn begin<B: hyper::body::Body>(&self, request: &Request<B>) {
+    fn begin(self: &Arc<Self>, request: Request<Incoming>) -> Request<Sent> {
         self.is_last.store(!keeps_alive(request.version(), request.headers()), Ordering::Relaxed);
-        self.has_body.store(!request.body().is_end_stream(), Ordering::Relaxed);
+        let request = request.map(|body| Sent { body, pause: Arc::clone(self) });
+        request.body().look();
+        request
     }
 
     fn answer<B>(&self, response: &Response<B>) {
@@ -228,7 +233,44 @@ impl Pause {
     }
 
     fn is_end(&self, was_idle: bool) -> bool {
-        !self.spares() || self.has_body.load(Ordering::Relaxed) && !was_idle
+        !self.spares() || self.is_sending.load(Ordering::Relaxed) && !was_idle
+    }
+}
+
+/// The body of a request, of which it is known when the client has sent all of it.
+struct Sent {
+    body: Incoming,
+    pause: Arc<Pause>,
+}
+
+impl Sent {
+    fn look(&self) {
+        self.pause.is_sending.store(!self.body.is_end_stream(), Ordering::Relaxed);
+    }
+}
+
+impl hyper::body::Body for Sent {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(context);
+        match frame {
+            Poll::Ready(None) => self.pause.is_sending.store(false, Ordering::Relaxed),
+            _ => self.look(),
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

@@ -54,7 +54,10 @@ pub(super) struct Client {
 }
 
 /// Answers a request: from the static files, from the process, or with why neither is possible.
-pub(super) async fn answer(request: Request<Incoming>, client: Client, claim: Option<Claim>) -> Response<Body> {
+pub(super) async fn answer<B>(request: Request<B>, client: Client, claim: Option<Claim>) -> Response<Body>
+where
+    B: hyper::body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+{
     let Some(claim) = claim else { return plain(StatusCode::SERVICE_UNAVAILABLE, "nothing is released here yet") };
     if let Some(assets) = &claim.assets
         && let Some(file) = assets.answer(&request).await
@@ -89,7 +92,10 @@ pub(crate) async fn get(
     Ok(sender.send_request(request).await?)
 }
 
-async fn forward(mut request: Request<Incoming>, client: Client, claim: Claim) -> Result<Response<Body>, BoxError> {
+async fn forward<B>(mut request: Request<B>, client: Client, claim: Claim) -> Result<Response<Body>, BoxError>
+where
+    B: hyper::body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+{
     let upgrade = upgrade_of(request.headers());
     let upgraded = upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
     let is_local = local::is_local(&request, client.peer);
@@ -166,7 +172,7 @@ async fn tunnel(client: hyper::upgrade::OnUpgrade, server: hyper::upgrade::OnUpg
 }
 
 /// Makes a client's request into the application's: `Host` stays, hop-by-hop headers go, and who asked is said.
-fn prepare(request: &mut Request<Incoming>, client: Client, upgrade: Option<&HeaderValue>) {
+fn prepare<B>(request: &mut Request<B>, client: Client, upgrade: Option<&HeaderValue>) {
     let ip = client.peer.ip().to_canonical();
     if let Some(path) = request.uri().path_and_query().cloned() {
         // A client may send the whole address; applications are only asked for paths.

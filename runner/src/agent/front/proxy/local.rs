@@ -7,7 +7,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use http_body_util::Empty;
-use hyper::body::{Bytes, Incoming};
+use hyper::body::Bytes;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Request, Response, StatusCode, Version};
 
@@ -34,7 +34,7 @@ impl Scheme {
 
 /// Whether a request, as it came, is from this machine, to a name of this machine alone, and through no other server, as far as
 /// those say so: some that add nothing speak an older HTTP.
-pub(super) fn is_local(request: &Request<Incoming>, peer: SocketAddr) -> bool {
+pub(super) fn is_local<B>(request: &Request<B>, peer: SocketAddr) -> bool {
     let headers = request.headers();
     let is_passed_on = [FORWARDED_FOR, FORWARDED_PROTO, FORWARDED_HOST, header::FORWARDED, header::VIA]
         .iter()
