@@ -60,7 +60,8 @@ impl Store {
     pub fn check(home: &Path) -> Result<Checked, StoreError> {
         let root = prepare(home)?;
         let _gate = Gate::enter(&root)?;
-        let live = lease::sweep(&root.join("tmp"))?;
+        let (live, debris) = lease::survey(&root.join("tmp"))?;
+        debris.clear()?;
         let (_, survey, taken_back) = mend(&root, &live)?;
         let mut used = HashSet::new();
         for live in &live {

@@ -81,7 +81,7 @@ impl Store {
     }
 
     fn collect_behind(&self, policy: &Policy, roots: &Roots) -> Result<Collected, StoreError> {
-        let live = lease::sweep(&self.root().join("tmp"))?;
+        let (live, _) = lease::survey(&self.root().join("tmp"))?;
         let mut collected = Collected::default();
         let oldest = oldest(&live, self);
         let kept = self.0.index.write(|rows| {

@@ -2,13 +2,13 @@
 //!
 //! It says at which epoch the process began, since what was condemned before then is nothing that the process could stand on;
 //! and it names the laid-out trees that the process uses. The kernel unlocks it when the process dies, and whoever opens the
-//! store next clears it away.
+//! store next clears it away, beside what it does.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -123,21 +123,55 @@ impl Live {
     }
 }
 
-/// Clears away what dead processes left, and gives the leases of the living; the gate is held.
-pub(super) fn sweep(tmp: &Path) -> Result<Vec<Live>, StoreError> {
+/// The leases of the living, and what dead processes left; the gate is held.
+pub(super) fn survey(tmp: &Path) -> Result<(Vec<Live>, Debris), StoreError> {
     let failed = || StoreError::io("list", tmp);
-    let mut live = Vec::new();
+    let (mut live, mut dead) = (Vec::new(), Vec::new());
     for entry in fs::read_dir(tmp).map_err(failed())? {
         let dir = entry.map_err(failed())?.path();
         match standing(&dir) {
             Some(standing) => live.push(Live { dir, standing }),
-            None if dir.is_dir() => {
-                clear(&dir).map_err(StoreError::io("remove", &dir))?;
-            }
-            None => fs::remove_file(&dir).or_else(gone).map_err(StoreError::io("remove", &dir))?,
+            None => dead.push(dir),
         }
     }
-    Ok(live)
+    Ok((live, Debris(dead)))
+}
+
+/// What dead processes left.
+#[derive(Default)]
+pub(super) struct Debris(Vec<PathBuf>);
+
+impl Debris {
+    /// Clears it away.
+    pub(super) fn clear(self) -> Result<(), StoreError> {
+        for path in self.0 {
+            let cleared = if path.is_dir() { clear(&path) } else { fs::remove_file(&path).or_else(gone) };
+            cleared.map_err(StoreError::io("remove", &path))?;
+        }
+        Ok(())
+    }
+
+    /// Clears it away while others go on: a program that was killed may have left a hundred thousand files.
+    pub(super) fn clear_aside(self) -> Clearing {
+        let (ended, has_ended) = mpsc::channel();
+        if !self.0.is_empty() {
+            thread::spawn(move || {
+                // What cannot be removed is tried again by whoever opens the store next, and `pipe store check` says why.
+                let _ = self.clear();
+                drop(ended);
+            });
+        }
+        Clearing(Mutex::new(has_ended))
+    }
+}
+
+/// The clearing of debris; at its end it is waited for, but not for long: the next process goes on with it.
+pub(super) struct Clearing(Mutex<mpsc::Receiver<()>>);
+
+impl Drop for Clearing {
+    fn drop(&mut self) {
+        let _ = self.0.get_mut().expect(POISONED).recv_timeout(ENDING);
+    }
 }
 
 /// Removes what a dead process left. The programs that it ran are ended with it, and write until they are; where one does so for
@@ -198,10 +232,23 @@ mod tests {
             })
             .collect();
         thread::sleep(Duration::from_millis(20));
-        assert!(sweep(tmp.path()).expect("swept").is_empty());
+        let (live, debris) = survey(tmp.path()).expect("listed");
+        assert!(live.is_empty());
+        debris.clear().expect("cleared");
         for program in programs {
             program.join().expect("ended");
         }
+        assert_eq!(fs::read_dir(tmp.path()).expect("listed").count(), 0);
+    }
+
+    #[test]
+    fn what_is_cleared_aside_is_gone_at_its_end() {
+        let tmp = tempfile::tempdir().expect("a directory");
+        fs::create_dir_all(tmp.path().join("dead/upper")).expect("made");
+        fs::write(tmp.path().join("dead/upper/file"), "").expect("written");
+        fs::write(tmp.path().join("stray"), "").expect("written");
+        let (_, debris) = survey(tmp.path()).expect("listed");
+        drop(debris.clear_aside());
         assert_eq!(fs::read_dir(tmp.path()).expect("listed").count(), 0);
     }
 }
