@@ -54,7 +54,7 @@ pub use walk::{Found, Globs};
 use claim::Claims;
 use files::Files;
 use index::{Counter, Index, Opened};
-use lease::{Gate, Lease, Live, Standing};
+use lease::{Clearing, Gate, Lease, Live, Standing};
 use log::Log;
 use rebuild::{Survey, TakenBack};
 
@@ -72,6 +72,7 @@ struct Inner {
     trees: RwLock<HashMap<Digest, Arc<Tree>>>,
     outside: RwLock<Vec<Arc<dyn Outside>>>,
     lease: Lease,
+    _clearing: Clearing,
 }
 
 impl Store {
@@ -90,7 +91,7 @@ impl Store {
         let root = prepare(home)?;
         let tmp = root.join("tmp");
         let _gate = Gate::enter(&root)?;
-        let live = lease::sweep(&tmp)?;
+        let (live, debris) = lease::survey(&tmp)?;
         let index = Arc::new(sound_index(&root, &live)?);
         let lease = Lease::take(&tmp, standing(index.counter(Counter::Epoch)?))?;
         let files = Arc::new(Files::of(&root));
@@ -105,6 +106,7 @@ impl Store {
             trees: RwLock::default(),
             outside: RwLock::default(),
             lease,
+            _clearing: debris.clear_aside(),
         })))
     }
 

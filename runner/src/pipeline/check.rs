@@ -68,10 +68,12 @@ pub fn check<'p>(
 /// The message for a step whose plugin is none of the built-in ones.
 pub fn unknown_plugin<'a>(pipeline: &Pipeline, step: &Step, built_in: impl IntoIterator<Item = &'a str>) -> Diagnostic {
     let name = pipeline.document.text.get(step.plugin.span()).unwrap_or_default().trim_matches(['"', '\'']);
-    pipeline
-        .error(step.plugin.span(), format!("unknown plugin `{name}`"))
-        .suggest(name, built_in)
-        .hint("a plugin of your own is named by its path: `plugin = \"./my-step.wasm\"`")
+    let error = pipeline.error(step.plugin.span(), format!("unknown plugin `{name}`"));
+    let mut built_in = built_in.into_iter().peekable();
+    if built_in.peek().is_none() {
+        return error.hint("this `pipe` was compiled without its own plugins: `make build` compiles both");
+    }
+    error.suggest(name, built_in).hint("a plugin of your own is named by its path: `plugin = \"./my-step.wasm\"`")
 }
 
 struct Check<'a> {

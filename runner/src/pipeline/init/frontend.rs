@@ -39,6 +39,8 @@ pub(super) struct FrontEnd {
     pub(super) is_served: bool,
     /// Whether workspaces have packages of their own.
     pub(super) has_workspaces: bool,
+    /// Whether its packages are told from those that only its development needs.
+    pub(super) has_dependencies: bool,
     pub(super) node: Node,
 }
 
@@ -89,7 +91,7 @@ impl FrontEnd {
     /// What of it the pipeline takes.
     pub(super) fn part(&self, uses_packages: bool) -> Part {
         match &self.build {
-            _ if self.node == Node::Missing => Part::Nothing,
+            Some(_) if self.node == Node::Missing => Part::Nothing,
             Some(_) if self.is_served => Part::Built,
             _ if uses_packages => Part::Packages,
             _ => Part::Nothing,
@@ -112,7 +114,11 @@ impl FrontEnd {
         let has_workspaces = locked.get("packages").and_then(Value::as_object).is_some_and(|packages| {
             packages.keys().any(|place| !place.starts_with("node_modules/") && place.contains("/node_modules/"))
         });
-        Some(Self { root, lock, build, scripts, is_served, has_workspaces, node: node.clone() })
+        let package = json(&at.join("package.json"));
+        let has_dependencies =
+            package.get("dependencies").and_then(Value::as_object).is_some_and(|packages| !packages.is_empty());
+        let node = node.clone();
+        Some(Self { root, lock, build, scripts, is_served, has_workspaces, has_dependencies, node })
     }
 }
 

@@ -24,8 +24,10 @@ const EXAMPLES: &[&str] = &[".env.example", ".env.sample", ".env.dist", ".env.te
 #[derive(Debug, Default, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact that a line of the pipeline says by itself")]
 pub(super) struct Settings {
-    /// The module that production uses, where it is not the one that `manage.py` sets.
+    /// The module that production uses.
     pub(super) module: Option<String>,
+    /// Whether it is the one that `manage.py` sets.
+    pub(super) is_of_manage: bool,
     /// Variables without which the settings do not load or serve nothing, in order of names.
     pub(super) variables: Vec<Variable>,
     /// Directories and files that the application writes to, relative to the directory of `manage.py`.
@@ -63,7 +65,8 @@ impl Settings {
         let set = served.or_else(|| manage.clone()).or_else(|| by_name(dir, &files));
         let used = set.map(|module| for_production(dir, &module).unwrap_or(module));
         let mut settings = Self {
-            module: used.clone().filter(|used| manage.as_ref() != Some(used)),
+            is_of_manage: used == manage,
+            module: used.clone(),
             example: EXAMPLES.iter().find(|name| dir.join(name).is_file()).copied(),
             ..Self::default()
         };
@@ -145,11 +148,18 @@ impl Settings {
         }
         let hosts = text.split("\nALLOWED_HOSTS = [").nth(1).and_then(|rest| rest.split(']').next());
         let hosts: Vec<&str> = hosts.map(strings).unwrap_or_default();
-        let hosts: Vec<&str> = hosts.into_iter().filter(|host| !host.contains(['{', '%'])).collect();
         if !hosts.iter().any(|host| matches!(*host, "*" | "localhost" | ".localhost" | "127.0.0.1")) {
-            self.host = self.host.take().or_else(|| Some(hosts.first()?.trim_start_matches('.').to_owned()));
+            let mut domains = hosts.iter().map(|host| host.trim_start_matches('.')).filter(|host| is_public(host));
+            self.host = self.host.take().or_else(|| domains.next().map(str::to_owned));
         }
     }
+}
+
+/// Whether a text is a domain by which an application may be known outside, and no address, variable or pattern.
+fn is_public(text: &str) -> bool {
+    let is_label = |label: &str| !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    let top = text.rsplit_once('.').map_or("", |(_, top)| top);
+    text.split('.').all(is_label) && top.bytes().any(|byte| byte.is_ascii_alphabetic())
 }
 
 /// The settings that go by a usual name, where nothing names any: those for production, then the nearest to the top.
@@ -305,6 +315,14 @@ mod tests {
         settings.read(&format!("{text}MEDIA_ROOT = Path(get(\"media\", fallback=DATA_DIR / \"media\"))\nname = str(DATA_DIR / \"db.sqlite3\")\n"));
         settings.read(&format!("{text}NAME = os.path.join(BASE_DIR, 'own.sqlite3')\n"));
         assert_eq!(settings.data, ["data/media", "data/db.sqlite3", "own.sqlite3"]);
+    }
+
+    #[test]
+    fn a_domain_is_told_from_what_else_stands_where_hosts_do() {
+        assert!(is_public("itou-prod.cleverapps.io") && is_public("example.org"));
+        for other in ["ALLOWED_HOSTS", "0.0.0.0", "a b.org", "x, y.org", "*.example.org", "{DOMAIN}", "localhost", ""] {
+            assert!(!is_public(other), "{other}");
+        }
     }
 
     #[test]

@@ -89,7 +89,7 @@ driver = "local"
 # address = "127.0.0.1:8000"   # by default the first free port from 8000 on, which then stays
 release-commands = ["python manage.py migrate --noinput"]
 data = ["db.sqlite3", "media"]      # kept from release to release
-env = { SECRET_KEY = "for-a-first-look-on-this-machine-only-replace-it-by-an-env-file" }
+env = { DJANGO_SETTINGS_MODULE = "polls.settings", SECRET_KEY = "for-a-first-look-on-this-machine-only-replace-it-by-an-env-file" }
 # env-file = ".env.staging"   # what a slug and a repository must not hold
 
 # Never built: `pipe promote staging production` releases the very slug that staging runs.
@@ -99,7 +99,7 @@ driver = "local"
 # address = "127.0.0.1:8000"   # by default the first free port from 8000 on, which then stays
 release-commands = ["python manage.py migrate --noinput"]
 data = ["db.sqlite3", "media"]      # kept from release to release
-env = { SECRET_KEY = "for-a-first-look-on-this-machine-only-replace-it-by-an-env-file" }
+env = { DJANGO_SETTINGS_MODULE = "polls.settings", SECRET_KEY = "for-a-first-look-on-this-machine-only-replace-it-by-an-env-file" }
 # env-file = ".env.production"   # what a slug and a repository must not hold
 "#;
     assert_eq!(project.text(), expected);
@@ -277,6 +277,8 @@ fn settings_for_production_are_taken_where_scripts_name_those_for_development() 
     assert!(text.contains("env = { DJANGO_SETTINGS_MODULE = \"polls.settings.production\", X_HOST"), "{text}");
     let text = Project::new(&files[..3]).text();
     assert!(!text.contains("settings ="), "{text}");
+    // Some packages set Django up before `wsgi.py` says with which settings.
+    assert!(text.contains("env = { DJANGO_SETTINGS_MODULE = \"polls.settings.dev\" }"), "{text}");
 }
 
 #[test]
@@ -553,11 +555,15 @@ fn what_settings_take_out_of_node_modules_is_there() {
     let files =
         [("manage.py", MANAGE), ("polls/settings.py", settings), ("package.json", "{}"), ("package-lock.json", "{}")];
     let text = Project::new(&files).text();
+    assert!(!text.contains("omit"), "{text}");
     assert!(
         text.contains("inputs = { project = \"source\", venv = \"venv\", node-modules = \"node-modules\" }"),
         "{text}"
     );
     assert!(!text.contains("steps.frontend"), "{text}");
+    let package = ("package.json", r#"{"dependencies": {"bootstrap": "5"}, "devDependencies": {"react": "19"}}"#);
+    let text = Project::new(&[files[0], files[1], package, files[3]]).text();
+    assert!(text.contains("config = { omit = [\"dev\"] }\ngrants = { fetch = [\"npm\"] }"), "{text}");
 }
 
 #[test]

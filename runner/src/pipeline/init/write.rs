@@ -159,7 +159,8 @@ fn steps(out: &mut String, project: &Project) {
     );
     let mut collect = Vec::new();
     collect.extend((!project.directory.is_empty()).then(|| format!("root = \"{}\"", project.directory)));
-    collect.extend(settings.module.iter().map(|module| format!("settings = \"{module}\"")));
+    let other = settings.module.iter().filter(|_| !settings.is_of_manage);
+    collect.extend(other.map(|module| format!("settings = \"{module}\"")));
     let provided = ["SECRET_KEY", "DJANGO_SECRET_KEY", "DATABASE_URL"];
     let unset = settings.variables.iter().filter(|variable| !provided.contains(&variable.name.as_str()));
     let unset: Vec<String> = unset.map(assignment).collect();
@@ -259,11 +260,16 @@ fn one_of(names: &[String]) -> String {
 fn front_end_steps(front_end: &FrontEnd, part: Part) -> String {
     let root = &front_end.root;
     let mut steps = String::new();
-    if let Node::At(path) = &front_end.node {
+    if let Node::At(path) = &front_end.node
+        && part != Part::Packages
+    {
         let _ = write!(steps, "[tools]\nnode = \"{}\"\n\n", path.display());
     }
     steps.push_str("[steps.node-modules]\nplugin = \"node-modules\"\ninputs = { project = \"source\" }\n");
-    config(&mut steps, (!root.is_empty()).then(|| format!("root = \"{root}\"")).as_slice());
+    let mut chosen = Vec::from_iter((!root.is_empty()).then(|| format!("root = \"{root}\"")));
+    // What is served is no tool of development; where all packages are called such, all are taken.
+    chosen.extend((part == Part::Packages && front_end.has_dependencies).then(|| "omit = [\"dev\"]".to_owned()));
+    config(&mut steps, &chosen);
     steps.push_str("grants = { fetch = [\"npm\"] }\n");
     if part == Part::Packages {
         return steps;
