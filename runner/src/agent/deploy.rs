@@ -70,6 +70,8 @@ pub(super) async fn deploy(
     let Wanted { target, contents, how } = wanted;
     let scales = matches!(how, How::Scale { .. });
     let account = account::account(&agent.history, &target, running.address())?;
+    // At once, so that nobody else takes the port meanwhile.
+    let front = running.front(&agent.listeners, account.address).await?;
     let root = tokio::select! {
         root = agent.root(&target, &contents, account, !scales) => Arc::new(root?),
         () = &mut gone => return Err(Failure::cancelled()),
@@ -87,7 +89,6 @@ pub(super) async fn deploy(
     if target.settings.preflight {
         refuse::little_room(agent, &say)?;
     }
-    let front = running.front(&agent.listeners, account.address).await?;
     front.accept();
     let domains = agent.open_domains(&target, &running.current).await?;
     domains.accept();
