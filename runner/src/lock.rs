@@ -20,10 +20,12 @@ use std::path::{Path, PathBuf};
 use python_packaging::files::{Files, join, parent};
 use python_packaging::lock::{File, Package};
 use python_packaging::locks::Question;
+use python_packaging::name::normalise;
 use python_packaging::project::{Found, Kind, Search};
 use python_packaging::record::{Record, Source};
 use python_packaging::requirements::{Requirements, Target};
 
+use crate::diagnostic::nearest;
 use crate::event::{Event, Events};
 use crate::fetch::Fetcher;
 use crate::pipeline::Pipeline;
@@ -145,7 +147,9 @@ impl Project<'_> {
             Found::Unlocked { path, kind, pylock, .. } => (path, kind, pylock),
         };
         self.events.send(Event::Note { message: format!("resolving `{path}` into `{pylock}`") });
-        let count = self.resolve(&path, kind, &pylock)?;
+        let packages = self.resolve(&path, kind, &pylock)?;
+        self.strangers(&packages, &pylock);
+        let count = packages.len();
         self.events.send(Event::Note {
             message: format!("`{pylock}` now locks {count} packages: commit it, it is what every later build installs"),
         });
@@ -168,7 +172,18 @@ impl Project<'_> {
         self.events.warn(format!("`{path}` is not `pipe`'s to upgrade"), Some(format!("run `{command}`")));
     }
 
-    fn resolve(&self, path: &str, kind: Kind, pylock: &str) -> Result<usize, disk::Stop> {
+    /// Tells of packages that were to be upgraded and are none of the project's.
+    fn strangers(&self, packages: &[String], pylock: &str) {
+        let Mode::UpgradeOnly(names) = self.mode else { return };
+        for name in names.iter().filter(|name| !packages.contains(&normalise(name))) {
+            let near = nearest(name, packages.iter().map(String::as_str));
+            let hint = near.map(|near| format!("did you mean `{near}`?"));
+            self.events.warn(format!("`{pylock}` has no package `{name}` to upgrade"), hint);
+        }
+    }
+
+    /// Writes the lock, and gives the names of the packages in it.
+    fn resolve(&self, path: &str, kind: Kind, pylock: &str) -> Result<Vec<String>, disk::Stop> {
         let uv = Uv::find(self.resolver, &self.disk.path(parent(path)), self.events)?;
         let sources = self.sources(path, kind)?;
         let text = self.disk.read(path)?.unwrap_or_default();
@@ -201,7 +216,7 @@ impl Project<'_> {
         // Written anew by its name: uv has put another file in the draft's place.
         fs::write(draft.path(), compose(path, &resolved, &record)).map_err(at("write", &target))?;
         draft.persist(&target).map_err(|error| at("write", &target)(error.error))?;
-        Ok(resolved.matches("[[packages]]").count())
+        Ok(names(&resolved))
     }
 
     /// Every file that has a say in what is resolved, by its content.
@@ -231,6 +246,14 @@ impl Project<'_> {
         }
         Ok(sources)
     }
+}
+
+/// The packages of a lock that uv wrote.
+fn names(lock: &str) -> Vec<String> {
+    let lock: toml::Table = lock.parse().unwrap_or_default();
+    let packages = lock.get("packages").and_then(toml::Value::as_array);
+    let names = packages.into_iter().flatten().filter_map(|package| package.get("name")?.as_str());
+    names.map(normalise).collect()
 }
 
 /// How the name of a lock in the making begins: it has to be beside the lock, whose paths are relative to that place, and

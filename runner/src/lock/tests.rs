@@ -118,6 +118,22 @@ fn an_upgrade_lets_go_of_what_it_names() {
 }
 
 #[test]
+fn an_upgrade_of_what_is_no_package_of_the_project_is_told() {
+    let bench = Bench::new(&[("requirements.txt", "django\n")]);
+    let (pipeline, resolver) = bench.resolver(STEP);
+    let (events, receiver) = Events::channel();
+    let names = ["Django", "djnago"].map(str::to_owned).to_vec();
+    ensure(&pipeline, &resolver, &Mode::UpgradeOnly(names), &events).expect("a lock");
+    drop(events);
+    let warnings = receiver.filter_map(|stamped| match stamped.event {
+        Event::Warning { message, hint } => Some((message, hint)),
+        _ => None,
+    });
+    let expected = ("`pylock.toml` has no package `djnago` to upgrade".into(), Some("did you mean `django`?".into()));
+    assert_eq!(warnings.collect::<Vec<_>>(), [expected]);
+}
+
+#[test]
 fn what_somebody_else_has_locked_is_theirs() {
     let bench = Bench::new(&[("uv.lock", "version = 1\n")]);
     assert_eq!(bench.ensure(&Mode::Keep).expect("nothing to do"), 0);
