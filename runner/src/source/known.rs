@@ -4,10 +4,9 @@
 //! shortly before it was read that a later write could have left the same times is not remembered: it is read again.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{self, Metadata};
+use std::fs;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -41,18 +40,7 @@ pub(super) struct Identity {
 }
 
 impl Identity {
-    pub(super) fn of(metadata: &Metadata) -> Self {
-        Self {
-            size: metadata.size(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-            inode: metadata.ino(),
-            device: metadata.dev(),
-            mode: metadata.mode(),
-        }
-    }
-
-    pub(super) const fn of_stat(found: &FileStat) -> Self {
+    pub(super) const fn of(found: &FileStat) -> Self {
         Self {
             size: found.st_size.cast_unsigned(),
             modified: (found.st_mtime, found.st_mtime_nsec),

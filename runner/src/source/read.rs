@@ -1,11 +1,16 @@
 //! Reads a file that may be written to at the same time: what is given is what it held between two looks that agree.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::io::Read;
+use std::os::fd::BorrowedFd;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, openat};
+use nix::sys::stat::{Mode, fstat, fstatat};
 
 use super::SourceError;
 use super::known::Identity;
@@ -26,17 +31,56 @@ struct Held {
     files: HashMap<Digest, Arc<[u8]>>,
 }
 
+/// A file by its name in a directory that is open: the way there is gone once for all that is in it.
+#[derive(Clone, Copy)]
+pub(super) struct Named<'a> {
+    pub(super) fd: BorrowedFd<'a>,
+    /// Where the directory was, to tell of.
+    pub(super) dir: &'a Path,
+    pub(super) name: &'a OsStr,
+}
+
+impl Named<'_> {
+    fn path(&self) -> PathBuf {
+        self.dir.join(self.name)
+    }
+
+    fn failed(&self, doing: &'static str) -> impl FnOnce(Errno) -> SourceError {
+        move |errno| SourceError::io(doing, &self.path())(errno.into())
+    }
+
+    /// What it is now; none where it has gone.
+    pub(super) fn look(&self) -> Result<Option<Identity>, SourceError> {
+        match fstatat(self.fd, self.name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Ok(found) => Ok(Some(Identity::of(&found))),
+            Err(Errno::ENOENT) => Ok(None),
+            Err(errno) => Err(self.failed("look at")(errno)),
+        }
+    }
+
+    fn open(&self) -> Result<Option<File>, SourceError> {
+        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        match openat(self.fd, self.name, flags, Mode::empty()) {
+            Ok(fd) => Ok(Some(File::from(fd))),
+            Err(Errno::ENOENT) => Ok(None),
+            Err(errno) => Err(self.failed("open")(errno)),
+        }
+    }
+}
+
 impl Fresh {
-    /// Hashes the bytes of a file of this size.
-    pub(super) fn hash(&self, path: &Path, file: &File, size: u64) -> Result<Digest, SourceError> {
+    /// Hashes the bytes of a file of this size. Whether there are more is for a look at it afterwards to say.
+    pub(super) fn hash(&self, named: Named<'_>, file: &File, size: u64) -> Result<Digest, SourceError> {
+        let failed = |error| SourceError::io("read", &named.path())(error);
         if size >= LARGE {
             let mut hasher = blake3::Hasher::new();
-            hasher.update_reader(file).map_err(SourceError::io("read", path))?;
+            hasher.update_reader(file).map_err(failed)?;
             return Ok(hasher.finalize().into());
         }
-        let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0) + 1);
-        // Its size is known: what reads a file as such would ask for it.
-        file.take(u64::MAX).read_to_end(&mut bytes).map_err(SourceError::io("read", path))?;
+        let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
+        // Not every file system says how large a file is that it makes up as it is read.
+        let most = if size == 0 { u64::MAX } else { size };
+        file.take(most).read_to_end(&mut bytes).map_err(failed)?;
         let digest = Digest::of(&bytes);
         let mut held = self.0.lock().expect(POISONED);
         if held.size + bytes.len() as u64 <= HELD {
@@ -55,29 +99,21 @@ const POISONED: &str = "no thread panics while it holds what was read";
 
 /// Reads a file that is the same before and after; one that is not gets a second chance. None where it has gone.
 pub(super) fn read_unchanged<T>(
-    path: &Path,
+    named: Named<'_>,
     seen: Identity,
     mut read: impl FnMut(&File, u64) -> Result<T, SourceError>,
 ) -> Result<Option<(Identity, T)>, SourceError> {
     let mut before = seen;
     for _ in 0..2 {
-        let gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
-        let file = match File::options().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path) {
-            Ok(file) => file,
-            Err(error) if gone(&error) => return Ok(None),
-            Err(error) => return Err(SourceError::io("open", path)(error)),
-        };
+        let Some(file) = named.open()? else { return Ok(None) };
         let value = read(&file, before.size)?;
         // One that another was put in place of has lost its name, and shows that in its time of change.
-        let after = Identity::of(&file.metadata().map_err(SourceError::io("look at", path))?);
+        let after = Identity::of(&fstat(&file).map_err(named.failed("look at"))?);
         if after == before {
             return Ok(Some((before, value)));
         }
-        before = match path.symlink_metadata() {
-            Ok(metadata) => Identity::of(&metadata),
-            Err(error) if gone(&error) => return Ok(None),
-            Err(error) => return Err(SourceError::io("look at", path)(error)),
-        };
+        let Some(now) = named.look()? else { return Ok(None) };
+        before = now;
     }
-    Err(SourceError::Changed(path.to_owned()))
+    Err(SourceError::Changed(named.path()))
 }

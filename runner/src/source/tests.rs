@@ -3,10 +3,11 @@ use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use super::known::Identity;
-use super::read::read_unchanged;
+use super::read::{Named, read_unchanged};
 use super::*;
 use crate::tree::Entry;
 
@@ -413,13 +414,21 @@ fn a_file_that_changed_after_the_snapshot_is_refused_by_name() {
     assert!(error.hint().is_some());
 }
 
+fn named(path: &Path) -> Named<'_> {
+    Named { fd: nix::fcntl::AT_FDCWD, dir: Path::new(""), name: path.as_os_str() }
+}
+
+fn seen(path: &Path) -> Identity {
+    named(path).look().expect("a look").expect("a file")
+}
+
 #[test]
 fn a_file_that_changes_once_while_it_is_read_is_read_anew() {
     let project = Project::new().file("a", "old");
     let path = project.path("a");
     let mut reads = 0;
-    let seen = path.symlink_metadata().expect("a file");
-    let read = read_unchanged(&path, Identity::of(&seen), |mut file, _| {
+    let seen = seen(&path);
+    let read = read_unchanged(named(&path), seen, |mut file, _| {
         let mut text = String::new();
         file.read_to_string(&mut text).map_err(SourceError::io("read", &path))?;
         reads += 1;
@@ -436,8 +445,8 @@ fn a_file_that_keeps_changing_is_refused_by_name() {
     let project = Project::new().file("a", "");
     let path = project.path("a");
     let mut reads = 0;
-    let seen = path.symlink_metadata().expect("a file");
-    let error = read_unchanged(&path, Identity::of(&seen), |_, _| {
+    let seen = seen(&path);
+    let error = read_unchanged(named(&path), seen, |_, _| {
         reads += 1;
         project.write("a", &"x".repeat(reads));
         Ok(())
@@ -451,8 +460,8 @@ fn a_file_that_keeps_changing_is_refused_by_name() {
 fn a_file_that_another_is_put_in_place_of_is_noticed() {
     let project = Project::new().file("a", "1").file("b", "2");
     let mut reads = 0;
-    let seen = project.path("a").symlink_metadata().expect("a file");
-    let read = read_unchanged(&project.path("a"), Identity::of(&seen), |_, size| {
+    let seen = seen(&project.path("a"));
+    let read = read_unchanged(named(&project.path("a")), seen, |_, size| {
         reads += 1;
         if reads == 1 {
             fs::rename(project.path("b"), project.path("a")).expect("a new file");

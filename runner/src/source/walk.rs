@@ -5,20 +5,20 @@ use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::{self, DirEntry, FileType};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, open};
-use nix::sys::stat::{Mode, fstat, fstatat};
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::{Mode, fstat};
 use rayon::prelude::*;
 
 use super::SourceError;
 use super::known::{self, Directory, Identity, Kept, Known, Names};
-use super::read::{Fresh, read_unchanged};
+use super::read::{Fresh, Named, read_unchanged};
 use super::rules::{Rules, Said};
 use crate::digest::Digest;
 use crate::store::join;
@@ -178,20 +178,16 @@ impl<'a> Walk<'a> {
 
     /// A file's bytes, by what is known of it or else by reading it; none where it has gone.
     fn file(&self, place: &Place<'_>, listed: &Listed<'_>, known: Option<&Kept>) -> Result<Option<Kept>, SourceError> {
-        let seen = match fstatat(&place.opened.fd, &*listed.name, AtFlags::AT_SYMLINK_NOFOLLOW) {
-            Ok(found) => Identity::of_stat(&found),
-            Err(Errno::ENOENT) => return Ok(None),
-            Err(errno) => return Err(SourceError::io("look at", &place.path(listed))(errno.into())),
-        };
+        let named = Named { fd: place.opened.fd.as_fd(), dir: place.dir, name: &listed.name };
+        let Some(seen) = named.look()? else { return Ok(None) };
         if let Some(Kept::File { identity, settled: true, digest }) = known
             && *identity == seen
         {
             self.files.fetch_add(1, Ordering::Relaxed);
             return Ok(Some(Kept::File { identity: *identity, settled: true, digest: *digest }));
         }
-        let path = place.path(listed);
-        let hash = |file: &fs::File, size| self.fresh.hash(&path, file, size);
-        let Some((identity, digest)) = read_unchanged(&path, seen, hash)? else { return Ok(None) };
+        let hash = |file: &fs::File, size| self.fresh.hash(named, file, size);
+        let Some((identity, digest)) = read_unchanged(named, seen, hash)? else { return Ok(None) };
         self.files.fetch_add(1, Ordering::Relaxed);
         self.read.fetch_add(1, Ordering::Relaxed);
         Ok(Some(Kept::File { identity, settled: identity.is_settled(self.started), digest }))
@@ -252,7 +248,7 @@ impl Opened {
         let failed = |errno: Errno| SourceError::io("open", dir)(errno.into());
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let fd = open(dir, flags, Mode::empty()).map_err(failed)?;
-        let identity = Identity::of_stat(&fstat(&fd).map_err(failed)?);
+        let identity = Identity::of(&fstat(&fd).map_err(failed)?);
         Ok(Self { fd, identity })
     }
 }
