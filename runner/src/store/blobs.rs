@@ -18,18 +18,22 @@ impl Store {
     /// Keeps bytes.
     pub fn put(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
         let digest = Digest::of(bytes);
-        if self.contains(&digest) {
-            return Ok(digest);
+        if !self.contains(&digest) {
+            self.put_new(&digest, bytes)?;
         }
-        if bytes.len() as u64 >= LOOSE {
-            let mut writer = self.writer()?;
-            writer
-                .write_all(bytes)
-                .map_err(|error| StoreError::inside(error).unwrap_or_else(StoreError::io("write", self.tmp())))?;
-            return writer.finish();
-        }
-        self.0.log.put_blob(&digest, bytes)?;
         Ok(digest)
+    }
+
+    /// Keeps bytes that are not there yet.
+    pub(super) fn put_new(&self, digest: &Digest, bytes: &[u8]) -> Result<(), StoreError> {
+        if (bytes.len() as u64) < LOOSE {
+            return self.0.log.put_blob(digest, bytes);
+        }
+        let mut writer = self.writer()?;
+        writer
+            .write_all(bytes)
+            .map_err(|error| StoreError::inside(error).unwrap_or_else(StoreError::io("write", self.tmp())))?;
+        writer.finish().map(drop)
     }
 
     /// Keeps the bytes of a file; reads it once.

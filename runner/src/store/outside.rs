@@ -75,7 +75,7 @@ impl Store {
                 if let Ok(tree) = Tree::decode(&bytes) {
                     self.take_in_entries(&tree)?;
                 }
-                self.put(&bytes).map(drop)
+                self.put_new(digest, &bytes)
             }
         }
     }
