@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::runtime::Interpreter;
-use crate::sandbox::{self, Ended, Mount, Run, SandboxError, Scratch, Spec};
+use crate::sandbox::{self, Ended, Monitors, Mount, Run, SandboxError, Scratch, Spec};
 
 /// Bytes that a project with a large environment takes, in the store and unpacked.
 const ENOUGH_SPACE: u64 = 5 << 30;
@@ -119,7 +119,7 @@ fn try_sandbox(layer: Option<&Path>) -> Result<(), SandboxError> {
         std::fs::create_dir(&lower).map_err(io)?;
         spec.mounts.push(Mount::Overlay { lower: vec![lower], at: "/app".into(), scratch: scratch.path().to_owned() });
     }
-    match sandbox::run(&spec, Run::default(), |_, _| {}, |_| ())?.ended {
+    match sandbox::run(&Monitors::default(), &spec, Run::default(), |_, _| {}, |_| ())?.ended {
         Ended::Exited(0) => Ok(()),
         other => Err(SandboxError::Lost(format!("`env true` ended with {other:?}"))),
     }

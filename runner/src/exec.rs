@@ -18,7 +18,7 @@ use crate::digest::Digest;
 use crate::event::{Event, junit};
 use crate::key::{Fields as _, KeyBuilder};
 use crate::plugin::{Code, Failure, Services};
-use crate::sandbox::{self, Ended, Mount, Run, Scratch, Spec, Stream};
+use crate::sandbox::{self, Ended, Monitors, Mount, Run, Scratch, Spec, Stream};
 use crate::secret::{self, Leak, Search, SearchError, Secrets};
 use crate::store::{LAID_OUT, Store, StoreError, TreeBuilder};
 
@@ -89,6 +89,7 @@ pub struct Base {
 pub struct Executor {
     store: Store,
     base: Base,
+    monitors: Monitors,
     permits: Permits,
 }
 
@@ -148,7 +149,7 @@ impl Outcome {
 impl Executor {
     /// An executor that runs up to `jobs` programs side by side.
     pub fn new(store: Store, base: Base, jobs: usize) -> Self {
-        Self { store, base, permits: Permits::new(jobs) }
+        Self { store, base, monitors: Monitors::default(), permits: Permits::new(jobs) }
     }
 
     /// Runs programs side by side; the first failure ends all.
@@ -248,7 +249,7 @@ impl Executor {
         };
         let search = Search::new(&services.secrets);
         let started = Instant::now();
-        let outcome = sandbox::run(&spec, run, show_masked, |root| {
+        let outcome = sandbox::run(&self.monitors, &spec, run, show_masked, |root| {
             let collected = self.collect(command, root, search.as_ref())?;
             Ok((collected, self.written(command, &layers, search.as_ref())?))
         });

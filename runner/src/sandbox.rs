@@ -2,13 +2,15 @@
 //!
 //! ```text
 //! runner                          pipe sandbox-init (monitor)           pid 1 of the sandbox          the program
-//! run/spawn ── Spec, stdin ─────▶ clone into new namespaces ──────────▶ mounts, privileges, filter ─▶ execve
-//!    ▲  ◀── root's descriptor, started, ended ─────────────────────────── reaps, kills what is left ◀── exit
-//!    └── closes the socket, or dies ──▶ kills pid 1, and with it everything
+//! run/spawn ── start ───────────▶ clone into new namespaces ──────────▶
+//!           ── Spec ──────────────────────────────────────────────────▶ mounts, privileges, filter ─▶ execve
+//!           ◀── root's descriptor, started, ended ───────────────────── reaps, kills what is left ◀── exit
+//!           ── end, or its death ▶ kills pid 1, and with it everything
+//!           ◀── gone ───────────── holds the next one
 //! ```
 //!
-//! The runner executes its own binary again as `pipe sandbox-init`, so nothing has to be installed; that process reads the
-//! spec from the socket on its standard input. Setting up is done by one process with one thread, the only state in which
+//! The runner executes its own binary again as `pipe sandbox-init`, so nothing has to be installed; that process is told over the
+//! socket on its standard input when to begin a sandbox. Setting up is done by one process with one thread, the only state in which
 //! user namespaces can be entered. As root the mounts are made with root's own rights and then the process leaves them for
 //! an unprivileged id; as a user they are made in a user namespace. The program sees the same either way.
 //!
@@ -20,6 +22,8 @@ mod error;
 mod found;
 mod init;
 mod layers;
+mod monitor;
+mod monitors;
 mod namespaces;
 mod reap;
 mod root;
@@ -32,7 +36,8 @@ use std::sync::LazyLock;
 
 pub use error::SandboxError;
 pub use found::{Directory, Found, Root};
-pub use init::init_main;
+pub use monitor::init_main;
+pub use monitors::Monitors;
 pub use run::{Child, Ended, Outcome, Run, Stdio, Stream, run, spawn};
 pub(crate) use scratch::UPPER;
 pub use scratch::{Scratch, remove_all};
@@ -40,7 +45,7 @@ pub use spec::{Held, Limits, Mount, Network, Spec, User, build_owner};
 
 /// Whether a limit of memory is for all processes of a sandbox together, and not for each by itself.
 pub fn limits_memory_together() -> bool {
-    cgroup::Cgroup::with_memory(1 << 30).is_some()
+    cgroup::Cgroup::new().is_some_and(|group| group.set_memory(1 << 30).is_ok())
 }
 
 /// What a program may use of the machine's memory where nobody says: three quarters, so that what never stops growing ends

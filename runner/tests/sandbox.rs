@@ -7,6 +7,8 @@
 mod escapes;
 #[path = "sandbox/limits.rs"]
 mod limits;
+#[path = "sandbox/monitors.rs"]
+mod monitors;
 #[path = "sandbox/runtime.rs"]
 mod runtime;
 #[path = "sandbox/runtimes.rs"]

@@ -94,13 +94,46 @@ fn a_program_that_ignores_signals_is_ended_with_all_that_it_started() {
     }
 }
 
+/// A step that never ends by itself.
+fn endless(input: &str) -> String {
+    let probe = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/test-steps/probe.wasm");
+    format!(
+        "[steps.turns]\nplugin = \"{}\"\ninputs = {{ trees = \"{input}\" }}\n\
+         config = {{ uses = [{{ use = \"time\" }}] }}\n",
+        probe.display()
+    )
+}
+
+#[test]
+fn what_waits_for_another_program_to_hold_ends_with_a_killed_run() {
+    let project = Project::new().pipeline(&format!(
+        "[app]\nname = \"killed\"\n[steps.first]\nplugin = \"command\"\ninputs = {{ project = \"source\" }}\n\
+         config = {{ run = \"mkdir out\", collect = \"out\" }}\ngrants = {{ exec = [\"sh\"] }}\n{}",
+        endless("first")
+    ));
+    let mut child = started(&project);
+    let _rest = until(&mut child, "step-finished");
+    let of_the_run = format!("PPid:\t{}\n", child.id());
+    let line = |process: &Path| fs::read(process.join("cmdline")).unwrap_or_default();
+    let holds = |process: &Path| line(process) == b"pipe\0sandbox-init\0";
+    let processes = fs::read_dir("/proc").expect("processes").flatten().map(|entry| entry.path());
+    let idle: Vec<_> = processes
+        .filter(|process| fs::read_to_string(process.join("status")).is_ok_and(|status| status.contains(&of_the_run)))
+        .filter(|process| holds(process))
+        .collect();
+    assert_eq!(idle.len(), 1);
+    child.kill().expect("killed");
+    child.wait().expect("it ends");
+    let began = Instant::now();
+    while idle.iter().any(|process| holds(process)) {
+        assert!(began.elapsed() < Duration::from_secs(20), "{idle:?}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
 #[test]
 fn a_plugin_in_an_endless_loop_is_ended() {
-    let probe = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/test-steps/probe.wasm");
-    let project = Project::new().pipeline(&format!(
-        "[app]\nname = \"endless\"\n[steps.turns]\nplugin = {probe:?}\ninputs = {{ trees = \"source\" }}\n\
-         config = {{ uses = [{{ use = \"time\" }}] }}\n"
-    ));
+    let project = Project::new().pipeline(&format!("[app]\nname = \"endless\"\n{}", endless("source")));
     let mut child = started(&project);
     let rest = until(&mut child, "step-started");
     signal("INT", &child);

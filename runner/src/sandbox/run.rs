@@ -4,9 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -19,8 +17,9 @@ use super::cgroup::Cgroup;
 use super::error::SandboxError;
 use super::found::Root;
 use super::layers::Layers;
+use super::monitors::{Monitor, Monitors};
 use super::spec::{Mount, Spec, build_owner};
-use super::wire::{Report, Request};
+use super::wire::{Report, Request, Start, Written};
 use crate::descriptors::{Inbox, send};
 
 /// How a program is run once.
@@ -91,18 +90,20 @@ pub struct Stdio {
 
 /// A sandbox that is there. Dropped, it ends with everything in it; so it does when this process dies.
 pub struct Child {
-    monitor: std::process::Child,
     control: UnixStream,
     inbox: Inbox,
     program: String,
     root: Option<Root>,
-    // Last: it can only go when nothing is in it any more.
-    cgroup: Option<Cgroup>,
+    /// How many processes of its group had been killed for want of memory before it was there.
+    killed_before: u64,
+    // Last: when it has ended nothing is left.
+    monitor: Monitor,
 }
 
 /// Runs a program to its end. `on_output` sees each piece of output as it comes; `collect` is called with the root when the
 /// program has exited and nothing runs in it any more.
 pub fn run<T>(
+    monitors: &Monitors,
     spec: &Spec,
     run: Run<'_>,
     mut on_output: impl FnMut(Stream, &[u8]),
@@ -118,7 +119,7 @@ pub fn run<T>(
     };
     let stdio = Stdio { stdin: stdin.into(), stdout: their_stdout.into(), stderr: their_stderr.into() };
     let mut running = Running {
-        child: spawn(spec, stdio)?,
+        child: Child::start(monitors.take(spec.limits.memory)?, spec, stdio)?,
         outputs: [Output::new(Stream::Stdout, stdout), Output::new(Stream::Stderr, stderr)],
         budget: run.output_limit.unwrap_or(u64::MAX),
         layers: run.layer_limit.map(|limit| Layers::new(spec, limit)),
@@ -128,34 +129,16 @@ pub fn run<T>(
     let ended = running.listen(&mut on_output)?;
     let root = running.child.root.as_ref().filter(|_| matches!(ended, Ended::Exited(_)));
     let collected = root.map(collect);
+    if let Ok(monitor) = running.child.end() {
+        monitors.keep(monitor);
+    }
     let [stdout, stderr] = running.outputs.map(|output| output.bytes);
     Ok(Outcome { ended, stdout, stderr, collected })
 }
 
 /// Starts a program that runs on; its outputs go where the caller says.
 pub fn spawn(spec: &Spec, stdio: Stdio) -> Result<Child, SandboxError> {
-    let io = |doing| move |source| SandboxError::Io { doing, source };
-    let (control, theirs) = UnixStream::pair().map_err(io("make a socket"))?;
-    let cgroup = spec.limits.memory.and_then(Cgroup::with_memory);
-    let request = Request {
-        spec: absolute(spec)?,
-        outside: spec.user.outside.or_else(build_owner).unwrap_or_else(|| nix::unistd::geteuid().as_raw()),
-        cgroups: cgroup.iter().map(Cgroup::procs).collect(),
-    };
-    let exe = std::env::var_os("PIPE_EXE").map_or_else(|| PathBuf::from("/proc/self/exe"), PathBuf::from);
-    let monitor = Command::new(exe)
-        .arg0("pipe")
-        .arg(super::INIT_COMMAND)
-        .env_clear()
-        .stdin(OwnedFd::from(theirs))
-        .stdout(stdio.stdout)
-        .stderr(stdio.stderr)
-        .spawn()
-        .map_err(io("start the inside of a sandbox"))?;
-    let program = spec.argv.first().cloned().unwrap_or_default();
-    let child = Child { monitor, control, inbox: Inbox::default(), program, root: None, cgroup };
-    send(&child.control, &request, Some(stdio.stdin.as_fd())).map_err(io("speak to the inside of a sandbox"))?;
-    Ok(child)
+    Child::start(Monitor::spawn(spec.limits.memory)?, spec, stdio)
 }
 
 /// Links in the paths of the machine are followed here: the inside sees the machine's root at another place.
@@ -243,7 +226,8 @@ impl Running<'_> {
         }
         let mut fds: Vec<_> = fds.into_iter().map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
         let left = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        let times = left.into_iter().chain(self.cancel.map(|_| LOOK_UP)).filter(|_| for_end);
+        let is_watched = self.cancel.is_some() || self.layers.is_some();
+        let times = left.into_iter().chain(is_watched.then_some(LOOK_UP)).filter(|_| for_end);
         // Rounded up, so that a deadline is over when the wait is.
         let timeout = times.min().map_or(PollTimeout::NONE, |time| {
             PollTimeout::try_from(time.as_millis().saturating_add(1).min(60_000)).unwrap_or(PollTimeout::MAX)
@@ -290,6 +274,35 @@ impl Output {
 }
 
 impl Child {
+    fn start(monitor: Monitor, spec: &Spec, stdio: Stdio) -> Result<Self, SandboxError> {
+        let io = |doing| move |source| SandboxError::Io { doing, source };
+        let (control, theirs) = UnixStream::pair().map_err(io("make a socket"))?;
+        let request = Request {
+            spec: absolute(spec)?,
+            outside: spec.user.outside.or_else(build_owner).unwrap_or_else(|| nix::unistd::geteuid().as_raw()),
+            memory_is_limited: monitor.cgroup().is_some(),
+        };
+        let start = Start { network: spec.network, inside: spec.user.inside, outside: request.outside };
+        let program = spec.argv.first().cloned().unwrap_or_default();
+        let killed_before = monitor.cgroup().map_or(0, Cgroup::killed);
+        let mut child = Self { control, inbox: Inbox::default(), program, root: None, killed_before, monitor };
+        let told = child.monitor.start(start, theirs.as_fd()).and_then(|()| {
+            // From now on it is noticed when the other end is gone.
+            drop(theirs);
+            send(&child.control, &request, Some(stdio.stdin.as_fd()))?;
+            send(&child.control, &Written, Some(stdio.stdout.as_fd()))?;
+            send(&child.control, &Written, Some(stdio.stderr.as_fd()))
+        });
+        // Their ends are the program's own, so that it is noticed when it lets go of them.
+        drop(stdio);
+        if let Err(error) = told {
+            // Why it does not listen says more, if it has said that.
+            child.wait_ready()?;
+            return Err(io("speak to the inside of a sandbox")(error));
+        }
+        Ok(child)
+    }
+
     /// The process to send signals to; they reach the program.
     pub fn id(&self) -> u32 {
         self.monitor.id()
@@ -318,10 +331,22 @@ impl Child {
         }
     }
 
-    /// Ends everything in the sandbox.
+    /// Asks for the end of everything in the sandbox.
     fn kill(&self) {
-        // It takes the end of the socket for the end of the runner.
-        let _ = self.control.shutdown(std::net::Shutdown::Both);
+        // A monitor that is gone has taken everything with it.
+        let _ = self.monitor.kill();
+    }
+
+    /// Ends everything in the sandbox; gives back who held it.
+    fn end(mut self) -> io::Result<Monitor> {
+        self.root = None;
+        self.monitor.end()?;
+        Ok(self.monitor)
+    }
+
+    /// Whether a process of it has been killed for want of memory.
+    fn ran_out(&self) -> bool {
+        self.monitor.cgroup().is_some_and(|cgroup| cgroup.killed() > self.killed_before)
     }
 
     /// Takes one report, waiting for it.
@@ -337,24 +362,14 @@ impl Child {
                 reason: Errno::from_raw(errno).desc().to_lowercase(),
             }),
             // Even of one that ended well: what it gave hangs on how much memory there was.
-            Ok(Some((Report::Ended { .. }, _))) if self.cgroup.as_ref().is_some_and(Cgroup::ran_out) => {
-                Ok(Some(Ended::OutOfMemory))
-            }
+            Ok(Some((Report::Ended { .. }, _))) if self.ran_out() => Ok(Some(Ended::OutOfMemory)),
             Ok(Some((Report::Ended { code: Some(code), .. }, _))) => Ok(Some(Ended::Exited(code))),
             Ok(Some((Report::Ended { signal, .. }, _))) => Ok(Some(Ended::Killed(signal.unwrap_or(0)))),
             Ok(None) => Ok(None),
             Err(error) => {
-                self.kill();
-                let status = self.monitor.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
-                Err(SandboxError::Lost(format!("{error}; {status}")))
+                let status = self.monitor.status().map_or_else(String::new, |status| format!("; {status}"));
+                Err(SandboxError::Lost(format!("{error}{status}")))
             }
         }
-    }
-}
-
-impl Drop for Child {
-    fn drop(&mut self) {
-        self.kill();
-        let _ = self.monitor.wait();
     }
 }

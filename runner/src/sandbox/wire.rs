@@ -1,20 +1,49 @@
-//! The words between the runner and the inside of a sandbox, over a socket that also carries descriptors. The first message is
-//! the runner's, all others come from inside.
+//! The words between the runner and its sandboxes, over sockets that also carry descriptors. One socket leads to the monitor; each
+//! sandbox has another one, which leads to its pid 1.
 
 use serde::{Deserialize, Serialize};
 
 use super::error::Refusal;
-use super::spec::Spec;
+use super::spec::{Network, Spec};
 
-/// What the runner asks for. The program's standard input travels with it as a descriptor.
+/// What the runner wants of a monitor.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Order {
+    /// To begin a sandbox. Its socket travels along as a descriptor.
+    Start(Start),
+    /// To end the one that there is. One that has ended meanwhile is meant, too.
+    End,
+}
+
+/// What a monitor must know of a sandbox.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Start {
+    pub(super) network: Network,
+    /// The user and group id that the program sees.
+    pub(super) inside: u32,
+    /// The one that it has outside.
+    pub(super) outside: u32,
+}
+
+/// What a monitor says once for each start: nothing of the sandbox is left.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Gone;
+
+/// What the runner asks of pid 1. The program's standard input travels with it as a descriptor, standard output and error with
+/// a [`Written`] each behind it.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Request {
     pub(super) spec: Spec,
     /// The user and group id that the program has outside.
     pub(super) outside: u32,
-    /// Control groups to join, by the path of their `cgroup.procs`.
-    pub(super) cgroups: Vec<std::path::PathBuf>,
+    /// Whether a control group limits the memory of all processes together.
+    pub(super) memory_is_limited: bool,
 }
+
+/// Where the program writes to.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Written;
 
 /// What the inside says.
 #[derive(Debug, Serialize, Deserialize)]

@@ -6,7 +6,9 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use runner::runtime::Runtime;
-use runner::sandbox::{self, Directory, Ended, Found, Mount, Network, Run, SandboxError, Scratch, Spec, Stdio};
+use runner::sandbox::{
+    self, Directory, Ended, Found, Monitors, Mount, Network, Run, SandboxError, Scratch, Spec, Stdio,
+};
 use tempfile::TempDir;
 
 /// A program to be tried.
@@ -105,6 +107,11 @@ impl Try {
     }
 
     pub(crate) fn try_run(self, cancel: Option<&AtomicBool>) -> Result<Tried, SandboxError> {
+        self.try_run_by(&Monitors::default(), cancel)
+    }
+
+    /// As one of the programs that the same monitors hold.
+    pub(crate) fn try_run_by(self, monitors: &Monitors, cancel: Option<&AtomicBool>) -> Result<Tried, SandboxError> {
         let run = Run {
             stdin: self.stdin,
             time_limit: Some(self.time),
@@ -117,7 +124,7 @@ impl Try {
             Found::File { file, .. } => Some(vec![std::io::read_to_string(file).expect("a text")]),
             Found::Directory(directory) => Some(names(&directory)),
         };
-        let outcome = sandbox::run(&self.spec, run, |_, _| {}, collect)?;
+        let outcome = sandbox::run(monitors, &self.spec, run, |_, _| {}, collect)?;
         Ok(Tried {
             ended: outcome.ended,
             stdout: String::from_utf8_lossy(&outcome.stdout).into_owned(),
