@@ -59,15 +59,17 @@ impl Store {
     /// How many bytes a blob has.
     pub fn size(&self, digest: &Digest) -> Result<u64, StoreError> {
         match self.lent(digest) {
-            Some(Lent::Bytes(bytes)) => Ok(bytes.len() as u64),
             // It is that of the bytes with this digest, whatever is there now.
-            Some(Lent::File { size, .. }) => Ok(size),
+            Some(lent) => Ok(lent.size()),
             None => self.location(digest)?.map(|at| at.size).ok_or_else(|| self.missing(digest)),
         }
     }
 
     /// A whole blob, checked.
     pub fn get(&self, digest: &Digest) -> Result<Vec<u8>, StoreError> {
+        if let Some(bytes) = self.lent_still(digest) {
+            return Ok(bytes);
+        }
         let reader = self.open_unchecked(digest)?;
         let bytes = match reader.bytes {
             Bytes::Lent(bytes) => return Ok(bytes.to_vec()),
@@ -79,6 +81,9 @@ impl Store {
 
     /// A blob to read from, checked before its first byte is given. A small one is read once, here.
     pub fn open_blob(&self, digest: &Digest) -> Result<BlobReader, StoreError> {
+        if let Some(bytes) = self.lent_still(digest) {
+            return Ok(BlobReader { size: bytes.len() as u64, bytes: Bytes::Gathered(bytes), position: 0 });
+        }
         let mut reader = self.open_unchecked(digest)?;
         if reader.size < LOOSE {
             let bytes = match reader.bytes {
@@ -95,6 +100,14 @@ impl Store {
         }
         reader.position = 0;
         Ok(reader)
+    }
+
+    /// The bytes of a small file that is lent, if it still has them: it is read sooner than it is looked up whether the store has
+    /// them too.
+    fn lent_still(&self, digest: &Digest) -> Option<Vec<u8>> {
+        let Some(Lent::File { path, size }) = self.lent(digest).filter(|lent| lent.size() < LOOSE) else { return None };
+        let bytes = files::read_exact(&plain(&path).ok()?, 0, size).ok()?;
+        (Digest::of(&bytes) == *digest).then_some(bytes)
     }
 
     fn open_unchecked(&self, digest: &Digest) -> Result<BlobReader, StoreError> {

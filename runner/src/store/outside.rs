@@ -36,6 +36,16 @@ pub enum Lent {
     },
 }
 
+impl Lent {
+    /// How many bytes there are.
+    pub(super) fn size(&self) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::File { size, .. } => *size,
+        }
+    }
+}
+
 impl Store {
     /// Lets everything that reads from this store find what `outside` has, until the store is closed.
     pub fn lend(&self, outside: Arc<dyn Outside>) {
