@@ -71,10 +71,12 @@ fn a_slug_that_ends_at_once_is_shown_and_the_old_one_goes_on() {
     let host = Host::new();
     let target = host.target("staging");
     host.release(&target, &Slug::new("one")).up();
-    let said = host.release(&target, &Slug::web("two", "echo no such settings >&2; exit 3"));
-    assert!(said.output.contains("no such settings"), "{}", said.output);
+    let failing = r#"echo "ModuleNotFoundError: No module named 'celery'" >&2; exit 3"#;
+    let said = host.release(&target, &Slug::web("two", failing));
+    assert!(said.output.contains("No module named 'celery'"), "{}", said.output);
     let error = said.refused();
     assert_eq!(error.to_string(), "process `web` ended with status 3");
+    assert!(error.hint().is_some_and(|hint| hint.starts_with("no package of the lock has the module `celery`")));
     assert_eq!(page(&target, "/"), "one");
 
     let history = History::open(host.home.path()).expect("a history");
@@ -95,7 +97,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
 http.server.HTTPServer(('127.0.0.1', int(os.environ['PORT'])), Handler).serve_forever()\"";
     let said = host.release(&target, &Slug::web("one", failing));
     assert!(said.output.contains("GET / HTTP/1.1\" 500"), "{}", said.output);
-    assert_eq!(said.refused().to_string(), "`GET /` is answered with 500 Internal Server Error");
+    let error = said.refused();
+    assert_eq!(error.to_string(), "`GET /` is answered with 500 Internal Server Error");
+    assert!(error.hint().is_some_and(|hint| hint.contains("logging.StreamHandler")), "{:?}", error.hint());
     assert_eq!(request(&target, "/", ""), None);
 }
 

@@ -5,6 +5,7 @@
 
 mod refuse;
 mod remarks;
+mod remedy;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -258,7 +259,11 @@ impl Deploy<'_> {
                 Err(Unhealthy::Ended(exit)) => return Err(self.failure(&what, &process.slot, &exit)),
                 Err(Unhealthy::Status(status, end)) => {
                     let leads = if end == path { String::new() } else { format!(" leads to `{end}`, which") };
-                    return Err(self.unhealthy(&process.slot, format!("`GET {path}`{leads} is answered with {status}")));
+                    let message = format!("`GET {path}`{leads} is answered with {status}");
+                    let failure = self.unhealthy(&process.slot, message);
+                    let is_silent = failure.hint.is_none()
+                        && !failure.output.as_deref().is_some_and(|output| output.contains("Traceback"));
+                    return Err(if is_silent { failure.hint(remedy::silent()) } else { failure });
                 }
                 Err(Unhealthy::Elsewhere(addresses)) => {
                     let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
@@ -313,15 +318,17 @@ impl Deploy<'_> {
     }
 
     fn failure(&self, what: &str, process: &Slot, exit: &Exit) -> Failure {
+        let output = self.tail(process);
         let hint = match exit {
             Exit::NotStarted { hint, .. } => hint.clone(),
-            _ => None,
+            _ => output.as_deref().and_then(remedy::remedy),
         };
-        Failure { hint, output: self.tail(process), ..Failure::new(format!("{what} {exit}")) }
+        Failure { hint, output, ..Failure::new(format!("{what} {exit}")) }
     }
 
     fn unhealthy(&self, process: &Slot, message: String) -> Failure {
-        Failure { output: self.tail(process), ..Failure::new(message) }
+        let output = self.tail(process);
+        Failure { hint: output.as_deref().and_then(remedy::remedy), output, ..Failure::new(message) }
     }
 
     fn tail(&self, process: &Slot) -> Option<String> {

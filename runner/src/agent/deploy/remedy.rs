@@ -1,0 +1,153 @@
+//! What to do about an application that does not come up, by what it has written itself. Knows the words of Django, of Python and
+//! of the clients of databases, and nothing of releases.
+
+/// Where addresses and passwords are said.
+const SAID: &str = "in the target's `env` or `env-file`";
+
+/// A remedy for the last thing in an output for which there is one.
+pub(super) fn remedy(output: &str) -> Option<String> {
+    output.lines().rev().find_map(of_line)
+}
+
+/// What to do where a page is an error and the application has not said which.
+pub(super) fn silent() -> String {
+    "Django writes its traceback where `LOGGING` says, by default only into a mail: with a handler \
+     `\"class\": \"logging.StreamHandler\"` it stands here and in `pipe logs`"
+        .to_owned()
+}
+
+fn of_line(line: &str) -> Option<String> {
+    database(line).or_else(|| server(line)).or_else(|| place(line)).or_else(|| code(line))
+}
+
+/// A database that is not reached, or does not want to be.
+fn database(line: &str) -> Option<String> {
+    if let Some(user) = between(line, "password authentication failed for user \"", "\"") {
+        return Some(format!("give the password of the database's user `{user}` {SAID}"));
+    }
+    if let Some(user) = between(line, "role \"", "\" does not exist") {
+        return Some(format!("make the database's user: `createuser {user}`; or name another {SAID}"));
+    }
+    if let Some(name) = between(line, "database \"", "\" does not exist") {
+        return Some(format!("make the database: `createdb {name}`; or name another {SAID}"));
+    }
+    if let Some(table) =
+        between(line, "no such table: ", " ").or_else(|| between(line, "relation \"", "\" does not exist"))
+    {
+        return Some(format!(
+            "the database lacks the table `{table}`: `release-commands = [\"python manage.py migrate --noinput\"]` in the \
+             target makes it, before the commands that need it"
+        ));
+    }
+    let words = ["could not connect to server", "could not translate host name", "Can't connect to MySQL server"];
+    let is_refused = line.contains("connection to server ") && line.contains(" failed");
+    (is_refused || words.iter().any(|word| line.contains(word))).then(|| {
+        format!("the database is not reached: start it, or say where it is {SAID} (`DATABASE_URL`, or what the settings read)")
+    })
+}
+
+/// Another server.
+fn server(line: &str) -> Option<String> {
+    let of_redis = between(line, " connecting to ", ". Connection refused")
+        .or_else(|| between(line, "Cannot connect to redis://", ": "))
+        .or_else(|| between(line, "Cannot connect to amqp://", ": "));
+    of_redis.map(|address| format!("nothing answers at {address}: start it, or say where it is {SAID}"))
+}
+
+/// A place that cannot be written to.
+fn place(line: &str) -> Option<String> {
+    let readonly = ["unable to open database file", "attempt to write a readonly database"];
+    if readonly.iter().any(|word| line.contains(word)) {
+        return Some("name the database's file, or its directory, in the target's `data`".to_owned());
+    }
+    let words = ["Read-only file system: '", "Permission denied: '"];
+    let path = words.iter().find_map(|word| between(line, word, "'"))?;
+    let below = path.strip_prefix("/app/src/")?;
+    let directory = below.rsplit_once('/').map_or(below, |(directory, _)| directory);
+    Some(format!("keep what is written there: `data = [\"{directory}\"]` in the target"))
+}
+
+/// What the code lacks.
+fn code(line: &str) -> Option<String> {
+    if let Some(template) = line.trim().strip_prefix("django.template.exceptions.TemplateDoesNotExist: ") {
+        return Some(format!(
+            "the slug has no template `{template}`: where a front end's build writes it, a step has to run that build, and \
+             `static` and `slug` take its result as `overlay`"
+        ));
+    }
+    let variable = between(line, "Set the ", " environment variable")
+        .or_else(|| between(line, "UndefinedValueError: ", " not found"))
+        .or_else(|| line.trim().strip_prefix("KeyError: '")?.strip_suffix('\'').filter(|name| is_variable(name)));
+    if let Some(variable) = variable {
+        return Some(format!("set `{variable}` {SAID}"));
+    }
+    let module = between(line, "ModuleNotFoundError: No module named '", "'")?;
+    Some(format!(
+        "no package of the lock has the module `{module}`: add it to the project's requirements, or to the step's \
+         `config = {{ add = […] }}` of `python-venv`"
+    ))
+}
+
+fn is_variable(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
+}
+
+/// What stands between two texts; the second may be the line's end where it is a space.
+fn between<'a>(line: &'a str, before: &str, after: &str) -> Option<&'a str> {
+    let (_, rest) = line.split_once(before)?;
+    match rest.split_once(after) {
+        Some((found, _)) => Some(found),
+        None if after == " " => Some(rest),
+        None => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_cause_that_is_known_counts() {
+        let output = "ModuleNotFoundError: No module named 'x'\n\
+                      psycopg.OperationalError: connection failed: connection to server at \"127.0.0.1\", port 5432 failed: \
+                      Connection refused\n\tIs the server running on that host and accepting TCP/IP connections?\n";
+        assert!(remedy(output).is_some_and(|text| text.starts_with("the database is not reached")), "{output}");
+        assert_eq!(remedy("Starting\nListening at: http://127.0.0.1:8000\n"), None);
+    }
+
+    #[test]
+    fn what_servers_and_python_say_has_a_remedy() {
+        for (line, remedied) in [
+            ("FATAL:  password authentication failed for user \"app\"", "user `app`"),
+            (
+                "connection to server at \"db\" (10.0.0.2), port 5432 failed: FATAL:  database \"polls\" does not exist",
+                "`createdb polls`",
+            ),
+            ("FATAL:  role \"polls\" does not exist", "`createuser polls`"),
+            (
+                "psycopg2.OperationalError: could not translate host name \"db\" to address: Name or service not known",
+                "not reached",
+            ),
+            ("django.db.utils.OperationalError: no such table: polls_question", "the table `polls_question`"),
+            ("django.db.utils.ProgrammingError: relation \"cache_table\" does not exist", "the table `cache_table`"),
+            (
+                "redis.exceptions.ConnectionError: Error 111 connecting to 127.0.0.1:6379. Connection refused.",
+                "at 127.0.0.1:6379",
+            ),
+            (
+                "[ERROR/MainProcess] consumer: Cannot connect to redis://localhost:6379/0: Error 111",
+                "at localhost:6379/0",
+            ),
+            ("sqlite3.OperationalError: unable to open database file", "in the target's `data`"),
+            ("OSError: [Errno 30] Read-only file system: '/app/src/var/log/x.log'", "`data = [\"var/log\"]`"),
+            ("ModuleNotFoundError: No module named 'sass_processor'", "the module `sass_processor`"),
+            ("django.core.exceptions.ImproperlyConfigured: Set the API_KEY environment variable", "set `API_KEY`"),
+            ("KeyError: 'API_KEY'", "set `API_KEY`"),
+            ("django.template.exceptions.TemplateDoesNotExist: index.html", "no template `index.html`"),
+        ] {
+            assert!(remedy(line).is_some_and(|text| text.contains(remedied)), "{line}: {:?}", remedy(line));
+        }
+        assert_eq!(remedy("PermissionError: [Errno 13] Permission denied: '/etc/shadow'"), None);
+        assert_eq!(remedy("KeyError: 'user'"), None);
+    }
+}
