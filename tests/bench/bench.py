@@ -52,6 +52,17 @@ class Bench:
             install(npm, "install", "--silent", "--no-audit", "--no-fund", "--prefix", str(prefix), package or program)
         return str(path)
 
+    def from_debian(self, program: str, package: str | None = None) -> str:
+        """A program of a Debian package, which nothing of it is started by."""
+        os.environ["PATH"] += ":/usr/sbin"
+        if shutil.which(program) is None:
+            root = [] if os.getuid() == 0 else ["sudo"]
+            install(*root, "apt-get", "update", "-qq")
+            # No server of it begins to run: this is the run level in which none does.
+            quiet = ["env", "RUNLEVEL=1", "DEBIAN_FRONTEND=noninteractive"]
+            install(*root, *quiet, "apt-get", "install", "-qq", "-y", "--no-install-recommends", package or program)
+        return shutil.which(program) or sys.exit(f"{program} is not there after the installation of {package or program}")
+
     def file_system(self) -> str:
         mounts = [line.split() for line in Path("/proc/self/mounts").open()]
         under = [mount for mount in mounts if os.path.commonpath([self.root, mount[1]]) == mount[1]]

@@ -21,14 +21,17 @@ class Case:
     slow: bool = False
     # Exit codes that are no failure.
     exit_codes: Sequence[int] = (0,)
+    # Where the command itself measures: reads the seconds out of what it writes.
+    told: Callable[[str], float] | None = None
 
 
 @dataclass(frozen=True)
 class AtMost:
-    """Pipe's figure is at most so many times a peer's, or, without a peer, at most so much."""
+    """Pipe's figure is at most so many times a peer's, and so much more; or, without a peer, at most so much."""
 
     limit: float
     peer: str | None = None
+    more: float = 0
 
 
 @dataclass(frozen=True)

@@ -31,10 +31,11 @@ def print_row(name: str, row: Row, figures: dict[str, Figures]) -> int:
     for bar in row.bars:
         if bar.peer is not None and bar.peer not in medians:
             continue
-        limit = bar.limit if bar.peer is None else bar.limit * medians[bar.peer]
+        limit = bar.limit if bar.peer is None else bar.limit * medians[bar.peer] + bar.more
         reached = own <= limit
         missed += not reached
-        what = "" if bar.peer is None else f", {bar.limit:g} × {bar.peer}"
+        more = f" and {shown(bar.more, row.of)}" if bar.more else ""
+        what = "" if bar.peer is None else f", {bar.limit:.3g} × {bar.peer}{more}"
         print(f"  {'reached' if reached else 'MISSED '} bar: at most {shown(limit, row.of)}{what}")
     print(flush=True)
     return missed

@@ -23,7 +23,7 @@ pub(crate) use assets::{Assets, Collection};
 pub(crate) use certificate::{Certificate, Files};
 pub(crate) use connection::{Connection, Left};
 pub(crate) use listener::{Inherited, Listener, Listeners, Way};
-use proxy::{Body, Manner};
+use proxy::{Body, Idle, Manner};
 pub(crate) use proxy::{Scheme, get};
 pub(crate) use public::{Public, Site, Sites, Wanted};
 
@@ -47,6 +47,8 @@ pub(crate) struct Backend {
     /// Its loopback port.
     port: u16,
     open: AtomicUsize,
+    /// Its connections that nobody uses at the moment.
+    idle: Idle,
 }
 
 /// A request that an upstream has; counted until it is dropped.
@@ -125,7 +127,7 @@ impl Upstream {
 
 impl Backend {
     fn new(port: u16) -> Arc<Self> {
-        Arc::new(Self { port, open: AtomicUsize::new(0) })
+        Arc::new(Self { port, open: AtomicUsize::new(0), idle: Idle::default() })
     }
 
     /// Waits until all its requests are done, or for so long.

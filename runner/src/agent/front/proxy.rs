@@ -1,16 +1,15 @@
 //! One request on its way to a process and its answer back: headers for the application, bodies as streams, upgrades as tunnels.
 
+mod kept;
 mod local;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Empty, Full};
-use hyper::body::{Bytes, Frame, Incoming, SizeHint};
+use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode, Version};
@@ -19,6 +18,8 @@ use tokio::net::TcpStream;
 
 use super::{Claim, Share, Upstream};
 
+pub(super) use kept::Idle;
+use kept::{Answer, Kept};
 pub(crate) use local::{Manner, Scheme};
 
 /// The body of an answer.
@@ -106,18 +107,23 @@ where
     if let Some(original) = &original {
         original.adapt(request.headers_mut(), manner);
     }
-    let (mut response, mut share) = send(request, &claim).await?;
+    let mut answered = if is_repeatable {
+        send_again(request.map(|_| Empty::new()), &claim).await?
+    } else {
+        send(request, &claim).await?
+    };
     if let Some(original) = &original {
-        while is_repeatable && let Some(next) = original.next(manner, &response) {
-            let (second, its_share) = send(original.again(next), &claim).await?;
-            if !original.is_better(manner, next, &second) {
+        while is_repeatable && let Some(next) = original.next(manner, &answered.response) {
+            let second = send_again(original.again(next), &claim).await?;
+            if !original.is_better(manner, next, &second.response) {
                 break;
             }
             claim.learn(next);
-            (response, share, manner) = (second, its_share, next);
+            (answered, manner) = (second, next);
         }
-        original.lead_back(response.headers_mut(), manner);
+        original.lead_back(answered.response.headers_mut(), manner);
     }
+    let Answered { mut response, kept, share } = answered;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS
         && let Some(client) = upgraded
     {
@@ -126,28 +132,49 @@ where
         return Ok(response.map(|_| empty()));
     }
     strip(response.headers_mut(), None);
-    Ok(response.map(|body| Claimed { body, _held: (claim, share) }.boxed()))
+    Ok(response.map(|body| Answer::new(body, kept, (claim, share)).boxed()))
 }
 
-/// Asks a process.
-async fn send<B>(request: Request<B>, claim: &Claim) -> Result<(Response<Incoming>, Share), BoxError>
+/// What a process answers.
+struct Answered {
+    response: Response<Incoming>,
+    kept: Option<Kept>,
+    share: Share,
+}
+
+/// Asks a process, once.
+async fn send<B>(request: Request<B>, claim: &Claim) -> Result<Answered, BoxError>
 where
     B: hyper::body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
-    // One connection a request: a process may close an idle one at the very moment in which it is used again.
-    let (stream, share) = connect(claim).await?;
-    let _ = stream.set_nodelay(true);
+    let (stream, share) = connect(claim, claim.share(&[])).await?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection.with_upgrades());
-    Ok((sender.send_request(request).await?, share))
+    Ok(Answered { response: sender.send_request(request).await?, kept: None, share })
 }
 
-/// Connects to a process; where all are just being started again, the first to come is waited for.
-async fn connect(upstream: &Upstream) -> io::Result<(TcpStream, Share)> {
+/// Asks a process what may be asked twice: over a connection that is kept, and where that fails over one of its own.
+async fn send_again(request: Request<Empty<Bytes>>, claim: &Claim) -> Result<Answered, BoxError> {
+    let mut share = claim.share(&[]);
+    if let Some(found) = share.take() {
+        if let Some(mut kept) = found.0.idle.take()
+            && let Ok(response) = kept.ask(request.clone()).await
+        {
+            return Ok(Answered { response, kept: Some(kept), share: found });
+        }
+        share = Some(found);
+    }
+    let (stream, share) = connect(claim, share).await?;
+    let mut kept = Kept::new(stream).await?;
+    Ok(Answered { response: kept.ask(request).await?, kept: Some(kept), share })
+}
+
+/// Connects to a process, the first of all to one; where all are just being started again, the first to come is waited for.
+async fn connect(upstream: &Upstream, mut first: Option<Share>) -> io::Result<(TcpStream, Share)> {
     let began = Instant::now();
     let mut tried = Vec::new();
     loop {
-        let Some(share) = upstream.share(&tried) else {
+        let Some(share) = first.take().or_else(|| upstream.share(&tried)) else {
             if began.elapsed() > CONNECT_PATIENCE {
                 return Err(io::ErrorKind::ConnectionRefused.into());
             }
@@ -156,7 +183,10 @@ async fn connect(upstream: &Upstream) -> io::Result<(TcpStream, Share)> {
             continue;
         };
         match TcpStream::connect((Ipv4Addr::LOCALHOST, share.0.port)).await {
-            Ok(stream) => return Ok((stream, share)),
+            Ok(stream) => {
+                let _ = stream.set_nodelay(true);
+                return Ok((stream, share));
+            }
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => tried.push(share.0.port),
             Err(error) => return Err(error),
         }
@@ -266,29 +296,6 @@ pub(super) fn empty() -> Body {
 /// Whether a request only reads.
 pub(super) fn reads(method: &Method) -> bool {
     method == Method::GET || method == Method::HEAD
-}
-
-/// A body whose upstream counts it as open until it has been sent.
-struct Claimed {
-    body: Incoming,
-    _held: (Claim, Share),
-}
-
-impl hyper::body::Body for Claimed {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        Pin::new(&mut self.body).poll_frame(context).map_err(Into::into)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
 }
 
 #[cfg(test)]

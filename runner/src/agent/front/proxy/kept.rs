@@ -1,0 +1,296 @@
+//! Connections to a process that stay open from one request to the next.
+//!
+//! A process may close one at the very moment in which it is used again, and nobody can tell then whether it has begun with the
+//! request. So only requests that may be sent twice go over them, and those are, over a connection of their own. The connection is
+//! driven by whoever waits for the answer: nothing of a request waits for another task. Knows nothing of which process to ask.
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use http_body_util::Empty;
+use hyper::body::{Body as _, Bytes, Frame, Incoming, SizeHint};
+use hyper::client::conn::http1::{self, Connection, SendRequest};
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use super::super::super::lock;
+use super::super::{Claim, Share};
+use super::BoxError;
+
+/// How long a connection stays that is not used: for less than servers let it, which seldom close it first then. Those that give
+/// each connection a worker of its own have it back soon.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// How often it is looked for those.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// What goes over a connection: requests that have nothing to say.
+type Asked = Empty<Bytes>;
+
+/// A connection to a process.
+pub(super) struct Kept {
+    sender: SendRequest<Asked>,
+    /// Until it has ended.
+    connection: Option<Connection<TokioIo<TcpStream>, Asked>>,
+    used: Instant,
+}
+
+/// The connections of a process that nobody uses at the moment.
+#[derive(Default)]
+pub(in super::super) struct Idle(Arc<Mutex<Vec<Kept>>>);
+
+impl Idle {
+    /// The one that was used last, of those that still seem to be open.
+    pub(super) fn take(&self) -> Option<Kept> {
+        loop {
+            let mut kept = lock(&self.0).pop()?;
+            if kept.is_open() {
+                return Some(kept);
+            }
+        }
+    }
+
+    fn put(&self, kept: Kept) {
+        let mut idle = lock(&self.0);
+        let is_first = idle.is_empty();
+        idle.push(kept);
+        if is_first {
+            let weak = Arc::downgrade(&self.0);
+            // Gone with the last of them.
+            tokio::spawn(async move {
+                loop {
+                    tokio::time::sleep(LOOK).await;
+                    let Some(idle) = weak.upgrade() else { return };
+                    let mut idle = lock(&idle);
+                    idle.retain(|kept| kept.used.elapsed() < IDLE);
+                    if idle.is_empty() {
+                        return;
+                    }
+                }
+            });
+        }
+    }
+}
+
+impl Kept {
+    /// Begins to speak over a connection.
+    pub(super) async fn new(stream: TcpStream) -> hyper::Result<Self> {
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        Ok(Self { sender, connection: Some(connection), used: Instant::now() })
+    }
+
+    /// Whether another request may be sent, as far as this side knows.
+    fn is_open(&mut self) -> bool {
+        let looked = self.drive(&mut Context::from_waker(std::task::Waker::noop()));
+        looked.is_pending() && self.sender.is_ready() && self.used.elapsed() < IDLE
+    }
+
+    /// Sends and receives what there is to; ready once the connection has ended.
+    fn drive(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if let Some(connection) = &mut self.connection
+            && Pin::new(connection).poll(context).is_pending()
+        {
+            return Poll::Pending;
+        }
+        // What went wrong is told to who waits for the answer.
+        self.connection = None;
+        Poll::Ready(())
+    }
+
+    /// Sends a request, and waits for the head of its answer.
+    pub(super) async fn ask(&mut self, request: Request<Asked>) -> hyper::Result<Response<Incoming>> {
+        let mut answer = pin!(self.sender.send_request(request));
+        poll_fn(|context| {
+            if let Some(connection) = &mut self.connection
+                && Pin::new(connection).poll(context).is_ready()
+            {
+                self.connection = None;
+            }
+            answer.as_mut().poll(context)
+        })
+        .await
+    }
+}
+
+/// The body of an answer, which its upstream counts as open until it has been sent.
+pub(super) struct Answer {
+    body: Incoming,
+    has_ended: bool,
+    /// The connection that it comes over; afterwards it is free for the next request.
+    kept: Option<Kept>,
+    held: (Claim, Share),
+}
+
+impl Answer {
+    /// The body of an answer that comes over a connection of its own, driven by somebody else, or over one that is kept.
+    pub(super) fn new(body: Incoming, kept: Option<Kept>, held: (Claim, Share)) -> Self {
+        Self { body, has_ended: false, kept, held }
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        if let Some(kept) = self.kept.take()
+            && (self.has_ended || self.body.is_end_stream())
+        {
+            self.held.1.0.idle.put(Kept { used: Instant::now(), ..kept });
+        }
+    }
+}
+
+impl hyper::body::Body for Answer {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = &mut *self;
+        let mut frame = Pin::new(&mut this.body).poll_frame(context);
+        if frame.is_pending()
+            && let Some(kept) = &mut this.kept
+        {
+            let _ = kept.drive(context);
+            frame = Pin::new(&mut this.body).poll_frame(context);
+        }
+        this.has_ended |= matches!(frame, Poll::Ready(None));
+        frame.map_err(Into::into)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use http_body_util::{BodyExt, Full};
+    use hyper::{Method, StatusCode};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::super::super::{Current, Upstream, claim};
+    use super::super::{Client, answer};
+    use super::*;
+
+    /// A server that counts its connections and requests, and closes each connection on so many requests without an answer.
+    struct Server {
+        port: u16,
+        connections: Arc<AtomicUsize>,
+        requests: Arc<AtomicUsize>,
+    }
+
+    impl Server {
+        async fn start(answers: usize, head: &'static str) -> Self {
+            let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+            let port = listener.local_addr().expect("an address").port();
+            let (connections, requests) = <(Arc<AtomicUsize>, Arc<AtomicUsize>)>::default();
+            let server = Self { port, connections: Arc::clone(&connections), requests: Arc::clone(&requests) };
+            tokio::spawn(async move {
+                loop {
+                    let (mut stream, _) = listener.accept().await.expect("a connection");
+                    connections.fetch_add(1, Ordering::SeqCst);
+                    let requests = Arc::clone(&requests);
+                    tokio::spawn(async move {
+                        for number in 0.. {
+                            let mut request = Vec::new();
+                            while !request.ends_with(b"\r\n\r\n") {
+                                let Ok(byte) = stream.read_u8().await else { return };
+                                request.push(byte);
+                            }
+                            let is_post = request.starts_with(b"POST");
+                            if is_post {
+                                stream.read_exact(&mut [0; 4]).await.expect("its body");
+                            }
+                            requests.fetch_add(1, Ordering::SeqCst);
+                            if number == answers {
+                                return;
+                            }
+                            let body = if request.starts_with(b"HEAD") { "" } else { "page" };
+                            let page = format!("HTTP/1.1 200 OK\r\n{head}content-length: 4\r\n\r\n{body}");
+                            stream.write_all(page.as_bytes()).await.expect("sent");
+                        }
+                    });
+                }
+            });
+            server
+        }
+
+        fn counted(&self) -> [usize; 2] {
+            [&self.connections, &self.requests].map(|count| count.load(Ordering::SeqCst))
+        }
+    }
+
+    async fn ask(current: &Current, method: Method) -> (StatusCode, String) {
+        let body = if method == Method::POST { "ping" } else { "" };
+        let request = Request::builder().method(method).uri("/").header("host", "demo.test");
+        let request = request.body(Full::<Bytes>::from(body)).expect("a request");
+        let client = Client { peer: ([192, 0, 2, 1], 1).into(), is_secure: false };
+        let answer = answer(request, client, claim(current)).await;
+        let status = answer.status();
+        let body = answer.into_body().collect().await.expect("a body").to_bytes();
+        (status, String::from_utf8_lossy(&body).into_owned())
+    }
+
+    fn upstream(server: &Server) -> Current {
+        Arc::new(std::sync::RwLock::new(Some(Upstream::new([server.port], None, None))))
+    }
+
+    #[tokio::test]
+    async fn requests_that_only_read_go_over_one_connection_and_others_over_their_own() {
+        let server = Server::start(usize::MAX, "").await;
+        let current = upstream(&server);
+        for method in [Method::GET, Method::HEAD, Method::GET] {
+            assert_eq!(ask(&current, method).await.0, StatusCode::OK);
+        }
+        assert_eq!(server.counted(), [1, 3]);
+        for method in [Method::POST, Method::POST] {
+            assert_eq!(ask(&current, method).await, (StatusCode::OK, "page".into()));
+        }
+        assert_eq!(server.counted(), [3, 5]);
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_ends_under_a_request_is_followed_by_another_and_nothing_else_is_sent_twice() {
+        let server = Server::start(2, "").await;
+        let current = upstream(&server);
+        for _ in 0..5 {
+            assert_eq!(ask(&current, Method::GET).await, (StatusCode::OK, "page".into()));
+        }
+        // The third and the fifth were sent twice.
+        assert_eq!(server.counted(), [3, 7]);
+        let deaf = Server::start(0, "").await;
+        let current = upstream(&deaf);
+        for method in [Method::GET, Method::POST] {
+            assert_eq!(ask(&current, method).await.0, StatusCode::BAD_GATEWAY);
+        }
+        assert_eq!(deaf.counted(), [2, 2], "an application that does not answer is asked once");
+    }
+
+    #[tokio::test]
+    async fn a_process_that_wants_to_close_may_and_what_is_not_used_is_closed() {
+        let server = Server::start(usize::MAX, "connection: close\r\n").await;
+        let current = upstream(&server);
+        for _ in 0..3 {
+            assert_eq!(ask(&current, Method::GET).await.0, StatusCode::OK);
+        }
+        assert_eq!(server.counted(), [3, 3]);
+        let server = Server::start(usize::MAX, "").await;
+        let current = upstream(&server);
+        for _ in 0..2 {
+            assert_eq!(ask(&current, Method::GET).await.0, StatusCode::OK);
+            tokio::time::sleep(IDLE + 2 * LOOK).await;
+        }
+        assert_eq!(server.counted(), [2, 2]);
+        let idle = current.read().expect("no panic").as_ref().map(|upstream| upstream.share(&[]).expect("a process"));
+        assert!(idle.expect("it serves").0.idle.take().is_none());
+    }
+}
