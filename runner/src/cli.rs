@@ -16,7 +16,9 @@ mod config;
 mod context;
 mod diff;
 mod doctor;
+mod domains;
 mod elsewhere;
+mod everywhere;
 mod exec;
 mod failure;
 mod file;
@@ -80,6 +82,7 @@ enum Command {
     Exec(exec::ExecArgs),
     Target(target::TargetArgs),
     Ps(ps::PsArgs),
+    Domains(domains::DomainsArgs),
     Logs(logs::LogsArgs),
     Stop(stop::StopArgs),
     Store(store::StoreArgs),
@@ -132,6 +135,7 @@ fn run(command: &Command, context: &Context) -> Result<ExitCode, Failure> {
         Command::Rollback(args) => rollback::rollback(args, context),
         Command::Target(args) => target::target(args, context),
         Command::Ps(args) => ps::ps(args, context),
+        Command::Domains(args) => domains::domains(args, context),
         Command::Logs(args) => logs::logs(args, context),
         Command::Stop(args) => stop::stop(args, context),
         Command::Store(args) => store::store(args, context),

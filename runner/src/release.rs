@@ -23,7 +23,9 @@ use crate::agent::protocol::{Answer, Order, Progress, Request, Wish};
 use crate::event::{Event, Events, Outcome};
 use crate::remote::{RemoteError, Sent};
 
-pub use crate::agent::protocol::{Failure, ProcessState, ProcessStatus, Removed, TargetStatus};
+pub use crate::agent::protocol::{
+    CertificateSource, CertificateStatus, DomainStatus, Failure, ProcessState, ProcessStatus, Removed, TargetStatus,
+};
 pub use crate::agent::{Boot, BootError, bring_back, place_program};
 pub use difference::{Differences, Side, TargetSide};
 pub use formation::{Count, CountError, Formation};
@@ -291,6 +293,14 @@ pub fn status(place: &Place) -> Result<Vec<TargetStatus>, ReleaseError> {
             }
             Ok(status)
         }
+        _ => Err(ReleaseError::Answer),
+    }
+}
+
+/// The domains that a place serves, with their certificates.
+pub fn domains(place: &Place) -> Result<Vec<DomainStatus>, ReleaseError> {
+    match place.ask(Request::Domains, &AtomicBool::new(false), &mut |_| ())? {
+        Answer::Domains(domains) => Ok(domains),
         _ => Err(ReleaseError::Answer),
     }
 }

@@ -107,14 +107,22 @@ fn what_lists_something_does_so_as_json_too() {
     assert!(list(&["plugin", "list", "--json"]).iter().any(|plugin| plugin["name"] == "slug"));
     assert!(list(&["slug", "list", "--json"]).is_empty());
     assert!(list(&["ps", "--json"]).is_empty());
+    assert!(list(&["domains", "--json"]).is_empty());
 }
 
 #[test]
 fn what_only_looks_makes_nothing() {
     let project = Project::new().pipeline(PIPELINE);
     assert_eq!(project.run(["ps"]).success().stdout, "nothing runs; `pipe run` releases\n");
+    assert!(project.run(["domains"]).success().stdout.starts_with("no target that runs has a domain"));
     assert_eq!(project.run(["stop", "--all"]).success().stdout, project.run(["stop", "--all"]).success().stdout);
-    for args in [&["releases", "staging"][..], &["logs", "staging"], &["rollback", "staging"], &["config", "staging"]] {
+    for args in [
+        &["releases", "staging"][..],
+        &["logs", "staging"],
+        &["rollback", "staging"],
+        &["config", "staging"],
+        &["domains", "staging"],
+    ] {
         let said = project.run(args).code(2);
         assert!(said.stderr.contains("nothing was released yet"), "{args:?}: {}", said.stderr);
     }

@@ -131,6 +131,16 @@ https = "127.0.0.1:{https}"
     assert_eq!(page(https, "polls.example.org"), "one");
     assert_eq!(page(https, "www.polls.example.org"), "one");
 
+    let told = project.run(["domains", "staging", "--json"]).success().stdout;
+    let told: serde_json::Value = serde_json::from_str(&told).expect("JSON");
+    assert_eq!(told.as_array().map(Vec::len), Some(2), "{told}");
+    assert_eq!(told[0]["domain"], "polls.example.org");
+    assert_eq!(told[0]["redirects_http"], true);
+    let certificate = &told[0]["certificate"];
+    assert!(certificate["issuer"].as_str().is_some_and(|issuer| issuer.contains("Pebble")), "{told}");
+    assert_eq!(certificate["source"]["acme"]["authority"], authority.address());
+    assert!(certificate["renewal"].as_str() < certificate["valid_until"].as_str(), "{told}");
+
     let first = serial(https, "polls.example.org").expect("a certificate");
     eventually("it is renewed", || serial(https, "polls.example.org").is_some_and(|serial| serial != first));
     assert!(is_private(&project.home().join("agent/certificates/polls.example.org.pem")));
@@ -172,6 +182,13 @@ https = "127.0.0.1:{https}"
     );
     assert!(told.contains("does `polls.example.org` lead to this machine"), "{told}");
     assert_eq!(small::page(address), "one");
+    let domains = project.run(["domains"]).success().stdout;
+    assert!(domains.contains("polls.example.org  demo/staging  nobody yet"), "{domains}");
+    assert!(domains.contains("gives no certificate for `polls.example.org`"), "{domains}");
+    assert!(
+        domains.contains("it is tried again at 2") && domains.contains("hint: does `polls.example.org`"),
+        "{domains}"
+    );
     let answer = Command::new("curl")
         .args(["-s", "-o", "/dev/null", "-w", "%{http_code}", "-H", "Host: polls.example.org"])
         .arg(format!("http://127.0.0.1:{http}/"))

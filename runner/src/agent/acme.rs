@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 
 use super::front::{Certificate, Files, Sites};
 use super::lock;
+use super::protocol::Failure;
 use crate::digest::Digest;
 use crate::private;
 
@@ -42,6 +43,17 @@ pub(super) struct Subject {
     pub(super) certificate: Arc<Certificate>,
 }
 
+/// How it stands with a domain that was given no certificate.
+#[derive(Clone)]
+pub(super) struct Failed {
+    /// How often in a row.
+    times: u32,
+    /// When it is tried again.
+    pub(super) again: SystemTime,
+    /// Why, the last time.
+    pub(super) why: Failure,
+}
+
 /// All that an agent knows of certificates that it obtains.
 pub(super) struct Acme {
     /// Where they are kept, with the accounts.
@@ -49,8 +61,8 @@ pub(super) struct Acme {
     sites: Arc<Sites>,
     /// By the targets whose they are.
     subjects: Mutex<BTreeMap<String, Vec<Subject>>>,
-    /// Of each domain how often it failed in a row, and when it is tried again.
-    failures: Mutex<BTreeMap<String, (u32, Instant)>>,
+    /// The domains that were given no certificate when that was tried last.
+    failures: Mutex<BTreeMap<String, Failed>>,
     changed: Notify,
     /// One at a time.
     turn: tokio::sync::Mutex<()>,
@@ -143,17 +155,21 @@ impl Acme {
         self.changed.notify_one();
     }
 
+    /// All domains that are to have a certificate.
+    pub(super) fn subjects(&self) -> Vec<Subject> {
+        lock(&self.subjects).values().flatten().cloned().collect()
+    }
+
     /// Obtains and renews, for ever.
     pub(super) async fn keep(&self) {
         loop {
             let mut next = Instant::now() + LOOK;
-            let subjects: Vec<Subject> = lock(&self.subjects).values().flatten().cloned().collect();
-            for subject in subjects {
+            for subject in self.subjects() {
                 let due = self.due(&subject);
                 if due <= Instant::now()
                     && let Err(error) = self.obtain(&subject).await
                 {
-                    eprintln!("pipe agent: {}", super::Failure::of(&error).message);
+                    eprintln!("pipe agent: {}", Failure::of(&error).message);
                 }
                 next = next.min(self.due(&subject));
             }
@@ -169,8 +185,14 @@ impl Acme {
         let now = Instant::now();
         let renewal = subject.certificate.current().map(|current| current.renewal());
         let left = renewal.and_then(|renewal| renewal.duration_since(SystemTime::now()).ok()).unwrap_or_default();
-        let again = lock(&self.failures).get(&subject.domain).map_or(now, |(_, again)| *again);
-        again.max(now + left)
+        let again = self.failed(&subject.domain).map(|failed| failed.again);
+        let wait = again.and_then(|again| again.duration_since(SystemTime::now()).ok()).unwrap_or_default();
+        now + left.max(wait)
+    }
+
+    /// Why a domain was given no certificate the last time.
+    pub(super) fn failed(&self, domain: &str) -> Option<Failed> {
+        lock(&self.failures).get(domain).cloned()
     }
 
     /// Obtains a certificate, where the domain has none or an old one.
@@ -185,13 +207,20 @@ impl Acme {
             Err(AcmeError::Refused { domain, authority, why: "it takes too long".into(), asked: false })
         });
         let mut failures = lock(&self.failures);
-        if outcome.is_ok() {
-            failures.remove(&subject.domain);
-            subject.certificate.look_again();
-        } else {
-            let (count, again) = failures.entry(subject.domain.clone()).or_insert((0, Instant::now()));
-            *again = Instant::now() + (FIRST_WAIT * 2u32.saturating_pow(*count)).min(LONGEST_WAIT);
-            *count += 1;
+        match &outcome {
+            Ok(()) => {
+                failures.remove(&subject.domain);
+                subject.certificate.look_again();
+            }
+            Err(error) => {
+                let times = failures.get(&subject.domain).map_or(0, |failed| failed.times);
+                let wait = FIRST_WAIT.saturating_mul(2u32.saturating_pow(times)).min(LONGEST_WAIT);
+                let why = Failure::hinted(error, error.hint());
+                failures.insert(
+                    subject.domain.clone(),
+                    Failed { times: times.saturating_add(1), again: SystemTime::now() + wait, why },
+                );
+            }
         }
         outcome
     }

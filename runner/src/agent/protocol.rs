@@ -15,7 +15,7 @@ use crate::release::{Formation, How, SlugRef, Stage, Target};
 
 /// Raised with every change of the messages; agents and commands of different versions don't talk, the older agent makes way. What
 /// they must understand of each other for that never changes: [`Request::Hello`], [`Request::Succeed`] and [`Request::Retire`].
-pub(crate) const PROTOCOL: u32 = 8;
+pub(crate) const PROTOCOL: u32 = 9;
 
 /// What a command asks for.
 #[derive(Debug, Serialize, Deserialize)]
@@ -27,6 +27,8 @@ pub(crate) enum Request {
     Deploy(Box<Order>),
     /// What runs?
     Status,
+    /// Which domains are served?
+    Domains,
     /// Stop a target, or all.
     Stop {
         /// Application and name; none: all of them.
@@ -115,6 +117,8 @@ pub(crate) enum Answer {
     NotReleased(Failure),
     /// To [`Request::Status`].
     Status(Vec<TargetStatus>),
+    /// To [`Request::Domains`].
+    Domains(Vec<DomainStatus>),
     /// To [`Request::Stop`]: the targets that were running.
     Stopped(Vec<String>),
     /// To [`Request::Remove`].
@@ -168,6 +172,54 @@ pub struct TargetStatus {
     pub url: String,
     /// Its processes.
     pub processes: Vec<ProcessStatus>,
+}
+
+/// A domain that is served.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DomainStatus {
+    /// The application's name.
+    pub app: String,
+    /// The target's name.
+    pub target: String,
+    /// The domain.
+    pub domain: String,
+    /// Where it answers. Over TLS, everybody who comes without is sent there.
+    pub url: String,
+    /// Its certificate; none: it is not reached over TLS.
+    pub certificate: Option<CertificateStatus>,
+}
+
+/// How it stands with the certificate of a domain.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CertificateStatus {
+    /// Where it comes from.
+    pub source: CertificateSource,
+    /// Who has signed it; none: there is none yet, and nobody is answered.
+    pub issuer: Option<String>,
+    /// From when on it is good, and until when.
+    pub valid: Option<(SystemTime, SystemTime)>,
+    /// Whether the domain is one of its names.
+    pub is_for_it: bool,
+    /// When another one is obtained; none: that is for somebody else to do.
+    pub renewal: Option<SystemTime>,
+    /// Why the last one could not be obtained, or read.
+    pub failure: Option<Failure>,
+}
+
+/// Where a certificate comes from.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CertificateSource {
+    /// A file, which somebody renews.
+    Files {
+        /// It.
+        certificate: PathBuf,
+    },
+    /// An authority that signs them by itself.
+    Acme {
+        /// The address of its directory.
+        authority: String,
+    },
 }
 
 /// How a process is.

@@ -1,5 +1,5 @@
 //! The domains of a target: opened at the front that all targets share, with their certificates, before a release goes on; put
-//! in place when it has come. Knows nothing of what the release runs.
+//! in place when it has come; and told of. Knows nothing of what the release runs.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -9,7 +9,7 @@ use instant_acme::LetsEncrypt;
 use super::Agent;
 use super::acme::Subject;
 use super::front::{Certificate, Current, Files, Site, Wanted};
-use super::protocol::{Failure, Progress, Say};
+use super::protocol::{CertificateSource, CertificateStatus, DomainStatus, Failure, Progress, Say};
 use crate::release::{Settings, Target, Tls};
 
 /// The domains of a target, opened.
@@ -107,6 +107,53 @@ impl Agent {
     pub(super) fn close_domains(&self, app: &str, target: &str) {
         self.public.put(&owner(app, target), &[]);
         self.acme.put(&owner(app, target), Vec::new());
+    }
+}
+
+impl Agent {
+    /// All domains that are served.
+    pub(super) fn domains(&self) -> Vec<DomainStatus> {
+        let subjects = self.acme.subjects();
+        let status = |site: &Arc<Site>| {
+            let (app, target) = site.owner.split_once('/')?;
+            let subject = subjects.iter().find(|subject| subject.domain == site.domain);
+            Some(DomainStatus {
+                app: app.to_owned(),
+                target: target.to_owned(),
+                domain: site.domain.clone(),
+                url: site.url(),
+                certificate: site
+                    .certificate
+                    .as_deref()
+                    .map(|certificate| self.certificate(site, certificate, subject)),
+            })
+        };
+        self.public.sites().all().iter().filter_map(status).collect()
+    }
+
+    fn certificate(&self, site: &Site, certificate: &Certificate, subject: Option<&Subject>) -> CertificateStatus {
+        let current = certificate.current();
+        let failed = subject.and_then(|subject| self.acme.failed(&subject.domain));
+        let (source, renewal, failure) = match subject {
+            Some(subject) => {
+                let again = failed.as_ref().map(|failed| failed.again);
+                let due = current.as_ref().map(|current| current.renewal());
+                let source = CertificateSource::Acme { authority: subject.authority.clone() };
+                (source, again.max(due), failed.map(|failed| failed.why))
+            }
+            None => {
+                let unreadable = certificate.read().err().map(|error| Failure::of(&error).hint(error.hint()));
+                (CertificateSource::Files { certificate: certificate.path().to_owned() }, None, unreadable)
+            }
+        };
+        CertificateStatus {
+            source,
+            issuer: current.as_ref().map(|current| current.issuer.clone()),
+            valid: current.as_ref().map(|current| current.valid),
+            is_for_it: current.is_none_or(|current| current.is_for(&site.domain)),
+            renewal,
+            failure,
+        }
     }
 }
 

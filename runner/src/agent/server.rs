@@ -78,6 +78,7 @@ async fn converse(agent: &Arc<Agent>, commands: &Arc<UnixListener>, stream: Unix
         Request::Hello => Answer::Hello { protocol: PROTOCOL, build: build() },
         Request::Deploy(order) => deploy(agent, *order, read, &mut write).await?,
         Request::Status => Answer::Status(agent.all_running().iter().filter_map(|running| running.status()).collect()),
+        Request::Domains => Answer::Domains(agent.domains()),
         Request::Stop { target } => stop(agent, target).await,
         Request::Remove { app, target, data } => remove::remove(agent, &app, &target, data)
             .await

@@ -1,14 +1,13 @@
 //! `pipe ps`.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::thread;
 use std::time::{Duration, SystemTime};
 
 use runner::agent::log::stamp;
-use runner::release::{self, History, Place, ReleaseError, TargetStatus};
+use runner::release::{self, TargetStatus};
 use serde_json::{Value, json};
 
+use super::everywhere::everywhere;
 use super::{Context, Failure};
 
 /// Shows what runs: every process of every target, its state, and where the target answers.
@@ -20,7 +19,7 @@ pub(super) struct PsArgs {
 }
 
 pub(super) fn ps(args: &PsArgs, context: &Context) -> Result<(), Failure> {
-    let status = everywhere(context)?;
+    let status = everywhere(context, release::status, |found| (&found.app, &found.target))?;
     if args.json {
         return context.print_json(&status.iter().map(json).collect::<Vec<_>>());
     }
@@ -49,37 +48,6 @@ pub(super) fn ps(args: &PsArgs, context: &Context) -> Result<(), Failure> {
         }
     }
     context.print(text)
-}
-
-/// What the targets run that this machine knows, here and on other machines. One that cannot be asked keeps nobody from seeing
-/// the others.
-fn everywhere(context: &Context) -> Result<Vec<TargetStatus>, Failure> {
-    let home = context.home()?;
-    let Some(history) = History::existing(&home)? else { return Ok(Vec::new()) };
-    let mut known = BTreeMap::<_, Vec<(String, String)>>::new();
-    for (app, target) in history.targets()? {
-        if let Some(server) = history.server(&app, &target)? {
-            known.entry(server).or_default().push((app, target));
-        }
-    }
-    let mut status = release::status(&Place::here(&home))?;
-    let asked: Vec<_> = thread::scope(|scope| {
-        let home = &home;
-        let ask = |server| scope.spawn(move || release::status(&Place::at(home, Some(server))));
-        let asked: Vec<_> = known.keys().map(ask).collect();
-        asked.into_iter().map(|asked| asked.join().unwrap_or(Err(ReleaseError::Answer))).collect()
-    });
-    for (found, targets) in asked.into_iter().zip(known.values()) {
-        match found {
-            Ok(found) => status.extend(
-                found
-                    .into_iter()
-                    .filter(|found| targets.iter().any(|(app, target)| (app, target) == (&found.app, &found.target))),
-            ),
-            Err(error) => eprintln!("warning: {error}"),
-        }
-    }
-    Ok(status)
 }
 
 fn json(target: &TargetStatus) -> Value {

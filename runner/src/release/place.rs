@@ -81,6 +81,7 @@ impl Place {
         }
         Ok(match request {
             Request::Status if is_idle(&self.home)? => Answer::Status(Vec::new()),
+            Request::Domains if is_idle(&self.home)? => Answer::Domains(Vec::new()),
             Request::Stop { .. } if is_idle(&self.home)? => Answer::Stopped(Vec::new()),
             request => client::ask(&self.home, &request, cancel, on_progress)?,
         })

@@ -111,6 +111,16 @@ fn domains_of_several_targets_share_one_front_over_tls() {
         assert_eq!(text(&sent), "3000000");
     }
 
+    // What is told of them.
+    let domains = release::domains(&host.place()).expect("an answer");
+    let names: Vec<_> = domains.iter().map(|domain| (domain.target.as_str(), domain.domain.as_str())).collect();
+    assert_eq!(names, [("one", "a.test"), ("two", "b.test"), ("one", "www.a.test")]);
+    assert_eq!(domains[0].url, format!("https://a.test:{}/", host.address("https").port()));
+    let certificate = domains[0].certificate.as_ref().expect("it has one");
+    assert_eq!(certificate.issuer.as_deref(), Some("one"));
+    assert!(certificate.is_for_it && certificate.failure.is_none() && certificate.renewal.is_none());
+    assert!(certificate.valid.is_some_and(|(from, until)| until > from));
+
     // Without TLS everybody is sent there, and to the same page.
     let place = ["-o", "/dev/null", "-w", "%{http_code} %{redirect_url}"];
     let sent = text(&curl(&host, &one, "http://a.test:HTTP/page?x=1", &place));
@@ -157,6 +167,10 @@ fn a_certificate_that_changes_is_taken_without_a_restart() {
     fs::write(file(&one), "half of a cert").expect("written");
     std::thread::sleep(std::time::Duration::from_millis(1100));
     assert_eq!(shown(&host, "a.test"), "CN = one");
+    let told = release::domains(&host.place()).expect("an answer")[0].certificate.clone().expect("it had one");
+    let failure = told.failure.expect("it is told");
+    assert!(failure.message.ends_with("one.crt` holds no certificate") && failure.hint.is_some(), "{failure:?}");
+    assert_eq!(told.issuer.as_deref(), Some("one"), "what was read before goes on");
     fs::write(file(&one), old).expect("written");
 
     let Tls::Files { certificate: new, key } = certificate(host.home.path(), "new", &["a.test"]) else { panic!() };

@@ -93,6 +93,8 @@ struct Kept {
 /// What was in the files.
 pub(crate) struct Read {
     pub(crate) key: Arc<CertifiedKey>,
+    /// Who has signed it, in a few words.
+    pub(crate) issuer: String,
     names: Vec<String>,
     /// From when on it is good, and until when.
     pub(crate) valid: (SystemTime, SystemTime),
@@ -105,6 +107,11 @@ impl Certificate {
     /// A certificate that may come later.
     pub(crate) fn at(files: Files) -> Arc<Self> {
         Arc::new(Self { files, kept: Mutex::default() })
+    }
+
+    /// The file that it is in.
+    pub(crate) fn path(&self) -> &Path {
+        &self.files.certificate
     }
 
     /// Reads it.
@@ -168,7 +175,7 @@ impl Read {
         })?;
         let validity = parsed.validity();
         let valid = (time(validity.not_before.timestamp()), time(validity.not_after.timestamp()));
-        Ok(Self { key: Arc::new(key), names: names(&parsed), valid })
+        Ok(Self { key: Arc::new(key), issuer: issuer(&parsed), names: names(&parsed), valid })
     }
 
     /// Whether it is for a domain.
@@ -196,6 +203,14 @@ impl fmt::Debug for Certificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Certificate").field(&self.files).finish()
     }
+}
+
+/// Who has signed a certificate: an organisation and which of its names, or all that it says of itself.
+fn issuer(certificate: &X509Certificate<'_>) -> String {
+    let issuer = certificate.issuer();
+    let said = issuer.iter_organization().chain(issuer.iter_common_name()).filter_map(|part| part.as_str().ok());
+    let said = said.collect::<Vec<_>>().join(" ");
+    if said.is_empty() { issuer.to_string() } else { said }
 }
 
 /// The domains that a certificate is for.

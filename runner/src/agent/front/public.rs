@@ -47,7 +47,7 @@ pub(crate) struct Site {
     /// In lower case.
     pub(crate) domain: String,
     /// The target: `app/name`.
-    owner: String,
+    pub(crate) owner: String,
     current: Current,
     pub(crate) certificate: Option<Arc<Certificate>>,
     /// Where it is asked for over TLS.
