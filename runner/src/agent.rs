@@ -13,6 +13,7 @@
 mod account;
 mod acme;
 mod boot;
+mod canary;
 pub(crate) mod client;
 mod cron;
 mod deploy;
@@ -301,23 +302,10 @@ impl Agent {
     /// Serves a release that was current before, with those of its processes that are recorded.
     async fn resume(&self, release: &Release, records: &mut Vec<ProcessRecord>) -> Result<(), Failure> {
         let running = self.running(&release.target.app, &release.target.name);
-        let listening = self.listeners.inherited(&running.app, &running.target);
-        let account = account::account(&self.history, &release.target, listening)?;
-        let root = Arc::new(self.root(&release.target, &release.contents(), account, false).await?);
+        let (account, root) = self.reopen(&running, release).await?;
         let front = running.front(&self.listeners, account.address).await?;
         let domains = self.open_domains(&release.target, &running.current).await?;
-        let mut processes = Vec::new();
-        for (slot, command) in root.slots() {
-            let is_it = |record: &ProcessRecord| {
-                record.release == release.id && record.name == slot.name && record.instance == slot.instance
-            };
-            let record = records.iter().position(is_it).map(|at| records.swap_remove(at));
-            let port = record.as_ref().map_or_else(|| self.free_port(), |record| Ok(record.port))?;
-            let plan = self.plan(&root, release, slot, &command, port);
-            let process = Arc::new(Process::keep_running(plan, record));
-            root.watch(&process);
-            processes.push(process);
-        }
+        let processes = self.take_up(&root, release, records, |_| true)?;
         let ports = processes.iter().filter(|process| process.slot.name == process::WEB).map(|process| process.port);
         let upstream = if root.serves() {
             let name = root.settings.name().map(str::to_owned);
@@ -331,6 +319,37 @@ impl Agent {
         running.switch(Serving { number: release.number, url, upstream, processes, crons }, front);
         self.put_domains(&release.target, &domains);
         Ok(())
+    }
+
+    /// Makes a release ready to run that ran before.
+    async fn reopen(&self, running: &Running, release: &Release) -> Result<(Account, Arc<Root>), Failure> {
+        let listening = running.address().or_else(|| self.listeners.inherited(&running.app, &running.target));
+        let account = account::account(&self.history, &release.target, listening)?;
+        let root = self.root(&release.target, &release.contents(), account, false).await?;
+        Ok((account, Arc::new(root)))
+    }
+
+    /// Takes over the processes of a release that are recorded, and starts the others.
+    fn take_up(
+        &self,
+        root: &Arc<Root>,
+        release: &Release,
+        records: &mut Vec<ProcessRecord>,
+        which: impl Fn(&Slot) -> bool,
+    ) -> Result<Vec<Arc<Process>>, Failure> {
+        let mut processes = Vec::new();
+        for (slot, command) in root.slots().into_iter().filter(|(slot, _)| which(slot)) {
+            let is_it = |record: &ProcessRecord| {
+                record.release == release.id && record.name == slot.name && record.instance == slot.instance
+            };
+            let record = records.iter().position(is_it).map(|at| records.swap_remove(at));
+            let port = record.as_ref().map_or_else(|| self.free_port(), |record| Ok(record.port))?;
+            let plan = self.plan(root, release, slot, &command, port);
+            let process = Arc::new(Process::keep_running(plan, record));
+            root.watch(&process);
+            processes.push(process);
+        }
+        Ok(processes)
     }
 }
 

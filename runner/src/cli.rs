@@ -11,6 +11,7 @@ use crate::report::Paint;
 use context::Context;
 use failure::{Failure, Kind};
 
+mod canary;
 mod completions;
 mod config;
 mod context;
@@ -78,6 +79,7 @@ enum Command {
     Releases(releases::ReleasesArgs),
     Diff(diff::DiffArgs),
     Promote(promote::PromoteArgs),
+    Canary(canary::CanaryArgs),
     Rollback(rollback::RollbackArgs),
     Exec(exec::ExecArgs),
     Target(target::TargetArgs),
@@ -132,6 +134,7 @@ fn run(command: &Command, context: &Context) -> Result<ExitCode, Failure> {
         Command::Diff(args) => diff::diff(args, context),
         Command::Releases(args) => releases::releases(args, context),
         Command::Promote(args) => promote::promote(args, context),
+        Command::Canary(args) => canary::canary(args, context),
         Command::Rollback(args) => rollback::rollback(args, context),
         Command::Target(args) => target::target(args, context),
         Command::Ps(args) => ps::ps(args, context),

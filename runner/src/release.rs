@@ -8,6 +8,7 @@ mod difference;
 mod formation;
 mod history;
 mod place;
+mod portion;
 mod schedule;
 mod sealed;
 mod settings;
@@ -24,13 +25,15 @@ use crate::event::{Event, Events, Outcome};
 use crate::remote::{RemoteError, Sent};
 
 pub use crate::agent::protocol::{
-    CertificateSource, CertificateStatus, DomainStatus, Failure, ProcessState, ProcessStatus, Removed, TargetStatus,
+    Answered, CanaryStatus, CanaryWish, CertificateSource, CertificateStatus, DomainStatus, Failure, ProcessState,
+    ProcessStatus, Removed, TargetStatus,
 };
 pub use crate::agent::{Boot, BootError, bring_back, place_program};
 pub use difference::{Differences, Side, TargetSide};
 pub use formation::{Count, CountError, Formation};
 pub use history::{History, HistoryError, Release};
 pub use place::Place;
+pub use portion::{Portion, PortionError};
 pub use schedule::{Entry, Schedule, ScheduleError};
 pub use sealed::SealError;
 pub use settings::{SettingsError, env_file};
@@ -136,8 +139,33 @@ pub fn release(
     events: &Events,
     cancel: &AtomicBool,
 ) -> Result<Released, ReleaseError> {
-    let wish = Wish::Slug { target: Box::new(target.clone()), slug: *slug, how: how.clone() };
+    try_out(place, target, slug, (how, None), events, cancel)
+}
+
+/// The same, where that is said for a part of the clients only: all others stay with what serves, which takes them all back where
+/// the new release does worse. [`canary`] says what becomes of it.
+pub fn try_out(
+    place: &Place,
+    target: &Target,
+    slug: &SlugRef,
+    (how, canary): (&How, Option<Portion>),
+    events: &Events,
+    cancel: &AtomicBool,
+) -> Result<Released, ReleaseError> {
+    let wish = Wish::Slug { target: Box::new(target.clone()), slug: *slug, how: how.clone(), canary };
     served(order(place, &target.app, &target.name, wish, events, cancel)?)
+}
+
+/// Gives a release that some of the clients were given to more of them, to all, or to none; none is given where it was taken back.
+pub fn canary(
+    place: &Place,
+    app: &str,
+    target: &str,
+    wish: CanaryWish,
+    events: &Events,
+    cancel: &AtomicBool,
+) -> Result<Option<Released>, ReleaseError> {
+    order(place, app, target, Wish::Canary(wish), events, cancel)
 }
 
 /// Asks the agent for a release, and tells how it goes; none where nothing runs that could be changed.
@@ -182,6 +210,21 @@ fn order(
             events.send(Event::ReleaseUnchanged { target: target.to_owned(), release: number, url: url.clone() });
             return Ok(Some(Released { number, url }));
         }
+        Ok(Answer::Canary { number: of, portion, url }) => {
+            let url = place.seen(url);
+            number = 0;
+            events.send(Event::Note {
+                message: format!(
+                    "release {of} is given to {portion} of the clients of `{target}`; `pipe canary {target}` says how it does"
+                ),
+            });
+            (Outcome::Succeeded, None, Ok(Some(Released { number: of, url })))
+        }
+        Ok(Answer::TakenBack { number: of }) => {
+            number = 0;
+            events.send(Event::Note { message: format!("release {of} of `{target}` is taken back") });
+            (Outcome::Succeeded, None, Ok(None))
+        }
         Ok(Answer::Kept) => (Outcome::Succeeded, None, Ok(None)),
         Ok(Answer::NotReleased(failure)) if failure.cancelled => {
             (Outcome::Cancelled, None, Err(ReleaseError::Cancelled))
@@ -209,7 +252,7 @@ fn served(released: Option<Released>) -> Result<Released, ReleaseError> {
 /// Releases to `target` exactly what `from` runs.
 pub fn promote(
     (from_place, from): (&Place, &str),
-    (place, target): (&Place, &Target),
+    (place, target, canary): (&Place, &Target, Option<Portion>),
     events: &Events,
     cancel: &AtomicBool,
 ) -> Result<Released, ReleaseError> {
@@ -221,7 +264,7 @@ pub fn promote(
         events.warn(message, None);
     }
     let how = How::Promote { from: from.to_owned(), number: source.number };
-    release(place, target, &source.slug, &how, events, cancel)
+    try_out(place, target, &source.slug, (&how, canary), events, cancel)
 }
 
 /// Goes back: to release `number` of a target, or to the one before. Slug, settings, config and formation come back together;

@@ -1,5 +1,7 @@
 //! Releases of small slugs made by hand: what comes up, what does not, and what goes on serving.
 
+#[path = "release/canary.rs"]
+mod canary;
 #[path = "release/config.rs"]
 mod config;
 #[path = "release/cron.rs"]

@@ -2,6 +2,7 @@
 
 mod attacks;
 mod caching;
+mod canaries;
 mod command_line;
 mod differences;
 mod domains;

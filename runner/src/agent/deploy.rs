@@ -11,20 +11,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::account::{self, Account};
+use super::canary::{self, Canary};
 use super::front::{Listener, Upstream};
 use super::health::{self, Unhealthy};
 use super::instance::Exit;
 use super::log::{self, Follower};
 use super::preflight;
 use super::process::{Process, RELEASE, Slot, WEB};
-use super::protocol::{Answer, Failure, Order, Progress, Say};
+use super::protocol::{Answer, Failure, Order, Progress, Say, Wish};
 use super::public::{Domains, refuse_unreadable_certificates};
 use super::root::Root;
 use super::running::{Running, Serving, stop_all};
 use super::wanted::{Wanted, wanted};
 use super::{Agent, DRAIN, EARLIER_ASSETS, lock, url_of};
 use crate::diagnostic::quoted;
-use crate::release::{How, Release, Stage};
+use crate::release::{How, Portion, Release, Stage};
 
 /// Which of the release commands, as logs have it, asks Django what it thinks; how long it may take, and how many lines it may say.
 const PREFLIGHT: u32 = 2;
@@ -47,6 +48,8 @@ struct Deploy<'a> {
     /// The processes that are to be started, each with its command: all, but where a target is scaled.
     missing: Vec<(Slot, String)>,
     started: Mutex<Vec<Arc<Process>>>,
+    /// Where its requests go already, if some of the clients were given it.
+    proven: Option<Arc<Upstream>>,
     say: Say,
 }
 
@@ -64,7 +67,19 @@ pub(super) async fn deploy(
         turn = running.turn(&order.who, Some(&say)) => turn,
         () = &mut gone => return Err(Failure::cancelled()),
     };
+    if let Wish::Canary(wish) = &order.wish {
+        return canary::change(agent, running, *wish, &say).await;
+    }
+    canary::refuse_others(running)?;
+    let canary = match &order.wish {
+        Wish::Slug { canary, .. } => *canary,
+        _ => None,
+    };
     let Some(wanted) = wanted(&agent.history, order)? else { return Ok(Answer::Kept) };
+    if canary.is_some() && !running.serves() {
+        return Err(Failure::new(format!("`{}` serves nobody whom a canary could be held against", running.target))
+            .hint("release to all of its clients first: without `--canary`"));
+    }
     if let Some(number) = wanted.served_by(&agent.history)?.filter(|number| running.is_whole(*number)) {
         return Ok(Answer::Unchanged { number, url: running.url() });
     }
@@ -84,6 +99,10 @@ pub(super) async fn deploy(
     if let How::Scale { formation } = &how {
         refuse::unknown_processes(&root, formation.counts().map(|(process, _)| process))?;
     }
+    if canary.is_some() && !root.serves() {
+        return Err(Failure::new("the slug has no process `web` that clients could be given to")
+            .hint("release it without `--canary`"));
+    }
     refuse::cron_of_other_names(&root, &target.name)?;
     refuse::missing_environment(&root, &target.name)?;
     refuse::data_for_static(&root, &target.name)?;
@@ -102,8 +121,17 @@ pub(super) async fn deploy(
     if scales {
         missing.retain(|(slot, _)| !running.has(slot));
     }
-    let deploy =
-        Deploy { agent, root, release: Mutex::new(release), number, how, missing, started: Mutex::default(), say };
+    let deploy = Deploy {
+        agent,
+        root,
+        release: Mutex::new(release),
+        number,
+        how,
+        missing,
+        started: Mutex::default(),
+        proven: None,
+        say,
+    };
     let outcome = tokio::select! {
         outcome = deploy.bring_up(account, &domains) => outcome,
         () = gone => Err(Failure::cancelled()),
@@ -116,6 +144,10 @@ pub(super) async fn deploy(
         }
         Ok(host) => {
             let url = domains.url().unwrap_or_else(|| url_of(account.address, host.as_deref()));
+            if let Some(portion) = canary {
+                deploy.try_out(running, (front, domains, url.clone()), portion).await?;
+                return Ok(Answer::Canary { number, portion, url });
+            }
             deploy.switch(running, front, url.clone()).await?;
             agent.put_domains(&target, &domains);
             Ok(Answer::Released { number, url })
@@ -125,6 +157,36 @@ pub(super) async fn deploy(
             Err(Failure { number: Some(number), ..failure })
         }
     }
+}
+
+/// Gives all clients to a release that some of them were given. Where that cannot be written down, none of them is.
+pub(super) async fn finish(
+    agent: &Arc<Agent>,
+    running: &Running,
+    canary: &Arc<Canary>,
+    say: Say,
+) -> Result<(), Failure> {
+    let release = canary.release.clone();
+    let (number, how, target) = (release.number, release.how.clone(), release.target.clone());
+    let deploy = Deploy {
+        agent,
+        root: Arc::clone(&canary.root),
+        release: Mutex::new(release),
+        number,
+        how,
+        missing: canary.root.slots(),
+        started: Mutex::new(canary.web.clone()),
+        proven: Some(Arc::clone(&canary.trial.upstream)),
+        say,
+    };
+    if let Err(failure) = deploy.switch(running, Arc::clone(&canary.front), canary.url.clone()).await {
+        if let Some(ending) = canary::take_back(agent, running, &failure.message) {
+            ending.await;
+        }
+        return Err(failure);
+    }
+    agent.put_domains(&target, &canary.domains);
+    Ok(())
 }
 
 impl Deploy<'_> {
@@ -336,15 +398,47 @@ impl Deploy<'_> {
         (!lines.is_empty()).then(|| lines.iter().map(|line| log::text(line)).collect::<Vec<_>>().join("\n"))
     }
 
-    /// Gives the requests to the new release. From here on there is only forward.
-    async fn switch(self, running: &Running, front: Arc<Listener>, url: String) -> Result<(), Failure> {
+    /// Gives some of the clients to the new release; what serves goes on as it was.
+    async fn try_out(
+        self,
+        running: &Running,
+        with: (Arc<Listener>, Domains, String),
+        portion: Portion,
+    ) -> Result<(), Failure> {
+        let written = {
+            let history = &self.agent.history;
+            let written = history.set_canary(&mut lock(&self.release), portion).map_err(|error| Failure::of(&error));
+            written.and_then(|()| self.journal(Stage::Canary, None))
+        };
+        if let Err(failure) = written {
+            self.undo(&failure).await;
+            return Err(failure);
+        }
+        let _ = self.say.send(Progress::Stage(Stage::Canary));
         let release = lock(&self.release).clone();
-        let assets = self.agent.assets(&self.root, &release).await;
+        let (target, number) = (release.target.clone(), release.number);
+        let web = self.started_and_kept(|_| true);
+        let canary = Canary::new(self.agent, (release, Arc::clone(&self.root)), web, with, portion).await;
+        running.try_out(canary);
+        canary::watch(self.agent, &target, number);
+        Ok(())
+    }
+
+    /// Gives the requests to the new release. From here on there is only forward.
+    async fn switch(mut self, running: &Running, front: Arc<Listener>, url: String) -> Result<(), Failure> {
+        let release = lock(&self.release).clone();
+        let proven = self.proven.take();
+        let assets = if proven.is_some() { None } else { self.agent.assets(&self.root, &release).await };
         self.mark_switched().await?;
-        let processes = self.started_and_kept(|_| true);
-        let ports = processes.iter().filter(|process| process.slot.name == WEB).map(|process| process.port);
-        let upstream =
-            self.root.serves().then(|| Upstream::new(ports, assets, self.root.settings.name().map(str::to_owned)));
+        let (processes, upstream) = if proven.is_some() {
+            (self.started(), proven)
+        } else {
+            let processes = self.started_and_kept(|_| true);
+            let ports = processes.iter().filter(|process| process.slot.name == WEB).map(|process| process.port);
+            let name = self.root.settings.name().map(str::to_owned);
+            let upstream = self.root.serves().then(|| Upstream::new(ports, assets, name));
+            (processes, upstream)
+        };
         let crons = self.agent.crons(&self.root, &release, &running.runs, false);
         let old = running.switch(Serving { number: self.number, url, upstream, processes, crons }, front);
         let (old_web, old_others): (Vec<_>, Vec<_>) = old.processes.into_iter().partition(|old| old.slot.name == WEB);

@@ -10,12 +10,14 @@ mod connection;
 mod listener;
 mod proxy;
 mod public;
+mod trial;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use hyper::body::Incoming;
+use hyper::header::HeaderMap;
 use hyper::{Request, Response};
 use tokio_rustls::TlsAcceptor;
 
@@ -26,6 +28,8 @@ pub(crate) use listener::{Inherited, Listener, Listeners, Way};
 use proxy::{Body, Idle, Manner};
 pub(crate) use proxy::{Scheme, get};
 pub(crate) use public::{Public, Site, Sites, Wanted};
+use trial::Part;
+pub(crate) use trial::{Counts, Trial};
 
 /// Where requests go.
 pub(crate) struct Upstream {
@@ -40,6 +44,8 @@ pub(crate) struct Upstream {
     /// How it wants to be asked, as its answers have told.
     by_name: AtomicBool,
     over_tls: AtomicBool,
+    /// The release that some of the clients are given instead.
+    trial: RwLock<Option<Arc<Trial>>>,
 }
 
 /// A process that answers requests.
@@ -52,7 +58,11 @@ pub(crate) struct Backend {
 }
 
 /// A request that an upstream has; counted until it is dropped.
-pub(crate) struct Claim(Arc<Upstream>);
+pub(crate) struct Claim {
+    upstream: Arc<Upstream>,
+    /// What is to be seen to while a release is on trial.
+    part: Option<Part>,
+}
 
 /// A request that a process has; counted until it is dropped.
 struct Share(Arc<Backend>);
@@ -82,6 +92,7 @@ impl Upstream {
             name,
             by_name: AtomicBool::new(false),
             over_tls: AtomicBool::new(false),
+            trial: RwLock::default(),
         })
     }
 
@@ -95,6 +106,11 @@ impl Upstream {
         let mut backends = self.backends.write().unwrap_or_else(PoisonError::into_inner);
         let at = backends.iter().position(|backend| backend.port == port)?;
         Some(backends.swap_remove(at))
+    }
+
+    /// Gives some of the clients to a release on trial, or to none any more.
+    pub(crate) fn try_out(&self, trial: Option<Arc<Trial>>) {
+        *self.trial.write().unwrap_or_else(PoisonError::into_inner) = trial;
     }
 
     fn manner(&self) -> Manner {
@@ -153,13 +169,13 @@ impl std::ops::Deref for Claim {
     type Target = Upstream;
 
     fn deref(&self) -> &Upstream {
-        &self.0
+        &self.upstream
     }
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::SeqCst);
+        self.upstream.open.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -182,17 +198,20 @@ impl Entrance {
     /// As long as requests go nowhere, every one is told that nothing is there yet.
     fn route(&self, request: &Request<Incoming>) -> Routed {
         match self {
-            Self::Target { current, .. } => Ok(claim(current)),
+            Self::Target { current, .. } => Ok(claim(current, request.headers())),
             Self::Domains { sites, tls: None } => sites.route(request),
             Self::Domains { sites, tls: Some(_) } => sites.route_over_tls(request),
         }
     }
 }
 
-fn claim(current: &Current) -> Option<Claim> {
+fn claim(current: &Current, headers: &HeaderMap) -> Option<Claim> {
     let current = current.read().unwrap_or_else(PoisonError::into_inner);
-    let upstream = Arc::clone(current.as_ref()?);
-    // Under the lock: whoever has switched sees every request that went to the old one.
+    let serving = current.as_ref()?;
+    let trial = serving.trial.read().unwrap_or_else(PoisonError::into_inner);
+    let part = trial.as_ref().map(|trial| trial.part(headers));
+    let upstream = part.as_ref().filter(|part| part.is_new).map_or(serving, Part::upstream);
+    // Under the locks: whoever has switched sees every request that went to the old one.
     upstream.open.fetch_add(1, Ordering::SeqCst);
-    Some(Claim(upstream))
+    Some(Claim { upstream: Arc::clone(upstream), part })
 }

@@ -118,11 +118,12 @@ fn leave(
 
 /// Goes on from where an earlier agent ended: finishes or undoes releases, and takes over processes.
 async fn take_over(agent: &Arc<Agent>) -> Result<(), AgentError> {
+    let mut canaries = Vec::new();
     for mut release in agent.history.unfinished()? {
-        if release.stage == Stage::Switched {
-            agent.history.advance(&mut release, Stage::Drained, None)?;
-        } else {
-            agent.history.advance(&mut release, Stage::Failed, Some("interrupted"))?;
+        match release.stage {
+            Stage::Switched => agent.history.advance(&mut release, Stage::Drained, None)?,
+            Stage::Canary => canaries.push(release),
+            _ => agent.history.advance(&mut release, Stage::Failed, Some("interrupted"))?,
         }
     }
     let current = agent.history.all_current()?;
@@ -132,6 +133,12 @@ async fn take_over(agent: &Arc<Agent>) -> Result<(), AgentError> {
             say_why_not(&release, &failure);
             agent.coming_back.fetch_add(1, Ordering::SeqCst);
             tokio::spawn(come_back(Arc::clone(agent), release));
+        }
+    }
+    for mut release in canaries {
+        if let Err(failure) = agent.resume_canary(&release, &mut records).await {
+            say_why_not(&release, &failure);
+            agent.history.advance(&mut release, Stage::Failed, Some("interrupted"))?;
         }
     }
     agent.public.accept();

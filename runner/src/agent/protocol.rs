@@ -5,17 +5,17 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use crate::digest::Digest;
-use crate::release::{Formation, How, SlugRef, Stage, Target};
+use crate::release::{Formation, How, Portion, SlugRef, Stage, Target};
 
 /// Raised with every change of the messages; agents and commands of different versions don't talk, the older agent makes way. What
 /// they must understand of each other for that never changes: [`Request::Hello`], [`Request::Succeed`] and [`Request::Retire`].
-pub(crate) const PROTOCOL: u32 = 9;
+pub(crate) const PROTOCOL: u32 = 10;
 
 /// What a command asks for.
 #[derive(Debug, Serialize, Deserialize)]
@@ -62,14 +62,28 @@ pub(crate) struct Order {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Wish {
-    /// The slug, and what the pipeline file says of the target.
-    Slug { target: Box<Target>, slug: SlugRef, how: How },
+    /// The slug, and what the pipeline file says of the target; at first for some of the clients only, where that is said.
+    Slug { target: Box<Target>, slug: SlugRef, how: How, canary: Option<Portion> },
     /// Nothing: it is to be what it was at that release.
     Back { number: u64 },
     /// The config: names with their values, or without one where they go.
     Config(BTreeMap<String, Option<String>>),
     /// The counts of these processes.
     Scale(Formation),
+    /// What becomes of the release that some of the clients were given.
+    Canary(CanaryWish),
+}
+
+/// What is to become of a release that some of the clients were given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CanaryWish {
+    /// It is given to this part of them.
+    Portion(Portion),
+    /// It is given to all.
+    Finish,
+    /// It is taken back.
+    Abort,
 }
 
 /// What the agent says.
@@ -111,6 +125,10 @@ pub(crate) enum Answer {
     Released { number: u64, url: String },
     /// To [`Request::Deploy`]: a run gave what this release serves already.
     Unchanged { number: u64, url: String },
+    /// To [`Request::Deploy`]: some of the clients are given this release.
+    Canary { number: u64, portion: Portion, url: String },
+    /// To [`Request::Deploy`]: nobody is given this release any more.
+    TakenBack { number: u64 },
     /// To [`Request::Deploy`]: nothing runs, so that it counts from the next release on.
     Kept,
     /// To [`Request::Deploy`].
@@ -172,6 +190,32 @@ pub struct TargetStatus {
     pub url: String,
     /// Its processes.
     pub processes: Vec<ProcessStatus>,
+    /// The release that some of the clients are given.
+    pub canary: Option<CanaryStatus>,
+}
+
+/// How a release does that some of the clients are given.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CanaryStatus {
+    /// Its number.
+    pub release: u64,
+    /// The part of the clients.
+    pub portion: Portion,
+    /// What it has answered lately.
+    pub new: Answered,
+    /// What the others were answered meanwhile.
+    pub old: Answered,
+}
+
+/// What was answered in the last half minute to a minute.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Answered {
+    /// How often.
+    pub answers: u32,
+    /// How many of these were errors: 500 and above.
+    pub errors: u32,
+    /// Within which time nine of ten of them began.
+    pub within: Duration,
 }
 
 /// A domain that is served.

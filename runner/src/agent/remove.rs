@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::protocol::{Failure, Removed};
 use super::written::Written;
-use super::{Agent, boot};
+use super::{Agent, boot, canary};
 use crate::release::target_directory;
 use crate::sandbox;
 
@@ -15,10 +15,14 @@ pub(super) async fn remove(agent: &Arc<Agent>, app: &str, target: &str, data: bo
     let _changes = agent.changes.read().await;
     let running = agent.running(app, target);
     let _turn = running.turn("a removal", None).await;
+    let canary = canary::take_back(agent, &running, "removed");
     let of = |error: crate::release::HistoryError| Failure::hinted(&error, error.hint());
     agent.history.stop(app, target).map_err(of)?;
     agent.close_domains(app, target);
     let ran = running.stop().await;
+    if let Some(ending) = canary {
+        ending.await;
+    }
     let off = boot::off(&agent.home, &format!("{app}/{target}"));
     let came_back = off.map_err(|error| Failure::hinted(&error, error.hint()))?;
     let directory = target_directory(&agent.home, app, target);

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::canary::Canary;
 use super::cron::{Cron, Runs};
 use super::front::{Backend, Current, Entrance, Listener, Listeners, Upstream};
 use super::lock;
@@ -27,6 +28,7 @@ pub(super) struct Running {
 struct Held {
     front: Option<Arc<Listener>>,
     serving: Serving,
+    canary: Option<Arc<Canary>>,
 }
 
 /// A release that serves.
@@ -119,7 +121,37 @@ impl Running {
         front.accept();
         // One of another address ends only now.
         held.front = Some(front);
+        // It is what serves now.
+        held.canary = None;
         std::mem::replace(&mut held.serving, to)
+    }
+
+    /// Gives some of the clients to another release, where there is one that serves all others.
+    pub(super) fn try_out(&self, canary: Canary) -> bool {
+        let mut held = lock(&self.held);
+        let Some(upstream) = &held.serving.upstream else { return false };
+        upstream.try_out(Some(Arc::clone(&canary.trial)));
+        held.canary = Some(Arc::new(canary));
+        true
+    }
+
+    /// The release that some of the clients are given.
+    pub(super) fn canary(&self) -> Option<Arc<Canary>> {
+        lock(&self.held).canary.clone()
+    }
+
+    /// Gives its clients back to the release that serves all others.
+    pub(super) fn end_canary(&self) -> Option<Arc<Canary>> {
+        let mut held = lock(&self.held);
+        if let Some(upstream) = &held.serving.upstream {
+            upstream.try_out(None);
+        }
+        held.canary.take()
+    }
+
+    /// Whether a release serves that answers requests.
+    pub(super) fn serves(&self) -> bool {
+        lock(&self.held).serving.upstream.is_some()
     }
 
     /// Counts another process to the release that serves; one that answers requests gets its part of them.
@@ -196,7 +228,9 @@ impl Running {
                 .iter()
                 .map(|process| status_of(process))
                 .chain(serving.crons.iter().map(Cron::status))
+                .chain(held.canary.iter().flat_map(|canary| canary.web.iter().map(|process| status_of(process))))
                 .collect(),
+            canary: held.canary.as_ref().map(|canary| canary.status()),
         })
     }
 }

@@ -12,6 +12,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
 
 use super::Agent;
+use super::canary;
 use super::client::{build, short_socket};
 use super::deploy;
 use super::handover::Handover;
@@ -151,12 +152,16 @@ async fn stop(agent: &Arc<Agent>, target: Option<(String, String)>) -> Answer {
             continue;
         }
         let _turn = running.turn("a stop", None).await;
+        let canary = canary::take_back(agent, &running, "stopped");
         if let Err(error) = agent.history.stop(&running.app, &running.target) {
             return Answer::Failed(error.to_string());
         }
         agent.close_domains(&running.app, &running.target);
         if running.stop().await {
             stopped.push(name);
+        }
+        if let Some(ending) = canary {
+            ending.await;
         }
         Written::of(&target_directory(&agent.home, &running.app, &running.target)).clear();
     }

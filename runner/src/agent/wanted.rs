@@ -19,7 +19,7 @@ pub(super) fn wanted(history: &History, order: &Order) -> Result<Option<Wanted>,
     let failed = |error: HistoryError| Failure::hinted(&error, error.hint());
     let current = history.current(app, target).map_err(failed)?;
     match wish {
-        Wish::Slug { target: settings, slug, how } => {
+        Wish::Slug { target: settings, slug, how, .. } => {
             let config = history.config_version(app, target).map_err(failed)?;
             let formation = formation(history, app, target).map_err(failed)?;
             let contents = Contents { slug: *slug, config, formation };
@@ -58,6 +58,8 @@ pub(super) fn wanted(history: &History, order: &Order) -> Result<Option<Wanted>,
                 wanted
             }))
         }
+        // It is no other release.
+        Wish::Canary(_) => Ok(None),
         Wish::Scale(counts) => {
             let current = current.ok_or_else(|| {
                 Failure::new(format!("target `{target}` runs nothing that could be scaled"))

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use runner::pipeline::{self, Origin};
-use runner::release;
+use runner::release::{self, Portion};
 use runner::run::read_pipeline;
 
 use super::failure::Kind;
@@ -24,6 +24,9 @@ pub(super) struct PromoteArgs {
     /// The pipeline file, or the directory that it is in [default: `release.pipeline` here, or what suits the project].
     #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     file: Option<PathBuf>,
+    /// Give it to this part of the clients only, such as `10%`: all others stay with what serves, and `pipe canary` goes on.
+    #[arg(long, value_name = "PERCENT")]
+    canary: Option<Portion>,
     /// Print one event a line, as JSON.
     #[arg(long)]
     json: bool,
@@ -54,7 +57,7 @@ pub(super) fn promote(args: &PromoteArgs, context: &Context) -> Result<(), Failu
     let place = place(target, context)?;
     let target = settled(&pipeline, target)?;
     reporting(args.json, context, |events, interrupt| {
-        release::promote((&from_place, &args.from), (&place, &target), events, &interrupt.cancel).map(Some)
+        release::promote((&from_place, &args.from), (&place, &target, args.canary), events, &interrupt.cancel).map(Some)
     })?;
     Ok(())
 }

@@ -31,7 +31,14 @@ pub(super) fn ps(args: &PsArgs, context: &Context) -> Result<(), Failure> {
     let heads = ["TARGET", "RELEASE", "PROCESS", "STATE", "FOR", "RESTARTS"];
     let mut text = row(width, heads.map(str::to_owned), "ADDRESS");
     for (name, target) in names.into_iter().zip(&status) {
+        let of_canary = target.canary.as_ref().map(|canary| format!("{} of the clients", canary.portion));
         for process in &target.processes {
+            let is_canary = target.canary.as_ref().is_some_and(|canary| canary.release == process.release);
+            let address = match &of_canary {
+                _ if process.name != "web" => "",
+                Some(portion) if is_canary => portion,
+                _ => &target.url,
+            };
             let columns = [
                 name.clone(),
                 process.release.to_string(),
@@ -44,7 +51,7 @@ pub(super) fn ps(args: &PsArgs, context: &Context) -> Result<(), Failure> {
                 since(process.since),
                 process.restarts.to_string(),
             ];
-            text.push_str(&row(width, columns, if process.name == "web" { &target.url } else { "" }));
+            text.push_str(&row(width, columns, address));
         }
     }
     context.print(text)
@@ -65,6 +72,10 @@ fn json(target: &TargetStatus) -> Value {
         "target": target.target,
         "release": target.release,
         "url": target.url,
+        "canary": target.canary.as_ref().map(|canary| json!({
+            "release": canary.release,
+            "portion": canary.portion.to_string(),
+        })),
         "processes": processes.collect::<Vec<_>>(),
     })
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use runner::pipeline;
-use runner::release::{self, How, SlugRef};
+use runner::release::{self, How, Portion, SlugRef};
 use runner::run::read_pipeline;
 use runner::slug::Registry;
 
@@ -23,6 +23,9 @@ pub(super) struct ReleaseArgs {
     /// The pipeline file [default: `release.pipeline` here, or what suits the project].
     #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     file: Option<PathBuf>,
+    /// Give it to this part of the clients only, such as `10%`: all others stay with what serves, and `pipe canary` goes on.
+    #[arg(long, value_name = "PERCENT")]
+    canary: Option<Portion>,
     /// Print one event a line, as JSON.
     #[arg(long)]
     json: bool,
@@ -57,7 +60,7 @@ pub(super) fn release(args: &ReleaseArgs, context: &Context) -> Result<(), Failu
     }
     let slug = SlugRef { id: slug.id, tree: slug.tree };
     reporting(args.json, context, |events, interrupt| {
-        release::release(&place, &target, &slug, &How::Release, events, &interrupt.cancel).map(Some)
+        release::try_out(&place, &target, &slug, (&How::Release, args.canary), events, &interrupt.cancel).map(Some)
     })?;
     Ok(())
 }

@@ -62,6 +62,7 @@ fn json(release: &Release) -> Value {
 fn outcome(release: &Release) -> &'static str {
     match release.stage {
         Stage::Failed => "failed",
+        Stage::Canary => "canary",
         stage if stage.is_switched() && release.current => "serves",
         stage if stage.is_switched() => "served",
         _ => "under way",
@@ -71,6 +72,10 @@ fn outcome(release: &Release) -> &'static str {
 fn told(release: &Release) -> String {
     match (outcome(release), &release.failure) {
         (outcome @ "failed", Some(failure)) => format!("{outcome}: {failure}"),
+        (outcome @ "canary", _) => match release.canary {
+            Some(portion) => format!("{outcome}: {portion} of the clients"),
+            None => outcome.to_owned(),
+        },
         (outcome @ "under way", _) => format!("{outcome}: {}", release.stage),
         (outcome, _) => outcome.to_owned(),
     }

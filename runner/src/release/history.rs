@@ -20,6 +20,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
 
 use super::formation::Formation;
+use super::portion::Portion;
 use super::sealed::{SealError, Sealer, Values};
 use super::stage::Stage;
 use super::target::{Contents, How, Settings, SlugRef, Target};
@@ -28,7 +29,7 @@ use super::target::{Contents, How, Settings, SlugRef, Target};
 const KEY: &str = "config.key";
 
 const RELEASE: &str = "releases.id, targets.app, targets.name, number, slug, tree, settings, how, who, at, stage, failure, \
-     targets.current IS releases.id, releases.target, env, config, formation FROM releases JOIN targets ON targets.id = releases.target";
+     targets.current IS releases.id, releases.target, env, config, formation, canary FROM releases JOIN targets ON targets.id = releases.target";
 
 /// The state of all targets of a home directory.
 pub struct History {
@@ -116,6 +117,9 @@ pub struct Release {
     pub config: u64,
     /// How many of each process it runs.
     pub formation: Formation,
+    /// The part of the clients that it was given at first, where it was not given all of them.
+    #[serde(default)]
+    pub canary: Option<Portion>,
     /// How it came about.
     pub how: How,
     /// Who asked for it.
@@ -271,6 +275,7 @@ impl History {
             slug: *slug,
             config: *config,
             formation: formation.clone(),
+            canary: None,
             how: how.clone(),
             who: who.to_owned(),
             at,
@@ -310,6 +315,14 @@ impl History {
         release.stage = to;
         release.current |= to == Stage::Switched;
         release.failure = failure.map(str::to_owned);
+        Ok(())
+    }
+
+    /// Gives a release a part of the clients, once it comes to that.
+    pub(crate) fn set_canary(&self, release: &mut Release, portion: Portion) -> Result<(), HistoryError> {
+        let values = params![release.id, portion.in_ten_thousand()];
+        self.db().execute("UPDATE releases SET canary = ?2 WHERE id = ?1", values)?;
+        release.canary = Some(portion);
         Ok(())
     }
 
@@ -393,6 +406,7 @@ fn release(row: &Row<'_>) -> Result<Release, rusqlite::Error> {
         slug: SlugRef { id: parse(row, 4)?, tree: parse(row, 5)? },
         config: row.get(15)?,
         formation: from_json(row, 16)?,
+        canary: row.get::<_, Option<u16>>(17)?.and_then(Portion::of_ten_thousand),
         how: from_json(row, 7)?,
         who: row.get(8)?,
         at: time(row.get(9)?),

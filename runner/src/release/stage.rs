@@ -18,6 +18,8 @@ pub enum Stage {
     Starting,
     /// It answers.
     Healthy,
+    /// Requests of some clients go to it; those of all others go where they went before.
+    Canary,
     /// Requests go to it; what served before finishes those that it has.
     Switched,
     /// It alone runs.
@@ -32,21 +34,24 @@ pub enum Stage {
 pub struct StageError(String);
 
 impl Stage {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Prepared,
         Self::ReleasePhase,
         Self::Starting,
         Self::Healthy,
+        Self::Canary,
         Self::Switched,
         Self::Drained,
         Self::Failed,
     ];
 
-    /// Whether a release in this stage may go on to `next`: one forward, or to [`Stage::Failed`] before the switch.
+    /// Whether a release in this stage may go on to `next`: one forward, where few are [`Stage::Canary`], or to [`Stage::Failed`]
+    /// before the switch.
     pub fn may_become(self, next: Self) -> bool {
         match next {
             Self::Prepared => false,
             Self::Failed => !self.is_switched() && self != Self::Failed,
+            Self::Switched if self == Self::Healthy => true,
             _ => self != Self::Failed && next as u8 == self as u8 + 1,
         }
     }
@@ -63,6 +68,7 @@ impl Stage {
             Self::ReleasePhase => "release-phase",
             Self::Starting => "starting",
             Self::Healthy => "healthy",
+            Self::Canary => "canary",
             Self::Switched => "switched",
             Self::Drained => "drained",
             Self::Failed => "failed",
@@ -90,16 +96,17 @@ mod tests {
 
     #[test]
     fn a_release_goes_forward_one_stage_at_a_time() {
-        for (at, stage) in Stage::ALL.into_iter().enumerate().take(6) {
-            for (to, next) in Stage::ALL.into_iter().enumerate().take(6) {
-                assert_eq!(stage.may_become(next), to == at + 1, "{stage} to {next}");
+        for (at, stage) in Stage::ALL.into_iter().enumerate().take(7) {
+            for (to, next) in Stage::ALL.into_iter().enumerate().take(7) {
+                let skips = (stage, next) == (Stage::Healthy, Stage::Switched);
+                assert_eq!(stage.may_become(next), to == at + 1 || skips, "{stage} to {next}");
             }
         }
     }
 
     #[test]
     fn after_the_switch_a_release_cannot_fail() {
-        assert!(Stage::Healthy.may_become(Stage::Failed));
+        assert!(Stage::Healthy.may_become(Stage::Failed) && Stage::Canary.may_become(Stage::Failed));
         assert!(!Stage::Switched.may_become(Stage::Failed));
         assert!(!Stage::Drained.may_become(Stage::Failed));
         assert!(!Stage::Failed.may_become(Stage::Starting));

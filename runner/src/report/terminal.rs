@@ -217,6 +217,7 @@ fn at(stage: Stage) -> &'static str {
         Stage::ReleasePhase => "runs its release commands",
         Stage::Starting => "starts, and has not answered yet",
         Stage::Healthy | Stage::Switched | Stage::Drained => "takes over",
+        Stage::Canary => "is given to some of the clients",
         Stage::Failed => "is taken back",
     }
 }

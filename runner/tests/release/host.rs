@@ -13,7 +13,7 @@ use runner::digest::Digest;
 use runner::event::{Event, Events};
 use runner::fetch::{FetchConfig, Fetcher};
 use runner::lockfile::LockFile;
-use runner::release::{self, Count, How, Place, ReleaseError, Released, Settings, SlugRef, Target};
+use runner::release::{self, CanaryWish, Count, How, Place, ReleaseError, Released, Settings, SlugRef, Target};
 use runner::runtime::{Kind, Resolver, Runtime, Wish};
 use runner::slug::Manifest;
 use runner::store::Store;
@@ -222,9 +222,21 @@ impl Host {
         })
     }
 
+    /// A release for a part of the clients.
+    pub(crate) fn try_out(&self, target: &Target, slug: &Slug, portion: &str) -> Said {
+        let (slug, portion) = (self.slug(slug), portion.parse().expect("a part"));
+        said(|events| release::try_out(&self.place(), target, &slug, (&How::Release, Some(portion)), events, &NEVER))
+    }
+
+    /// What becomes of it.
+    pub(crate) fn canary(&self, target: &Target, wish: CanaryWish) -> Result<Option<Released>, ReleaseError> {
+        let (events, _read) = Events::channel();
+        release::canary(&self.place(), &target.app, &target.name, wish, &events, &NEVER)
+    }
+
     pub(crate) fn promote(&self, from: &str, target: &Target) -> Said {
         let place = self.place();
-        said(|events| release::promote((&place, from), (&place, target), events, &NEVER))
+        said(|events| release::promote((&place, from), (&place, target, None), events, &NEVER))
     }
 
     pub(crate) fn rollback(&self, target: &Target, number: Option<u64>) -> Said {

@@ -137,7 +137,7 @@ async fn one_by_one(stream: impl Stream, unread: Bytes, peer: SocketAddr, entran
         _ = &mut connection => return,
         heir = next_heir(&mut heirs) => heir,
     };
-    pause.is_wanted.store(true, Ordering::Relaxed);
+    pause.wanted.store(true, Ordering::Relaxed);
     Pin::new(&mut connection).graceful_shutdown();
     let at_once = std::future::poll_fn(|context| Poll::Ready(Pin::new(&mut connection).poll(context))).await;
     let (was_idle, ended) = match at_once {
@@ -206,7 +206,7 @@ async fn next_heir(heirs: &mut Heirs) -> Heir {
 #[derive(Debug, Default)]
 struct Pause {
     /// Somebody else is to go on.
-    is_wanted: AtomicBool,
+    wanted: AtomicBool,
     /// The client wants no more than the request that it has sent, or was told that this is the last.
     is_last: AtomicBool,
     /// The client may still be sending the body of the last request.
@@ -223,13 +223,13 @@ impl Pause {
 
     fn answer<B>(&self, response: &Response<B>) {
         // From here on hyper says of itself that an answer is the last.
-        let is_last = self.is_wanted.load(Ordering::Relaxed) || response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        let is_last = self.wanted.load(Ordering::Relaxed) || response.status() == StatusCode::SWITCHING_PROTOCOLS;
         self.is_last.fetch_or(is_last, Ordering::Relaxed);
     }
 
     /// Whether hyper is to leave the connection open when it has done with it.
     fn spares(&self) -> bool {
-        self.is_wanted.load(Ordering::Relaxed) && !self.is_last.load(Ordering::Relaxed)
+        self.wanted.load(Ordering::Relaxed) && !self.is_last.load(Ordering::Relaxed)
     }
 
     fn is_end(&self, was_idle: bool) -> bool {

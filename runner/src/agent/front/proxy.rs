@@ -59,16 +59,23 @@ pub(super) async fn answer<B>(request: Request<B>, client: Client, claim: Option
 where
     B: hyper::body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
-    let Some(claim) = claim else { return plain(StatusCode::SERVICE_UNAVAILABLE, "nothing is released here yet") };
-    if let Some(assets) = &claim.assets
-        && let Some(file) = assets.answer(&request).await
-    {
-        return file;
+    let Some(mut claim) = claim else { return plain(StatusCode::SERVICE_UNAVAILABLE, "nothing is released here yet") };
+    // Who is given the old pages may still be asked for a file of the new ones, by whoever keeps no cookies.
+    let of_trial = claim.part.as_ref().filter(|part| !part.is_new).and_then(|part| part.upstream().assets.as_ref());
+    for assets in claim.assets.iter().chain(of_trial) {
+        if let Some(file) = assets.answer(&request).await {
+            return file;
+        }
     }
-    match forward(request, client, claim).await {
+    let part = claim.part.take();
+    let mut response = match forward(request, client, claim).await {
         Ok(response) => response,
         Err(_) => plain(StatusCode::BAD_GATEWAY, "the application does not answer"),
+    };
+    if let Some(part) = part {
+        part.answered(response.status(), response.headers_mut());
     }
+    response
 }
 
 /// Asks a process for a page, the way the front would.

@@ -215,12 +215,16 @@ impl Sites {
             return Err(Box::new(exactly(StatusCode::OK, answer)));
         }
         let site = self.of(request).ok_or_else(|| Box::new(unknown()))?;
-        if site.certificate.is_some() { Err(Box::new(to_tls(&site, request))) } else { Ok(claim(&site.current)) }
+        if site.certificate.is_some() {
+            Err(Box::new(to_tls(&site, request)))
+        } else {
+            Ok(claim(&site.current, request.headers()))
+        }
     }
 
     pub(super) fn route_over_tls(&self, request: &Request<Incoming>) -> Routed {
         let site = self.of(request).filter(|site| site.certificate.is_some()).ok_or_else(|| Box::new(unknown()))?;
-        Ok(claim(&site.current))
+        Ok(claim(&site.current, request.headers()))
     }
 
     /// Answers who asks for a token; none: the question is answered.

@@ -9,7 +9,7 @@ use super::{HistoryError, environment_of, json};
 use crate::release::sealed::{Sealer, Values};
 
 /// Raised with every change of [`TABLES`], which then needs a way to get there.
-pub(super) const VERSION: i64 = 4;
+pub(super) const VERSION: i64 = 5;
 
 const TABLES: &str = "
 CREATE TABLE targets (
@@ -38,6 +38,7 @@ CREATE TABLE releases (
     at INTEGER NOT NULL,
     stage TEXT NOT NULL,
     failure TEXT,
+    canary INTEGER,
     UNIQUE (target, number)
 ) STRICT;
 CREATE TABLE configs (
@@ -98,25 +99,31 @@ CREATE TABLE crons (
 ) STRICT;
 ";
 
+/// Version 4 gave each release all clients at once.
+const FROM_4: &str = "
+ALTER TABLE releases ADD COLUMN canary INTEGER;
+";
+
 /// Makes the tables, or makes those of an older version into today's.
 pub(super) fn bring_up_to_date(connection: &mut Connection, path: &Path, sealer: &Sealer) -> Result<(), HistoryError> {
     // What is replaced is overwritten, so that nothing of it stays in the file.
     connection.pragma_update(None, "secure_delete", true)?;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    match transaction.pragma_query_value(None, "user_version", |row| row.get(0))? {
+    let found: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    match found {
         VERSION => return Ok(()),
         0 => transaction.execute_batch(TABLES)?,
-        1 => {
-            transaction.execute_batch(FROM_1)?;
-            seal_environments(&transaction, path, sealer)?;
-            transaction.execute_batch(FROM_2)?;
-            transaction.execute_batch(FROM_3)?;
+        1..VERSION => {
+            if found == 1 {
+                transaction.execute_batch(FROM_1)?;
+                seal_environments(&transaction, path, sealer)?;
+            }
+            for (version, changes) in [(2, FROM_2), (3, FROM_3), (4, FROM_4)] {
+                if found <= version {
+                    transaction.execute_batch(changes)?;
+                }
+            }
         }
-        2 => {
-            transaction.execute_batch(FROM_2)?;
-            transaction.execute_batch(FROM_3)?;
-        }
-        3 => transaction.execute_batch(FROM_3)?,
         found => return Err(HistoryError::Newer { path: path.to_owned(), found }),
     }
     transaction.pragma_update(None, "user_version", VERSION)?;
@@ -178,7 +185,7 @@ mod tests {
             let history = History::open(home.path()).expect("a state");
             let release = history.current("demo", "staging").expect("a look-up").expect("a release");
             assert_eq!(release.target.settings.env["SECRET_KEY"], "hunter2-hunter2");
-            assert_eq!((release.config, release.formation.count("web")), (0, 1));
+            assert_eq!((release.config, release.formation.count("web"), release.canary), (0, 1, None));
             assert_eq!(history.server("demo", "staging").expect("a look-up"), None);
         }
         let bytes = std::fs::read(state).expect("the state");

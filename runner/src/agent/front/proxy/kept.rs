@@ -234,7 +234,8 @@ mod tests {
         let request = Request::builder().method(method).uri("/").header("host", "demo.test");
         let request = request.body(Full::<Bytes>::from(body)).expect("a request");
         let client = Client { peer: ([192, 0, 2, 1], 1).into(), is_secure: false };
-        let answer = answer(request, client, claim(current)).await;
+        let claimed = claim(current, request.headers());
+        let answer = answer(request, client, claimed).await;
         let status = answer.status();
         let body = answer.into_body().collect().await.expect("a body").to_bytes();
         (status, String::from_utf8_lossy(&body).into_owned())
