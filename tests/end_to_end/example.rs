@@ -150,7 +150,8 @@ fn an_exported_slug_is_the_same_file_every_time_and_has_an_attestation() {
     let id =
         project.run(["run", "--no-release", "--json"]).success().end()["slug"].as_str().expect("a slug").to_owned();
     let files = ["one.tar.zst", "two.tar.zst"].map(|file| {
-        project.run(["slug", "export", &id, "-o", file]).success();
+        let said = project.run(["slug", "export", &id, "-o", file]).success().stdout;
+        assert!(said.starts_with("wrote ") && said.contains(&format!("{file}.intoto.json")), "{said}");
         fs::read(project.path().join(file)).expect("the file was written")
     });
     assert!(!files[0].is_empty() && files[0] == files[1]);

@@ -7,11 +7,12 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use runner::agent::log::stamp;
 use runner::digest::Digest;
-use runner::slug::{self, Manifest, Record, Registry};
+use runner::slug::{self, Exported, Manifest, Record, Registry};
 use serde_json::{Value, json};
 
 use super::failure::Kind;
 use super::{Context, Failure};
+use crate::report;
 
 /// Looks at the slugs that this machine has built. An id may be shortened.
 #[derive(Debug, clap::Args)]
@@ -46,6 +47,9 @@ enum SlugCommand {
         /// The file.
         #[arg(short, long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
         output: PathBuf,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// Shows what differs between two.
     Diff {
@@ -78,9 +82,10 @@ pub(super) fn slug(args: &SlugArgs, context: &Context) -> Result<(), Failure> {
                 context.show(text(id, &manifest, &packages))
             }
         }
-        SlugCommand::Export { id, output } => {
+        SlugCommand::Export { id, output, json } => {
             let record = registry.find(id)?;
-            context.print_json(&slug::export(&context.store()?, &record, output)?)
+            let exported = slug::export(&context.store()?, &record, output)?;
+            if *json { context.print_json(&exported) } else { context.show(written(&exported)) }
         }
         SlugCommand::Diff { from, to, json } => {
             let (from, to) = (registry.find(from)?, registry.find(to)?);
@@ -125,6 +130,15 @@ fn show_all(
         shown.insert("packages".to_owned(), json!(packages));
     }
     context.print_json(&shown)
+}
+
+/// A line for each file that was written.
+fn written(Exported { file, pack, attestation }: &Exported) -> String {
+    let mut out = format!("wrote {}, {}, sha256:{}\n", file.display(), report::size(pack.size), pack.sha256);
+    if let Some(attestation) = attestation {
+        let _ = writeln!(out, "wrote {}, how it came about", attestation.display());
+    }
+    out
 }
 
 /// A line for each thing that a slug has, its kind before the first of them.
