@@ -72,10 +72,22 @@ impl Account {
                 kind => format!("`collectstatic` failed: {kind}: {}{}", self.message, self.place()),
             };
         let failure = Failure::failed(format!("{message}{}", tail(stderr)));
-        match self.remedy(settings) {
+        // What a command was is known by what Python says of it alone.
+        let raised = (self.kind == "command").then(|| Self::raised(stderr)).flatten();
+        match raised.as_ref().unwrap_or(self).remedy(settings) {
             Some(remedy) => failure.hint(remedy),
             None => failure,
         }
+    }
+
+    /// The exception that an output ends with.
+    fn raised(stderr: &str) -> Option<Self> {
+        let (name, message) = stderr.trim_end().lines().next_back()?.split_once(": ")?;
+        let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_');
+        let kind = Some(name).filter(|name| name.chars().all(is_name))?.rsplit('.').next()?;
+        let module = message.strip_prefix("No module named '").and_then(|rest| rest.strip_suffix('\''));
+        let (kind, message, module) = (kind.to_owned(), message.to_owned(), module.map(str::to_owned));
+        Some(Self { kind, message, module, ..Self::default() })
     }
 
     fn place(&self) -> String {
@@ -247,6 +259,19 @@ mod tests {
         );
         let account = Account { kind: "KeyError".into(), variable: Some("FOO_KEY".into()), ..Account::default() };
         assert_eq!(account.explain(None, "").hint, expected);
+    }
+
+    #[test]
+    fn what_a_command_raised_has_the_same_remedies() {
+        let account = Account { kind: "command".into(), message: "`python x.py` ended".into(), ..Account::default() };
+        let hint = |stderr: &str| account.explain(None, stderr).hint.unwrap_or_default();
+        assert!(hint("Traceback\n  x\nValueError: Incorrect timezone setting: US/Pacific\n").contains("tzdata-legacy"));
+        assert!(
+            hint("django.core.exceptions.ImproperlyConfigured: Set the FOO_KEY environment variable")
+                .contains("FOO_KEY")
+        );
+        assert!(hint("ModuleNotFoundError: No module named 'sass'").contains("the environment has no `sass`"));
+        assert_eq!(hint("error: nothing of Python"), "");
     }
 
     #[test]

@@ -44,6 +44,10 @@ const BASE: &[&str] = &[
     "tzdata",
 ];
 
+/// Where Debian keeps time zones by their old names, such as `US/Pacific`, since it divides `tzdata`; suites from before then.
+const OLD_ZONES: &str = "tzdata-legacy";
+const UNDIVIDED: [&str; 2] = ["bullseye", "bookworm"];
+
 /// What those who bring a compiler take for granted: the C library's headers, and Debian's essential Perl, in which tools such
 /// as `pg_config` are written.
 const FOR_COMPILERS: [&str; 2] = ["libc6-dev", "perl-base"];
@@ -124,7 +128,8 @@ impl Wanted {
             names.dedup();
             names
         };
-        let base = BASE.iter().map(|name| (*name).to_owned());
+        let zones = (!UNDIVIDED.contains(&self.suite.as_str())).then_some(&OLD_ZONES);
+        let base = BASE.iter().chain(zones).map(|name| (*name).to_owned());
         let compiles = !self.build_system.is_empty();
         let headers = compiles.then(|| format!("{python}-dev"));
         let beside = FOR_COMPILERS.iter().filter(|_| compiles).map(|name| (*name).to_owned());

@@ -67,8 +67,15 @@ fn place(line: &str) -> Option<String> {
     Some(format!("keep what is written there: `data = [\"{directory}\"]` in the target"))
 }
 
-/// What the code lacks.
+/// What the code lacks, or takes too long for.
 fn code(line: &str) -> Option<String> {
+    if line.contains("[CRITICAL] WORKER TIMEOUT") {
+        return Some(
+            "a page took longer than gunicorn waits, 30 s unless it is told otherwise: give it longer with \
+             `GUNICORN_CMD_ARGS = \"--timeout 120\"` in the target's `env`"
+                .to_owned(),
+        );
+    }
     if let Some(template) = line.trim().strip_prefix("django.template.exceptions.TemplateDoesNotExist: ") {
         return Some(format!(
             "the slug has no template `{template}`: where a front end's build writes it, a step has to run that build, and \
@@ -141,6 +148,7 @@ mod tests {
             ("sqlite3.OperationalError: unable to open database file", "in the target's `data`"),
             ("OSError: [Errno 30] Read-only file system: '/app/src/var/log/x.log'", "`data = [\"var/log\"]`"),
             ("ModuleNotFoundError: No module named 'sass_processor'", "the module `sass_processor`"),
+            ("[2026-11-26 11:36:26 +0000] [3] [CRITICAL] WORKER TIMEOUT (pid:5)", "--timeout 120"),
             ("django.core.exceptions.ImproperlyConfigured: Set the API_KEY environment variable", "set `API_KEY`"),
             ("KeyError: 'API_KEY'", "set `API_KEY`"),
             ("django.template.exceptions.TemplateDoesNotExist: index.html", "no template `index.html`"),
