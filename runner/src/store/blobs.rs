@@ -67,10 +67,11 @@ impl Store {
 
     /// A whole blob, checked.
     pub fn get(&self, digest: &Digest) -> Result<Vec<u8>, StoreError> {
-        if let Some(bytes) = self.lent_still(digest) {
+        let lent = self.lent(digest);
+        if let Some(bytes) = lent.as_ref().and_then(|lent| still_there(lent, digest)) {
             return Ok(bytes);
         }
-        let reader = self.open_unchecked(digest)?;
+        let reader = self.open_unchecked(digest, lent)?;
         let bytes = match reader.bytes {
             Bytes::Lent(bytes) => return Ok(bytes.to_vec()),
             Bytes::Gathered(bytes) => Some(bytes),
@@ -81,10 +82,11 @@ impl Store {
 
     /// A blob to read from, checked before its first byte is given. A small one is read once, here.
     pub fn open_blob(&self, digest: &Digest) -> Result<BlobReader, StoreError> {
-        if let Some(bytes) = self.lent_still(digest) {
+        let lent = self.lent(digest);
+        if let Some(bytes) = lent.as_ref().and_then(|lent| still_there(lent, digest)) {
             return Ok(BlobReader { size: bytes.len() as u64, bytes: Bytes::Gathered(bytes), position: 0 });
         }
-        let mut reader = self.open_unchecked(digest)?;
+        let mut reader = self.open_unchecked(digest, lent)?;
         if reader.size < LOOSE {
             let bytes = match reader.bytes {
                 Bytes::Lent(_) => return Ok(reader),
@@ -102,16 +104,8 @@ impl Store {
         Ok(reader)
     }
 
-    /// The bytes of a small file that is lent, if it still has them: it is read sooner than it is looked up whether the store has
-    /// them too.
-    fn lent_still(&self, digest: &Digest) -> Option<Vec<u8>> {
-        let Some(Lent::File { path, size }) = self.lent(digest).filter(|lent| lent.size() < LOOSE) else { return None };
-        let bytes = files::read_exact(&plain(&path).ok()?, 0, size).ok()?;
-        (Digest::of(&bytes) == *digest).then_some(bytes)
-    }
-
-    fn open_unchecked(&self, digest: &Digest) -> Result<BlobReader, StoreError> {
-        let lent = match self.lent(digest) {
+    fn open_unchecked(&self, digest: &Digest, lent: Option<Lent>) -> Result<BlobReader, StoreError> {
+        let lent = match lent {
             Some(Lent::Bytes(bytes)) => {
                 return Ok(BlobReader { size: bytes.len() as u64, bytes: Bytes::Lent(bytes), position: 0 });
             }
@@ -289,6 +283,17 @@ fn copy(bytes: &[u8], from: u64, out: &mut [u8]) -> usize {
     let len = out.len().min(rest.len());
     out[..len].copy_from_slice(&rest[..len]);
     len
+}
+
+/// The bytes of a small file that is lent, if it still has them: it is read sooner than it is looked up whether the store has
+/// them too.
+fn still_there(lent: &Lent, digest: &Digest) -> Option<Vec<u8>> {
+    let Lent::File { path, size } = lent else { return None };
+    if *size >= LOOSE {
+        return None;
+    }
+    let bytes = files::read_exact(&plain(path).ok()?, 0, *size).ok()?;
+    (Digest::of(&bytes) == *digest).then_some(bytes)
 }
 
 fn plain(path: &Path) -> io::Result<File> {
