@@ -196,10 +196,14 @@ impl Search {
     /// Bytes that come out of an archive; an archive among them goes to a file of its own, to be read more than once.
     fn packed(&self, bytes: &mut dyn Read, depth: u32, path: &str, left: &mut u64) -> Searched {
         let mut head = Vec::new();
-        // An archive that cannot be read to its end holds nothing that anyone could read.
-        let _ = bytes.take(HEAD).read_to_end(&mut head);
+        // An archive that cannot be read to its end holds nothing more that anyone could read; and what unpacks bzip2 ends the
+        // process where it is asked again for what it could not give.
+        let rest: &mut dyn Read = match (&mut *bytes).take(HEAD).read_to_end(&mut head) {
+            Ok(_) => bytes,
+            Err(_) => &mut io::empty(),
+        };
         let is_packed = Packed::of(&head).is_some();
-        let mut all = Counted { inner: Cursor::new(head).chain(bytes), left: &mut *left };
+        let mut all = Counted { inner: Cursor::new(head).chain(rest), left: &mut *left };
         let found = if is_packed && depth > 0 {
             let failed = |source| SearchError::Io { path: path.to_owned(), source };
             let mut file = tempfile::tempfile().map_err(failed)?;
