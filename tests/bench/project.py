@@ -130,7 +130,7 @@ def write_pipe(project: Hundred, bench: Bench) -> None:
         first = "" if earlier is None else "/before/o "
         commands.append(
             f'\n[steps.p{step}]\nplugin = "command"\ninputs = {{ {inputs} }}\ngrants = {{ exec = ["sh"] }}\n'
-            f'config = {{ run = "mkdir out && cat {first}packages/p{step}/src/* > out/o", collect = "out", '
+            f'config = {{ run = "cat {first}packages/p{step}/src/* > o", collect = "o", '
             f'include = ["packages/p{step}/src"]{mounts} }}\n'
         )
     (project.root / "wasm.pipeline").write_text("".join(wasm))
