@@ -18,6 +18,7 @@ pub(crate) mod client;
 mod cron;
 mod deploy;
 mod exec;
+mod expiry;
 mod front;
 mod handover;
 mod health;
@@ -316,7 +317,8 @@ impl Agent {
         let url = domains.url().unwrap_or_else(|| url_of(account.address, None));
         self.adopt_runs(&running, &root, release, records)?;
         let crons = self.crons(&root, release, &running.runs, true);
-        running.switch(Serving { number: release.number, url, upstream, processes, crons }, front);
+        let until = release.until();
+        running.switch(Serving { number: release.number, url, until, upstream, processes, crons }, front);
         self.put_domains(&release.target, &domains);
         Ok(())
     }

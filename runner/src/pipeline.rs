@@ -18,6 +18,7 @@ use crate::lockfile::LockFile;
 use crate::release::Tls;
 use crate::remote::Address;
 
+mod branch;
 pub mod check;
 mod config;
 mod data;
@@ -322,6 +323,13 @@ pub struct Target {
     /// Where its slugs come from.
     #[schemars(flatten, with = "schema::Origin")]
     pub origin: Origin,
+    /// The branches whose runs release to it, such as `main`. With `feature/*` each of them has a target of its own, with data of its
+    /// own: for `feature/login` it is called `review-feature-login` where this one is called `review`.
+    #[schemars(default, with = "Option<String>")]
+    pub branch: Option<Spanned<String>>,
+    /// How long after its last release it is stopped and removed, with its data, its releases and its config: `7d`.
+    #[schemars(default, with = "Option<String>", regex(pattern = units::DURATION_PATTERN))]
+    pub expires: Option<Spanned<Duration>>,
     /// Its processes' environment, in the clear.
     #[schemars(default, with = "BTreeMap<String, String>")]
     pub env: BTreeMap<String, Spanned<String>>,

@@ -25,6 +25,7 @@ use known::Known;
 use lent::Source;
 use rules::Rules;
 use tracked::Tracked;
+pub use tracked::branch;
 pub(crate) use tracked::repository;
 use walk::Walk;
 

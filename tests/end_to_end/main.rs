@@ -1,6 +1,7 @@
 //! What `pipe` promises, tried from the outside. One binary, so that it links once.
 
 mod attacks;
+mod branches;
 mod caching;
 mod canaries;
 mod command_line;

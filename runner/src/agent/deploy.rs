@@ -440,7 +440,8 @@ impl Deploy<'_> {
             (processes, upstream)
         };
         let crons = self.agent.crons(&self.root, &release, &running.runs, false);
-        let old = running.switch(Serving { number: self.number, url, upstream, processes, crons }, front);
+        let until = release.until();
+        let old = running.switch(Serving { number: self.number, url, until, upstream, processes, crons }, front);
         let (old_web, old_others): (Vec<_>, Vec<_>) = old.processes.into_iter().partition(|old| old.slot.name == WEB);
         // A scheduler must never run twice, so the old ones end before the new ones begin.
         stop_all(&old_others).await;
@@ -467,6 +468,7 @@ impl Deploy<'_> {
 
     /// Adds what was started to what runs, and ends what is too much. From here on there is only forward.
     async fn rescale(self, running: &Running) -> Result<(), Failure> {
+        let until = lock(&self.release).until();
         self.mark_switched().await?;
         if self.root.serves() {
             self.start_others()?;
@@ -474,7 +476,7 @@ impl Deploy<'_> {
         for process in self.started_and_kept(|_| true) {
             running.add(process);
         }
-        let surplus = running.rescaled(self.number, &self.root.formation);
+        let surplus = running.rescaled((self.number, until), &self.root.formation);
         let agent = Arc::clone(self.agent);
         self.drain(async move {
             agent.alone(DRAIN).await;

@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::account::Ports;
 use super::acme::Acme;
+use super::expiry;
 use super::front::{Listeners, Public};
 use super::handover::{Handover, Place};
 use super::instance::Instance;
@@ -67,6 +68,7 @@ pub(super) fn serve(home: &Path, succeeds: bool) -> Result<(), AgentError> {
         let commands = server::listen(home, commands).map_err(failed("listen on its socket"))?;
         let acme = Arc::clone(&agent.acme);
         tokio::spawn(async move { acme.keep().await });
+        tokio::spawn(expiry::keep(Arc::clone(&agent)));
         // Commands wait at the socket meanwhile, and clients at those of the fronts.
         take_over(&agent).await?;
         if let Some(earlier) = earlier {

@@ -15,7 +15,7 @@ use crate::release::{Formation, How, Portion, SlugRef, Stage, Target};
 
 /// Raised with every change of the messages; agents and commands of different versions don't talk, the older agent makes way. What
 /// they must understand of each other for that never changes: [`Request::Hello`], [`Request::Succeed`] and [`Request::Retire`].
-pub(crate) const PROTOCOL: u32 = 10;
+pub(crate) const PROTOCOL: u32 = 11;
 
 /// What a command asks for.
 #[derive(Debug, Serialize, Deserialize)]
@@ -192,6 +192,8 @@ pub struct TargetStatus {
     pub processes: Vec<ProcessStatus>,
     /// The release that some of the clients are given.
     pub canary: Option<CanaryStatus>,
+    /// When all of it is removed.
+    pub until: Option<SystemTime>,
 }
 
 /// How a release does that some of the clients are given.

@@ -5,9 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::protocol::{Failure, Removed};
+use super::running::Running;
 use super::written::Written;
 use super::{Agent, boot, canary};
-use crate::release::target_directory;
+use crate::release::{Release, target_directory};
 use crate::sandbox;
 
 /// Stops a target and has it not come back; `data` removes its data, its logs, its releases and its config.
@@ -15,7 +16,25 @@ pub(super) async fn remove(agent: &Arc<Agent>, app: &str, target: &str, data: bo
     let _changes = agent.changes.read().await;
     let running = agent.running(app, target);
     let _turn = running.turn("a removal", None).await;
-    let canary = canary::take_back(agent, &running, "removed");
+    end(agent, &running, data).await
+}
+
+/// Removes a target whose end has come, with all that it has kept, unless another release has followed.
+pub(super) async fn remove_expired(agent: &Arc<Agent>, release: &Release) -> Result<bool, Failure> {
+    let _changes = agent.changes.read().await;
+    let running = agent.running(&release.target.app, &release.target.name);
+    let _turn = running.turn("the agent, which removes it", None).await;
+    let last = agent.history.all_last().map_err(|error| Failure::hinted(&error, error.hint()))?;
+    if !last.iter().any(|last| last.id == release.id) {
+        return Ok(false);
+    }
+    end(agent, &running, true).await?;
+    Ok(true)
+}
+
+async fn end(agent: &Arc<Agent>, running: &Running, data: bool) -> Result<Removed, Failure> {
+    let (app, target) = (running.app.as_str(), running.target.as_str());
+    let canary = canary::take_back(agent, running, "removed");
     let of = |error: crate::release::HistoryError| Failure::hinted(&error, error.hint());
     agent.history.stop(app, target).map_err(of)?;
     agent.close_domains(app, target);

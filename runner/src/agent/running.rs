@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use super::canary::Canary;
 use super::cron::{Cron, Runs};
@@ -36,6 +37,8 @@ struct Held {
 pub(super) struct Serving {
     pub(super) number: u64,
     pub(super) url: String,
+    /// When all of it is removed.
+    pub(super) until: Option<SystemTime>,
     pub(super) upstream: Option<Arc<Upstream>>,
     pub(super) processes: Vec<Arc<Process>>,
     pub(super) crons: Vec<Cron>,
@@ -189,9 +192,13 @@ impl Running {
 
     /// Counts what runs to another release, and gives back what its formation has no place for; none of it gets requests
     /// any more, but those that it has are still to be finished.
-    pub(super) fn rescaled(&self, number: u64, formation: &Formation) -> Vec<(Arc<Process>, Option<Arc<Backend>>)> {
+    pub(super) fn rescaled(
+        &self,
+        (number, until): (u64, Option<SystemTime>),
+        formation: &Formation,
+    ) -> Vec<(Arc<Process>, Option<Arc<Backend>>)> {
         let serving = &mut lock(&self.held).serving;
-        serving.number = number;
+        (serving.number, serving.until) = (number, until);
         let has_place = |process: &Arc<Process>| process.slot.instance <= formation.count(&process.slot.name);
         let (kept, surplus) = std::mem::take(&mut serving.processes).into_iter().partition(has_place);
         serving.processes = kept;
@@ -231,6 +238,7 @@ impl Running {
                 .chain(held.canary.iter().flat_map(|canary| canary.web.iter().map(|process| status_of(process))))
                 .collect(),
             canary: held.canary.as_ref().map(|canary| canary.status()),
+            until: serving.until,
         })
     }
 }

@@ -53,11 +53,12 @@ pub(super) fn promote(args: &PromoteArgs, context: &Context) -> Result<(), Failu
             .hint(format!("`promote = \"{}\"` instead of `release` makes it one that is promoted to", args.from)));
         }
     }
-    let from_place = place(of_pipeline(&pipeline, &args.from)?, context)?;
-    let place = place(target, context)?;
-    let target = settled(&pipeline, target)?;
+    let from = of_pipeline(&pipeline, &args.from)?;
+    let from_place = place(&from, context)?;
+    let place = place(&target, context)?;
+    let target = settled(&pipeline, &target)?;
     reporting(args.json, context, |events, interrupt| {
-        release::promote((&from_place, &args.from), (&place, &target, args.canary), events, &interrupt.cancel).map(Some)
+        release::promote((&from_place, &from.name), (&place, &target, args.canary), events, &interrupt.cancel).map(Some)
     })?;
     Ok(())
 }

@@ -32,12 +32,16 @@ pub(super) fn ps(args: &PsArgs, context: &Context) -> Result<(), Failure> {
     let mut text = row(width, heads.map(str::to_owned), "ADDRESS");
     for (name, target) in names.into_iter().zip(&status) {
         let of_canary = target.canary.as_ref().map(|canary| format!("{} of the clients", canary.portion));
+        let url = match target.until {
+            Some(until) => format!("{}, until {}", target.url, &stamp(until)[..16].replace('T', " ")),
+            None => target.url.clone(),
+        };
         for process in &target.processes {
             let is_canary = target.canary.as_ref().is_some_and(|canary| canary.release == process.release);
             let address = match &of_canary {
                 _ if process.name != "web" => "",
                 Some(portion) if is_canary => portion,
-                _ => &target.url,
+                _ => &url,
             };
             let columns = [
                 name.clone(),
@@ -72,6 +76,7 @@ fn json(target: &TargetStatus) -> Value {
         "target": target.target,
         "release": target.release,
         "url": target.url,
+        "until": target.until.map(stamp),
         "canary": target.canary.as_ref().map(|canary| json!({
             "release": canary.release,
             "portion": canary.portion.to_string(),

@@ -43,8 +43,8 @@ pub(super) fn release(args: &ReleaseArgs, context: &Context) -> Result<(), Failu
         return Err(Failure::new(Kind::Release, format!("`{name}` takes only what `{}` has run", **from))
             .hint(format!("`pipe promote {} {name}`", **from)));
     }
-    let place = place(target, context)?;
-    let target = settled(&pipeline, target)?;
+    let place = place(&target, context)?;
+    let target = settled(&pipeline, &target)?;
     let home = context.home()?;
     let registry = Registry::of(&home);
     let slug = match slug {

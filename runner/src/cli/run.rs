@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
-use runner::event::Events;
+use runner::event::{Event, Events};
 use runner::garbage;
 use runner::pipeline::Origin;
 use runner::release::{self, How, Place, SlugRef, Target};
@@ -15,7 +15,7 @@ use super::failure::Kind;
 use super::file::FileArg;
 use super::interrupt::Interrupt;
 use super::reporting::{Progress, Reporting};
-use super::target::settled;
+use super::target::{on_branch, settled};
 use super::{Context, Failure};
 use crate::report::{Endpoint, EndpointError, Otlp, Reader, ReportFile};
 
@@ -43,6 +43,9 @@ pub(super) struct RunArgs {
     /// After a failure, go on with the steps that do not need the failed one.
     #[arg(long, short)]
     keep_going: bool,
+    /// The branch that is built, for targets of branches [default: the one that is checked out, or that CI says it builds].
+    #[arg(long, value_name = "NAME")]
+    branch: Option<String>,
     #[command(flatten)]
     reports: Reports,
 }
@@ -161,7 +164,7 @@ fn attempt(
 ) -> Result<(), Failure> {
     let project = args.file.open(context, args.locked)?;
     // Before anything is built: settings that cannot be used would be noticed too late.
-    let targets = if args.no_release { Vec::new() } else { released(&project)? };
+    let targets = if args.no_release { Vec::new() } else { released(&project, args.branch.as_deref(), events)? };
     let build = Build { jobs: args.jobs.map_or(Build::default().jobs, NonZeroUsize::get), keep_going: args.keep_going };
     let trace_parent = std::env::var("TRACEPARENT").ok().filter(|value| !value.is_empty());
     project.announce(build, trace_parent, events);
@@ -193,12 +196,19 @@ fn collect_now_and_then(context: &Context, events: &Events) {
 }
 
 /// The targets that a run releases to, each with the step that gives its slug, and where it is.
-fn released(project: &Project) -> Result<Vec<(String, Place, Target)>, Failure> {
+fn released(project: &Project, branch: Option<&str>, events: &Events) -> Result<Vec<(String, Place, Target)>, Failure> {
     let mut targets = Vec::new();
     for target in &project.pipeline.targets {
         if let Origin::Release(step) = &target.origin {
+            let target = match on_branch(&project.pipeline, target, branch) {
+                Ok(target) => target,
+                Err(message) => {
+                    events.send(Event::Note { message });
+                    continue;
+                }
+            };
             let place = Place::at(&project.home, target.server.as_deref());
-            targets.push((step.to_string(), place, settled(&project.pipeline, target)?));
+            targets.push((step.to_string(), place, settled(&project.pipeline, &target)?));
         }
     }
     Ok(targets)

@@ -11,6 +11,7 @@ use runner::event::Location;
 use runner::pipeline::{self, FILE_NAME, Pipeline, Spanned};
 use runner::release::{BootError, History, HistoryError, Place, ReleaseError, SettingsError, Target};
 use runner::remote::RemoteError;
+use runner::source;
 
 use super::failure::Kind;
 use super::{Context, Failure};
@@ -75,15 +76,46 @@ impl TargetArg {
     }
 }
 
-/// The target of a pipeline that has this name.
-pub(super) fn of_pipeline<'a>(pipeline: &'a Pipeline, name: &str) -> Result<&'a pipeline::Target, Failure> {
-    pipeline.target(name).ok_or_else(|| {
+/// The target of a pipeline that has this name; where each branch has one of its own, that of the branch that is checked out, by
+/// that name or by its own.
+pub(super) fn of_pipeline(pipeline: &Pipeline, name: &str) -> Result<pipeline::Target, Failure> {
+    if let Some(target) = pipeline.target(name) {
+        if !target.is_of_many_branches() {
+            return Ok(target.clone());
+        }
+        return on_branch(pipeline, target, None).map_err(|message| {
+            Failure::new(Kind::Usage, message).hint("check one of them out; each has a target of its own")
+        });
+    }
+    let of_many = pipeline.targets.iter().filter(|target| target.is_of_many_branches());
+    let here = of_many.filter_map(|target| on_branch(pipeline, target, None).ok()).find(|target| *target.name == name);
+    here.ok_or_else(|| {
         let names: Vec<_> = pipeline.targets.iter().map(|target| format!("`{}`", *target.name)).collect();
         let near = nearest(name, pipeline.targets.iter().map(|target| target.name.as_str()));
         Failure::new(Kind::Usage, format!("the pipeline has no target `{name}`"))
             .hints(near.map(|near| format!("did you mean `{near}`?")))
             .hint(format!("its targets are {}", names.join(", ")))
     })
+}
+
+/// A target of a pipeline as it is for a branch, or else for the one that is checked out, or that CI says it builds; or why there is
+/// none for it.
+pub(super) fn on_branch(
+    pipeline: &Pipeline,
+    target: &pipeline::Target,
+    branch: Option<&str>,
+) -> Result<pipeline::Target, String> {
+    let Some(pattern) = target.branch.as_deref() else { return Ok(target.clone()) };
+    let name = &*target.name;
+    let branch = branch.map(str::to_owned).or_else(|| source::branch(&pipeline.source_directory())).or_else(of_ci);
+    let branch = branch.ok_or_else(|| format!("`{name}` is for the branch `{pattern}`, and none is checked out"))?;
+    target.on(&branch).ok_or_else(|| format!("`{name}` is for the branch `{pattern}`, and this is `{branch}`"))
+}
+
+/// The branch that GitHub or GitLab builds, which check out none.
+fn of_ci() -> Option<String> {
+    let names = ["GITHUB_HEAD_REF", "GITHUB_REF_NAME", "CI_COMMIT_REF_NAME"];
+    names.into_iter().filter_map(|name| std::env::var(name).ok()).find(|branch| !branch.is_empty())
 }
 
 /// A target of a pipeline with its settings, as a release takes them.
@@ -103,9 +135,10 @@ pub(super) fn settled(pipeline: &Pipeline, target: &pipeline::Target) -> Result<
 
 /// A target of a pipeline, which may never have taken a release; none where it has none of that name.
 fn planned(name: &str, pipeline: &Pipeline, context: &Context) -> Option<Result<Known, Failure>> {
-    let target = pipeline.target(name)?;
-    let place = place(target, context);
-    Some(place.map(|place| Known { app: pipeline.app.name.to_string(), name: name.to_owned(), place }))
+    let target = of_pipeline(pipeline, name).ok()?;
+    let place = place(&target, context);
+    let (app, name) = (pipeline.app.name.to_string(), target.name.to_string());
+    Some(place.map(|place| Known { app, name, place }))
 }
 
 /// Where a target of a pipeline is.
@@ -116,8 +149,13 @@ pub(super) fn place(target: &pipeline::Target, context: &Context) -> Result<Plac
 /// A target of the state; or one of the pipeline here that is on another machine, whose state is there.
 pub(super) fn find(text: &str, context: &Context) -> Result<Known, Failure> {
     let pipeline = pipeline_here();
+    // Where each branch has a target of its own, that of the branch here is meant.
+    let of_many =
+        pipeline.as_ref().filter(|pipeline| pipeline.target(text).is_some_and(pipeline::Target::is_of_many_branches));
+    let of_branch = of_many.and_then(|pipeline| of_pipeline(pipeline, text).ok());
+    let text = of_branch.as_ref().map_or(text, |target| target.name.as_str());
     let elsewhere =
-        pipeline.as_ref().filter(|pipeline| pipeline.target(text).is_some_and(|target| target.server.is_some()));
+        pipeline.as_ref().filter(|pipeline| of_pipeline(pipeline, text).is_ok_and(|target| target.server.is_some()));
     if let Some(pipeline) = elsewhere
         && let Some(known) = planned(text, pipeline, context)
     {

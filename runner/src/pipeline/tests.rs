@@ -696,6 +696,59 @@ fn domains_and_their_certificates_are_checked() {
 }
 
 #[test]
+fn targets_of_branches_are_checked() {
+    let target = "driver = \"local\"\nrelease = \"slug\"\n";
+    refused(
+        &format!(
+            "[steps.slug]\nplugin = \"slug\"\n[targets.a]\n{target}branch = \"x/*\"\naddress = \"127.0.0.1:80\"\n\
+             domains = [\"a.org\"]\n[targets.b]\n{target}branch = \"\"\nexpires = \"soon\"\ndomains = [\"{{branch}}.org\"]\n"
+        ),
+        &expect![[r#"
+            p:9:11: each of its branches has a target, and they cannot all listen here
+              |
+            9 | address = "127.0.0.1:80"
+              |           ^^^^^^^^^^^^^^
+              = hint: take `address` out: each is given one; or name `domains`
+
+            p:10:12: each of its branches has a target, and they cannot all have this domain
+               |
+            10 | domains = ["a.org"]
+               |            ^^^^^^^
+               = hint: such as `{branch}.a.org`
+
+            p:14:10: `` is not a branch
+               |
+            14 | branch = ""
+               |          ^^ such as "main" or "feature/*"
+
+            p:15:11: `soon` is not a time
+               |
+            15 | expires = "soon"
+               |           ^^^^^^ such as "90s", "10m" or "1h30m"
+
+            p:16:12: `{branch}.org` is not a domain
+               |
+            16 | domains = ["{branch}.org"]
+               |            ^^^^^^^^^^^^^^ such as "example.org"
+               = hint: without a scheme, a port or a path
+        "#]],
+    );
+    let text = format!(
+        "{APP}[steps.slug]\nplugin = \"slug\"\n[targets.a]\n{target}branch = \"x/*\"\ndomains = [\"{{branch}}.a.org\"]\n\
+         expires = \"7d\"\n[targets.b]\n{target}branch = \"main\"\n"
+    );
+    let pipeline = good(&text);
+    let [many, one] = [&pipeline.targets[0], &pipeline.targets[1]];
+    let target = many.on("x/Y").expect("it is for that");
+    assert!(target.name.starts_with("a-x-y-") && target.domains[0].starts_with("x-y-"), "{:?}", target.name);
+    let target = many.on("x/y").expect("it is for that");
+    assert_eq!((target.name.as_str(), target.domains[0].as_str()), ("a-x-y", "x-y.a.org"));
+    assert_eq!(target.branch.as_ref().map(|branch| branch.as_str()), Some("x/y"));
+    assert_eq!(one.on("main").expect("it is for that").name.as_str(), "b");
+    assert!(one.on("x/y").is_none() && many.on("main").is_none());
+}
+
+#[test]
 fn times_that_never_come_are_refused() {
     refused(
         "[steps.slug]\nplugin = \"slug\"\n[targets.a]\ndriver = \"local\"\nrelease = \"slug\"\n[targets.a.cron]\n\

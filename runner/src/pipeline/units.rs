@@ -5,7 +5,7 @@ use std::time::Duration;
 /// What a step, a target and an application may be called, as a regular expression for the schema.
 pub(super) const NAME_PATTERN: &str = "^[a-z][a-z0-9_-]{0,62}$";
 /// What [`duration`] reads.
-pub(super) const DURATION_PATTERN: &str = r"^(\d+(ms|s|m|h))+$";
+pub(super) const DURATION_PATTERN: &str = r"^(\d+(ms|s|m|h|d))+$";
 /// What [`size`] reads.
 pub(super) const SIZE_PATTERN: &str = r"^\d+ ?(B|kB|MB|GB|KiB|MiB|GiB)$";
 
@@ -25,7 +25,7 @@ pub(super) fn as_name(text: &str) -> Option<String> {
     is_name(name).then(|| name.to_owned())
 }
 
-/// Reads `90s`, `10m`, `1h30m`; more than nothing.
+/// Reads `90s`, `10m`, `1h30m`, `7d`; more than nothing.
 pub(super) fn duration(text: &str) -> Option<Duration> {
     let mut rest = text;
     let mut total = Duration::ZERO;
@@ -38,6 +38,7 @@ pub(super) fn duration(text: &str) -> Option<Duration> {
             "s" => 1_000,
             "m" => 60_000,
             "h" => 3_600_000,
+            "d" => 86_400_000,
             _ => return None,
         };
         total = total.checked_add(Duration::from_millis(number.checked_mul(millis)?))?;
@@ -74,10 +75,10 @@ mod tests {
 
     #[test]
     fn durations_are_read() {
-        for (text, seconds) in [("90s", 90), ("10m", 600), ("1h30m", 5400), ("1000ms", 1)] {
+        for (text, seconds) in [("90s", 90), ("10m", 600), ("1h30m", 5400), ("1000ms", 1), ("1d", 86_400)] {
             assert_eq!(duration(text), Some(Duration::from_secs(seconds)), "{text}");
         }
-        for text in ["", "10", "m", "10 m", "0s", "-1s", "1.5h", "1d", "99999999999999999999s", "9999999999999999999h"]
+        for text in ["", "10", "m", "10 m", "0s", "-1s", "1.5h", "1w", "99999999999999999999s", "9999999999999999999h"]
         {
             assert_eq!(duration(text), None, "{text}");
         }

@@ -135,6 +135,11 @@ pub struct Release {
 }
 
 impl Release {
+    /// When its target is removed, where no other release follows.
+    pub fn until(&self) -> Option<SystemTime> {
+        self.target.settings.expires.map(|expires| self.at + expires)
+    }
+
     /// What it runs, and how.
     pub(crate) fn contents(&self) -> Contents {
         Contents { slug: self.slug, config: self.config, formation: self.formation.clone() }
@@ -196,6 +201,12 @@ impl History {
     /// What every target should be running.
     pub(crate) fn all_current(&self) -> Result<Vec<Release>, HistoryError> {
         self.select("WHERE targets.current = releases.id", [])
+    }
+
+    /// The last release that each target was given, whether that runs or not.
+    pub(crate) fn all_last(&self) -> Result<Vec<Release>, HistoryError> {
+        let last = "SELECT max(id) FROM releases WHERE stage IN ('switched', 'drained') GROUP BY target";
+        self.select(&format!("WHERE releases.id IN ({last})"), [])
     }
 
     /// Releases that began and whose end nobody has written.

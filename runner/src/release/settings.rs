@@ -71,6 +71,8 @@ impl Target {
         let texts = |list: &[pipeline::Spanned<String>]| list.iter().map(ToString::to_string).collect();
         let settings = Settings {
             env,
+            branch: target.branch.as_ref().map(ToString::to_string),
+            expires: target.expires.as_deref().copied(),
             release_commands: texts(&target.release_commands),
             cron: target.cron.iter().map(|(name, entry)| (name.clone(), entry.to_string())).collect(),
             data: texts(&target.data),

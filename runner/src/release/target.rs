@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +28,12 @@ pub struct Target {
 pub struct Settings {
     /// The environment of the processes, from `env` and `env-file`; the target's config comes on top of it.
     pub env: BTreeMap<String, String>,
+    /// The branch that it is for, where it is for one.
+    #[serde(default)]
+    pub branch: Option<String>,
+    /// How long after its last release all of it is removed; none: never.
+    #[serde(default)]
+    pub expires: Option<Duration>,
     /// What runs once before the switch; where there is none, the slug's own release command does.
     pub release_commands: Vec<String>,
     /// What runs at its times: by name, a schedule and a command.
@@ -83,6 +90,8 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             env: BTreeMap::new(),
+            branch: None,
+            expires: None,
             release_commands: Vec::new(),
             cron: BTreeMap::new(),
             data: Vec::new(),

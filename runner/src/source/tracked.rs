@@ -76,6 +76,13 @@ pub(crate) fn repository(dir: &Path) -> Option<&Path> {
     dir.ancestors().find(|dir| dir.join(".git").exists())
 }
 
+/// The branch that is checked out where a directory is; none where there is no repository, or none of its branches is.
+pub fn branch(dir: &Path) -> Option<String> {
+    let dir = std::path::absolute(dir).ok()?;
+    let head = fs::read_to_string(git_directory(&repository(&dir)?.join(".git")).ok()?.join("HEAD")).ok()?;
+    Some(head.trim_end().strip_prefix("ref: refs/heads/")?.to_owned())
+}
+
 /// How a path stands to all that is below a directory: before, or not.
 fn order(path: &[u8], directory: &[u8]) -> Ordering {
     path.iter().copied().cmp(directory.iter().copied().chain([b'/']))

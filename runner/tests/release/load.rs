@@ -12,7 +12,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use runner::event::Events;
-use runner::release::{self, History, How, Place, ProcessState, SlugRef, Stage, Target};
+use runner::release::{self, CanaryWish, History, How, Place, ProcessState, SlugRef, Stage, Target};
 
 use super::host::{Host, Slug, eventually, request};
 
@@ -125,6 +125,10 @@ fn no_request_fails_while_releases_come_and_go() {
             host.rollback(&target, Some(1)).up();
             host.scale(&target, &["web=2"]).up();
             host.scale(&target, &["web=1"]).up();
+            for wish in [CanaryWish::Abort, CanaryWish::Finish] {
+                host.try_out(&target, &Slug::new("two"), "50%").up();
+                host.canary(&target, wish).expect("it is there");
+            }
         }
         done.store(true, Ordering::SeqCst);
         for client in clients {

@@ -147,7 +147,7 @@ fn limits(mut fields: Fields<'_, '_>) -> Limits {
     Limits { time, memory, output, log, calls, handles }
 }
 
-fn time(reader: &Reader, text: &Spanned<String>) -> Option<Spanned<Duration>> {
+pub(super) fn time(reader: &Reader, text: &Spanned<String>) -> Option<Spanned<Duration>> {
     let Some(duration) = units::duration(text) else {
         let error = reader.error(text.span(), format!("`{text}` is not a time"));
         reader.report(error.label("such as \"90s\", \"10m\" or \"1h30m\""));

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::path::{Component, Path, PathBuf};
 
 use super::{known, name_of};
+use crate::pipeline::branch::PLACEHOLDER;
 use crate::pipeline::fields::{Fields, Item, Reader};
 use crate::pipeline::{Driver, Origin, Spanned, Target};
 use crate::remote::{Address, AddressError};
@@ -28,14 +29,27 @@ fn target(mut fields: Fields<'_, '_>) -> Option<Target> {
     let driver = driver(&mut fields);
     let server = server(&mut fields, driver);
     let origin = origin(&mut fields);
+    let branch = fields.string("branch").and_then(|text| branch(reader, text));
+    let expires = fields.string("expires").and_then(|text| super::step::time(reader, &text));
     let env = fields.get("env").map(|item| env(reader, &item)).unwrap_or_default();
     let env_file = fields.string("env-file").map(|text| text.map(PathBuf::from));
     let release_commands = fields.strings("release-commands");
     let cron = fields.get("cron").map(|item| cron::cron(reader, &item)).unwrap_or_default();
     let data = fields.strings("data").into_iter().filter_map(|path| data_path(reader, path)).collect();
+    let is_of_many = branch.as_ref().is_some_and(|branch| branch.contains('*'));
     let address = fields.string("address").and_then(|text| socket_address(reader, &text));
-    let host = fields.string("host").and_then(|text| domain(reader, text));
-    let domains: Vec<_> = fields.strings("domains").into_iter().filter_map(|text| domain(reader, text)).collect();
+    if let Some(address) = address.as_ref().filter(|_| is_of_many) {
+        let error = reader.error(address.span(), "each of its branches has a target, and they cannot all listen here");
+        reader.report(error.hint("take `address` out: each is given one; or name `domains`"));
+    }
+    let host = fields.string("host").and_then(|text| domain(reader, text, is_of_many));
+    let domains: Vec<_> =
+        fields.strings("domains").into_iter().filter_map(|text| domain(reader, text, is_of_many)).collect();
+    if let Some(domain) = domains.iter().find(|domain| is_of_many && !domain.contains(PLACEHOLDER)) {
+        let error =
+            reader.error(domain.span(), "each of its branches has a target, and they cannot all have this domain");
+        reader.report(error.hint(format!("such as `{PLACEHOLDER}.{}`", **domain)));
+    }
     let is_elsewhere = driver == Some(Driver::Ssh);
     let tls = fields.get("tls").and_then(|item| tls::tls(reader, &item, is_elsewhere));
     let http = fields.string("http").and_then(|text| socket_address(reader, &text));
@@ -49,6 +63,8 @@ fn target(mut fields: Fields<'_, '_>) -> Option<Target> {
         driver: driver.unwrap_or(Driver::Local),
         server,
         origin: origin?,
+        branch,
+        expires,
         env,
         env_file,
         release_commands,
@@ -170,9 +186,20 @@ fn path(reader: &Reader, text: Spanned<String>) -> Option<Spanned<String>> {
     None
 }
 
-fn domain(reader: &Reader, text: Spanned<String>) -> Option<Spanned<String>> {
+fn branch(reader: &Reader, text: Spanned<String>) -> Option<Spanned<String>> {
+    if !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return Some(text);
+    }
+    let error = reader.error(text.span(), format!("`{text}` is not a branch"));
+    reader.report(error.label("such as \"main\" or \"feature/*\""));
+    None
+}
+
+/// A domain; where each branch has one of its own, with what stands for the branch.
+fn domain(reader: &Reader, text: Spanned<String>, is_of_many: bool) -> Option<Spanned<String>> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
-    if !text.is_empty() && text.bytes().all(allowed) && !text.starts_with(['.', '-']) {
+    let plain = if is_of_many { text.replace(PLACEHOLDER, "branch") } else { text.to_string() };
+    if !plain.is_empty() && plain.bytes().all(allowed) && !plain.starts_with(['.', '-']) {
         return Some(text);
     }
     let error = reader.error(text.span(), format!("`{text}` is not a domain"));
