@@ -91,7 +91,8 @@ impl StoreError {
                         | ErrorCode::TypeMismatch
                         | ErrorCode::Unknown
                 ),
-                rusqlite::Error::FromSqlConversionFailure(..)
+                rusqlite::Error::SqlInputError { .. }
+                | rusqlite::Error::FromSqlConversionFailure(..)
                 | rusqlite::Error::InvalidColumnType(..)
                 | rusqlite::Error::IntegralValueOutOfRange(..)
                 | rusqlite::Error::QueryReturnedNoRows => true,

@@ -89,9 +89,9 @@ impl Index {
             return Err(failed(corrupt()));
         }
         if version == 0 {
-            // Tables that are there already have lost their version.
-            writer.execute_batch(TABLES).map_err(failed)?;
-            writer.pragma_update(None, "user_version", SCHEMA).map_err(failed)?;
+            // All or nothing: tables that are there already have lost their version.
+            let made = format!("BEGIN IMMEDIATE; {TABLES} PRAGMA user_version = {SCHEMA}; COMMIT;");
+            writer.execute_batch(&made).map_err(failed)?;
         } else if empty {
             return Err(failed(corrupt()));
         }

@@ -141,6 +141,19 @@ fn an_index_that_is_gone_is_made_anew_with_all_actions() {
 }
 
 #[test]
+fn an_index_that_was_never_whole_is_made_anew_with_all_actions() {
+    for rest in ["DELETE FROM blobs", "DROP TABLE blobs", "DROP TABLE counters"] {
+        let home = tempfile::tempdir().expect("a directory");
+        let (key, tree) = fill(home.path());
+        let index = rusqlite::Connection::open(home.path().join("store/index.db")).expect("opened");
+        index.execute_batch(&format!("PRAGMA user_version = 0; {rest}")).expect("changed");
+        drop(index);
+        let store = Store::open(home.path()).expect("a store");
+        assert!(read(&store, &key, &tree).expect("all there"), "{rest}");
+    }
+}
+
+#[test]
 fn a_hit_counts_only_if_all_is_there_to_the_deepest_blob() {
     let home = tempfile::tempdir().expect("a directory");
     let (key, tree) = fill(home.path());
