@@ -85,7 +85,7 @@ impl Account {
         let (name, message) = stderr.trim_end().lines().next_back()?.split_once(": ")?;
         let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_');
         let kind = Some(name).filter(|name| name.chars().all(is_name))?.rsplit('.').next()?;
-        let module = message.strip_prefix("No module named '").and_then(|rest| rest.strip_suffix('\''));
+        let module = module_in(message);
         let (kind, message, module) = (kind.to_owned(), message.to_owned(), module.map(str::to_owned));
         Some(Self { kind, message, module, ..Self::default() })
     }
@@ -144,6 +144,7 @@ impl Account {
             "ImportError" if self.message.contains("cannot open shared object file") => {
                 Some(missing_library(&self.message))
             }
+            "ImportError" if let Some(module) = module_in(&self.message) => Some(missing_module(module)),
             "ValueError" if self.message.contains("Incorrect timezone setting") => Some(
                 "the runtime knows no such time zone: use its present name, or add \"tzdata-legacy\", where Debian keeps old \
                  ones, to `[runtime] system`"
@@ -167,6 +168,11 @@ pub(crate) fn silent(exit_code: i32, stderr: &str) -> Failure {
 /// Whether a settings module is called by what people call those for development.
 fn is_for_development(settings: &str) -> bool {
     settings.rsplit('.').next().is_some_and(|name| matches!(name, "dev" | "development" | "develop" | "local"))
+}
+
+/// The module that there is none of, also where somebody has caught that and says it in words of his own.
+fn module_in(message: &str) -> Option<&str> {
+    message.split_once("No module named '")?.1.split('\'').next()
 }
 
 fn missing_module(module: &str) -> String {
@@ -271,6 +277,7 @@ mod tests {
                 .contains("FOO_KEY")
         );
         assert!(hint("ModuleNotFoundError: No module named 'sass'").contains("the environment has no `sass`"));
+        assert!(hint("ImportError: Failed to import X: No module named 'pytest'").contains("no `pytest`"));
         assert_eq!(hint("error: nothing of Python"), "");
     }
 
