@@ -99,6 +99,14 @@ pub(super) struct Packages {
     texts: Vec<String>,
 }
 
+/// Whether a project's container is installed with what uv takes by default: some applications import what is in the group `dev`.
+fn installs_dev(dir: &Path) -> bool {
+    let text = fs::read_to_string(dir.join("Dockerfile")).unwrap_or_default().replace("\\\n", " ");
+    let mut syncs = text.lines().filter(|line| line.contains("uv sync")).peekable();
+    let chooses = |line: &str| ["--no-dev", "--no-default-groups", "--only-"].iter().any(|word| line.contains(word));
+    syncs.peek().is_some() && !syncs.any(chooses) && !text.contains("UV_NO_D")
+}
+
 impl Packages {
     /// Looks at the directory of `manage.py` and at those around it, up to the top of the project.
     pub(super) fn find(dir: &Path, directory: &str) -> Self {
@@ -137,7 +145,12 @@ impl Packages {
         if is_requirements {
             packages.find_indexes(&texts);
         } else {
-            packages.find_groups(&pyproject(&at));
+            let project = pyproject(&at);
+            packages.find_groups(&project);
+            let has_dev = project.get("dependency-groups").is_some_and(|groups| groups.get("dev").is_some());
+            if has_dev && lock == "uv.lock" && [dir, &at].into_iter().any(installs_dev) {
+                packages.groups.push("dev".to_owned());
+            }
         }
         packages.is_installed = pyproject(&at).get("build-system").is_some()
             && !at.join("src/manage.py").is_file()

@@ -232,6 +232,11 @@ fn what_only_developers_install_is_not_counted() {
     let text = project.text();
     assert!(text.contains("config = { add = [\"gunicorn\"] }"), "{text}");
     assert!(!text.contains("libpq") && !text.contains("groups = ") && !text.contains("\"git\""), "{text}");
+    for (options, is_taken) in [("", true), (" \\\n --no-dev", false)] {
+        let image = format!("FROM python:3.12\nRUN uv sync --locked{options}\n");
+        fs::write(project.0.path().join("Dockerfile"), &image).expect("written");
+        assert_eq!(project.text().contains("groups = [\"dev\"]"), is_taken, "{image}");
+    }
 }
 
 #[test]
