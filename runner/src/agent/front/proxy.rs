@@ -164,10 +164,14 @@ where
 async fn send_again(request: Request<Empty<Bytes>>, claim: &Claim) -> Result<Answered, BoxError> {
     let mut share = claim.share(&[]);
     if let Some(found) = share.take() {
-        if let Some(mut kept) = found.0.idle.take()
-            && let Ok(response) = kept.ask(request.clone()).await
-        {
-            return Ok(Answered { response, kept: Some(kept), share: found });
+        if let Some(mut kept) = found.0.idle.take() {
+            let began = Instant::now();
+            match kept.ask(request.clone()).await {
+                Ok(response) => return Ok(Answered { response, kept: Some(kept), share: found }),
+                // It had been begun with, and whatever ended that would do so again.
+                Err(error) if began.elapsed() > kept::AT_ONCE => return Err(error.into()),
+                Err(_) => {}
+            }
         }
         share = Some(found);
     }

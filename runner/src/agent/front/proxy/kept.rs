@@ -1,7 +1,8 @@
 //! Connections to a process that stay open from one request to the next.
 //!
 //! A process may close one at the very moment in which it is used again, and nobody can tell then whether it has begun with the
-//! request. So only requests that may be sent twice go over them, and those are, over a connection of their own. The connection is
+//! request. So only requests that may be sent twice go over them, and those are, over a connection of their own, where that became
+//! known at once. The connection is
 //! driven by whoever waits for the answer: nothing of a request waits for another task. Knows nothing of which process to ask.
 
 use std::future::poll_fn;
@@ -24,6 +25,9 @@ use super::BoxError;
 /// How long a connection stays that is not used: for less than servers let it, which seldom close it first then. Those that give
 /// each connection a worker of its own have it back soon.
 const IDLE: Duration = Duration::from_secs(1);
+
+/// A process that has closed a connection while it was not used says so within this time, when that is used again.
+pub(super) const AT_ONCE: Duration = Duration::from_secs(5);
 
 /// How often it is looked for those.
 const LOOK: Duration = Duration::from_millis(500);
@@ -274,6 +278,26 @@ mod tests {
             assert_eq!(ask(&current, method).await.0, StatusCode::BAD_GATEWAY);
         }
         assert_eq!(deaf.counted(), [2, 2], "an application that does not answer is asked once");
+    }
+
+    #[tokio::test]
+    async fn a_request_that_was_begun_with_is_not_begun_with_again() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        let current = Arc::new(std::sync::RwLock::new(Some(Upstream::new([port], None, None))));
+        let serving = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.expect("a connection");
+            let _ = stream.read(&mut [0; 1000]).await.expect("a request");
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.expect("sent");
+            let _ = stream.read(&mut [0; 1000]).await.expect("a second request");
+            // Works on it, until it is killed over it.
+            tokio::time::sleep(AT_ONCE + LOOK).await;
+            drop(stream);
+            tokio::time::timeout(LOOK, listener.accept()).await.is_ok()
+        });
+        assert_eq!(ask(&current, Method::GET).await.0, StatusCode::OK);
+        assert_eq!(ask(&current, Method::GET).await.0, StatusCode::BAD_GATEWAY);
+        assert!(!serving.await.expect("no panic"), "it was asked again");
     }
 
     #[tokio::test]
