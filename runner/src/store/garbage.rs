@@ -1,7 +1,8 @@
 //! Collecting garbage: what has not been of use for long is let go, and the space that it took is given back.
 //!
-//! What is kept follows from the roots that the caller names and from the actions that were of use lately. Nothing that a living
-//! process could stand on goes: what is let go is first *condemned*, and so promised to nobody who asks anew; its bytes go only
+//! What is kept follows from the roots that the caller names and from the actions that were of use lately, or since the first of
+//! the living processes began: what one of them has done, another may be about to ask for. Nothing that such a process could
+//! stand on goes either: what is let go is first *condemned*, and so promised to nobody who asks anew; its bytes go only
 //! when every process that began before then has ended. All that is counted as freed was given back to the file system.
 
 mod files;
@@ -84,9 +85,10 @@ impl Store {
         let (live, _) = lease::survey(&self.root().join("tmp"))?;
         let mut collected = Collected::default();
         let oldest = oldest(&live, self);
+        let began = others(&live, self).map(|(live, _)| live.began).min();
         let kept = self.0.index.write(|rows| {
             let mut sieve = Sieve::new(rows, &self.0.files, oldest)?;
-            sieve.mark(policy, roots, &mut collected)?;
+            sieve.mark(policy, roots, began, &mut collected)?;
             sieve.sort_out(&mut collected)
         })?;
         self.free_loose(&kept, oldest.is_none(), &mut collected)?;
@@ -96,14 +98,17 @@ impl Store {
     }
 }
 
+/// The other processes that stand on anything, and since which epoch.
+fn others<'l>(live: &'l [Live], store: &'l Store) -> impl Iterator<Item = (&'l Live, u64)> {
+    live.iter().filter(|live| !live.is(&store.0.lease)).filter_map(|live| match live.standing {
+        Standing::Since(epoch) => Some((live, epoch)),
+        Standing::Releases => None,
+    })
+}
+
 /// The earliest epoch at which another living process began; none where there is none.
 fn oldest(live: &[Live], store: &Store) -> Option<u64> {
-    let others = live.iter().filter(|live| !live.is(&store.0.lease));
-    let epochs = others.filter_map(|live| match live.standing {
-        Standing::Since(epoch) => Some(epoch),
-        Standing::Releases => None,
-    });
-    epochs.min()
+    others(live, store).map(|(_, epoch)| epoch).min()
 }
 
 struct Sieve<'a> {
@@ -132,7 +137,13 @@ impl<'a> Sieve<'a> {
     }
 
     /// Finds what is kept, the last used first, and condemns the other actions.
-    fn mark(&mut self, policy: &Policy, roots: &Roots, collected: &mut Collected) -> Result<(), StoreError> {
+    fn mark(
+        &mut self,
+        policy: &Policy,
+        roots: &Roots,
+        began: Option<u64>,
+        collected: &mut Collected,
+    ) -> Result<(), StoreError> {
         for digest in &roots.blobs {
             self.bytes += reach(*digest, &self.blobs, self.files, &mut self.live);
         }
@@ -142,7 +153,9 @@ impl<'a> Sieve<'a> {
         for (found, condemned) in rooted.into_iter().chain(others) {
             let is_root = roots.actions.contains(&found.key);
             let is_recent = now.saturating_sub(found.used) < policy.unused_for.as_secs();
-            let is_kept = is_root || condemned.is_none() && is_recent && self.bytes <= policy.max_bytes;
+            let is_at_hand = began.is_some_and(|began| found.used >= began);
+            let is_wanted = is_at_hand || is_recent && self.bytes <= policy.max_bytes;
+            let is_kept = is_root || condemned.is_none() && is_wanted;
             if is_kept && self.keep(&found) {
                 continue;
             }

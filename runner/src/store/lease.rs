@@ -10,7 +10,7 @@ use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, mpsc};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use super::{POISONED, StoreError};
 use crate::digest::Digest;
@@ -36,6 +36,8 @@ pub(super) struct Lease {
 pub(super) struct Live {
     dir: PathBuf,
     pub(super) standing: Standing,
+    /// In seconds since 1970.
+    pub(super) began: u64,
 }
 
 /// Opening the store, and taking promises back, are done one at a time.
@@ -130,7 +132,7 @@ pub(super) fn survey(tmp: &Path) -> Result<(Vec<Live>, Debris), StoreError> {
     for entry in fs::read_dir(tmp).map_err(failed())? {
         let dir = entry.map_err(failed())?.path();
         match standing(&dir) {
-            Some(standing) => live.push(Live { dir, standing }),
+            Some((standing, began)) => live.push(Live { dir, standing, began }),
             None => dead.push(dir),
         }
     }
@@ -191,8 +193,8 @@ fn clear(dir: &Path) -> io::Result<()> {
     }
 }
 
-/// None where the process is dead.
-fn standing(dir: &Path) -> Option<Standing> {
+/// What a process stands on, and when it began; none where it is dead.
+fn standing(dir: &Path) -> Option<(Standing, u64)> {
     let mut lock = File::open(dir.join("lease")).ok()?;
     if lock.try_lock().is_ok() {
         return None;
@@ -200,7 +202,10 @@ fn standing(dir: &Path) -> Option<Standing> {
     let mut text = String::new();
     lock.read_to_string(&mut text).ok()?;
     // What cannot be read stands on everything.
-    Some(if text == "releases" { Standing::Releases } else { Standing::Since(text.parse().unwrap_or(0)) })
+    let standing = if text == "releases" { Standing::Releases } else { Standing::Since(text.parse().unwrap_or(0)) };
+    let written = lock.metadata().and_then(|metadata| metadata.modified()).ok();
+    let began = written.and_then(|time| time.duration_since(UNIX_EPOCH).ok()).map_or(0, |time| time.as_secs());
+    Some((standing, began))
 }
 
 /// A process that ends removes its own.

@@ -1,7 +1,8 @@
 //! What garbage collection lets go, and what not.
 
 use std::collections::HashSet;
-use std::time::Duration;
+use std::fs::File;
+use std::time::{Duration, SystemTime};
 
 use super::{file, store};
 use crate::digest::Digest;
@@ -72,6 +73,8 @@ fn nothing_goes_that_a_living_process_could_stand_on() {
     drop(store);
     // Two handles are two processes, as far as a store knows.
     let reader = Store::open(home.path()).expect("a store");
+    let lease = File::open(reader.tmp().join("lease")).expect("a lease");
+    lease.set_modified(SystemTime::now() + Duration::from_secs(2)).expect("it began after that");
     assert!(reader.action(&key).expect("read").is_some());
     let laid_out = reader.lay_out(&tree).expect("laid out");
     let unfinished = reader.put(&vec![1; 500_000]).expect("kept");
@@ -96,6 +99,21 @@ fn nothing_goes_that_a_living_process_could_stand_on() {
     assert!(collected.blobs > 0 && collected.waiting == 0 && !laid_out.exists(), "{collected:?}");
     drop(collector);
     assert!(Store::check(home.path()).expect("checked").is_sound());
+}
+
+#[test]
+fn what_was_done_while_another_process_lives_is_there_when_that_asks() {
+    let (home, store) = store();
+    let waiting = Store::open(home.path()).expect("a store");
+    let (key, tree) = act(&store, "new");
+    store.flush().expect("flushed");
+    drop(store);
+    let collector = Store::open(home.path()).expect("a store");
+    let collected = collect(&collector, &ALL, &Roots::default());
+    assert_eq!((collected.actions, collected.freed), (0, 0));
+    assert!(waiting.action(&key).expect("read").is_some() && waiting.walk(&tree).is_ok());
+    drop(waiting);
+    assert_eq!(collect(&collector, &ALL, &Roots::default()).actions, 1);
 }
 
 #[test]
