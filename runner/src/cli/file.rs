@@ -1,8 +1,9 @@
 //! The pipeline file, as the commands that work on one are given it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use runner::run::Project;
+use runner::pipeline::{self, Pipeline};
+use runner::run::{Project, read_pipeline};
 
 use super::{Context, Failure};
 
@@ -11,6 +12,12 @@ pub(super) struct FileArg {
     /// The pipeline file, or the directory that it is in [default: `release.pipeline` here, or what suits the project].
     #[arg(value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     file: Option<PathBuf>,
+}
+
+/// The pipeline of a command that builds nothing, as far as it can be told without its plugins.
+pub(super) fn parsed(file: Option<&Path>) -> Result<Pipeline, Failure> {
+    let (path, text) = read_pipeline(file)?;
+    pipeline::parse(&path, &text).map_err(|malformed| Failure::diagnostics(malformed.errors))
 }
 
 impl FileArg {

@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use runner::pipeline::{self, Origin};
+use runner::pipeline::Origin;
 use runner::release::{self, Portion};
-use runner::run::read_pipeline;
 
 use super::failure::Kind;
+use super::file::parsed;
 use super::reporting::reporting;
 use super::target::{of_pipeline, place, settled};
 use super::{Context, Failure};
@@ -33,8 +33,7 @@ pub(super) struct PromoteArgs {
 }
 
 pub(super) fn promote(args: &PromoteArgs, context: &Context) -> Result<(), Failure> {
-    let (path, text) = read_pipeline(args.file.as_deref())?;
-    let pipeline = pipeline::parse(&path, &text).map_err(|malformed| Failure::diagnostics(malformed.errors))?;
+    let pipeline = parsed(args.file.as_deref())?;
     let target = of_pipeline(&pipeline, &args.to)?;
     match &target.origin {
         Origin::Promote(from) if **from == args.from => {}

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use runner::pipeline;
 use runner::release::{self, How, Portion, SlugRef};
-use runner::run::read_pipeline;
 use runner::slug::Registry;
 
 use super::failure::Kind;
+use super::file::parsed;
 use super::reporting::reporting;
 use super::target::{of_pipeline, place, settled};
 use super::{Context, Failure};
@@ -32,8 +32,7 @@ pub(super) struct ReleaseArgs {
 }
 
 pub(super) fn release(args: &ReleaseArgs, context: &Context) -> Result<(), Failure> {
-    let (path, text) = read_pipeline(args.file.as_deref())?;
-    let pipeline = pipeline::parse(&path, &text).map_err(|malformed| Failure::diagnostics(malformed.errors))?;
+    let pipeline = parsed(args.file.as_deref())?;
     let (slug, name) = match args.words.as_slice() {
         [slug, target] => (Some(slug), target.as_str()),
         words => (None, words.first().map_or("", String::as_str)),

@@ -64,9 +64,7 @@ impl TargetArg {
     pub(super) fn find(&self, context: &Context) -> Result<Known, Failure> {
         find(&self.target, context)
     }
-}
 
-impl TargetArg {
     /// The same; or else one of the pipeline file in the current directory, which may never have taken a release.
     pub(super) fn find_or_planned(&self, context: &Context) -> Result<Known, Failure> {
         match (self.find(context), pipeline_here()) {

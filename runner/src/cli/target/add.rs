@@ -4,12 +4,12 @@ use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use runner::pipeline::{self, Driver, Pipeline};
+use runner::pipeline::{Driver, Pipeline};
 use runner::release::{self, History};
 use runner::remote::{self, Address, AddressError};
-use runner::run::read_pipeline;
 
 use crate::cli::failure::Kind;
+use crate::cli::file::parsed;
 use crate::cli::{Context, Failure};
 
 /// What stands for this machine.
@@ -50,8 +50,7 @@ impl FromStr for Server {
 }
 
 pub(super) fn add(args: &AddArgs, context: &Context) -> Result<(), Failure> {
-    let (path, text) = read_pipeline(args.file.as_deref())?;
-    let pipeline = pipeline::parse(&path, &text).map_err(|malformed| Failure::diagnostics(malformed.errors))?;
+    let pipeline = parsed(args.file.as_deref())?;
     let lines = match &args.server {
         Server::Local => {
             let lines = missing_here(&pipeline, &args.name)?;
@@ -65,7 +64,7 @@ pub(super) fn add(args: &AddArgs, context: &Context) -> Result<(), Failure> {
     };
     match lines {
         Some(lines) => {
-            context.print(format!("for {} to be there, write into {}\n\n{lines}", args.name, path.display()))
+            context.print(format!("for {} to be there, write into {}\n\n{lines}", args.name, pipeline.document.name))
         }
         None => Ok(()),
     }
