@@ -16,6 +16,7 @@ mod boot;
 mod canary;
 pub(crate) mod client;
 mod cron;
+mod deed;
 mod deploy;
 mod exec;
 mod expiry;
@@ -70,7 +71,7 @@ use root::Root;
 use running::{Running, Serving};
 
 use crate::release::{Contents, Entry, History, HistoryError, How, ProcessRecord, Release, Target};
-use crate::remote;
+use crate::remote::{self, Login};
 use crate::slug::Manifest;
 use crate::store::{Store, StoreError};
 
@@ -123,11 +124,33 @@ struct Agent {
     is_alone: Sender<bool>,
 }
 
+/// What this program is.
+pub enum Part {
+    /// A part of the agent, which has come to its end.
+    Done(ExitCode),
+    /// A command: its words, the program's name among them.
+    Command(Vec<OsString>),
+}
+
 /// What this program is when it was started as a part of the agent: `pipe agent` and, inside of it, `pipe agent-serve` for the
 /// home directory that is in `PIPE_HOME`, or `pipe agent-succeed` where another build's is there, `pipe agent-boot`, which is the same where something is to come back after a restart of
-/// the machine, `pipe agent-connect`, which stands for its commands on other machines, or `pipe shim DIRECTORY`. None is for
-/// people.
-pub fn main(mut args: impl Iterator<Item = OsString>) -> Option<ExitCode> {
+/// the machine, `pipe agent-connect`, which stands for its commands on other machines, `pipe agent-person NAME`, which is that and
+/// some commands for who comes with a key, or `pipe shim DIRECTORY`. None is for people to type.
+pub fn main(args: impl Iterator<Item = OsString>) -> Part {
+    let args: Vec<OsString> = args.collect();
+    match part(args.iter().cloned()) {
+        None => Part::Command(args),
+        Some(Ok(None)) => Part::Done(ExitCode::SUCCESS),
+        Some(Ok(Some(words))) => Part::Command(words.into_iter().map(OsString::from).collect()),
+        Some(Err(failure)) => {
+            eprintln!("pipe: {}", failure.in_one());
+            Part::Done(ExitCode::FAILURE)
+        }
+    }
+}
+
+/// Does what a part of the agent is for; none where the command is none of its parts. A part may have another command followed.
+fn part(mut args: impl Iterator<Item = OsString>) -> Option<Result<Option<Vec<String>>, Failure>> {
     let command = args.nth(1)?;
     let outcome = match command.to_str()? {
         "agent" => {
@@ -146,18 +169,17 @@ pub fn main(mut args: impl Iterator<Item = OsString>) -> Option<ExitCode> {
             life::serve(Path::new(&home), command == keeper::SUCCEED).map_err(|error| Failure::of(&error))
         }
         remote::COMMAND => {
-            remote::connect(Path::new(&std::env::var_os("PIPE_HOME")?)).map_err(|error| Failure::of(&error))
+            let home = std::env::var_os("PIPE_HOME")?;
+            remote::connect(Path::new(&home), &Login::Shell).map_err(|error| Failure::of(&error))
+        }
+        remote::PERSON => {
+            let name = args.next().and_then(|name| name.into_string().ok())?;
+            return Some(remote::admit(Path::new(&std::env::var_os("PIPE_HOME")?), &name));
         }
         "shim" => shim::shim(Path::new(&args.next()?)).map_err(|error| Failure::of(&error)),
         _ => return None,
     };
-    Some(outcome.map_or_else(
-        |failure| {
-            eprintln!("pipe: {}", failure.message);
-            ExitCode::FAILURE
-        },
-        |()| ExitCode::SUCCESS,
-    ))
+    Some(outcome.map(|()| None))
 }
 
 impl Agent {

@@ -2,6 +2,7 @@
 //!
 //! One module a subcommand: its arguments, whose doc comments are its help, and a function that calls the library.
 
+use std::ffi::OsString;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
@@ -28,6 +29,7 @@ mod init;
 mod interrupt;
 mod lock;
 mod logs;
+mod people;
 mod plan;
 mod plugin;
 mod promote;
@@ -83,6 +85,7 @@ enum Command {
     Rollback(rollback::RollbackArgs),
     Exec(exec::ExecArgs),
     Target(target::TargetArgs),
+    People(people::PeopleArgs),
     Ps(ps::PsArgs),
     Domains(domains::DomainsArgs),
     Logs(logs::LogsArgs),
@@ -93,8 +96,8 @@ enum Command {
 }
 
 /// Parses the arguments, does what they ask for, and says how that went.
-pub(crate) fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
             let code = if error.use_stderr() { ExitCode::from(Kind::Usage.exit_code()) } else { ExitCode::SUCCESS };
@@ -137,6 +140,7 @@ fn run(command: &Command, context: &Context) -> Result<ExitCode, Failure> {
         Command::Canary(args) => canary::canary(args, context),
         Command::Rollback(args) => rollback::rollback(args, context),
         Command::Target(args) => target::target(args, context),
+        Command::People(args) => people::people(args, context),
         Command::Ps(args) => ps::ps(args, context),
         Command::Domains(args) => domains::domains(args, context),
         Command::Logs(args) => logs::logs(args, context),

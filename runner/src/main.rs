@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-use runner::{agent, sandbox};
+use runner::agent::{self, Part};
+use runner::sandbox;
 
 mod cli;
 mod report;
@@ -14,11 +15,13 @@ fn main() -> ExitCode {
     }
     // A file that may not grow is an error of the one who writes it, and no end of the process.
     runner::store::ignore_file_size_signal();
-    if let Some(code) = agent::main(std::env::args_os()) {
-        return code;
+    match agent::main(std::env::args_os()) {
+        Part::Done(code) => code,
+        Part::Command(arguments) => {
+            keep_memory();
+            cli::main(arguments)
+        }
     }
-    keep_memory();
-    cli::main()
 }
 
 /// A command is over soon, and what it frees it will want again: memory is given back to the system only by its end. That, and

@@ -35,6 +35,7 @@ pub(crate) use data::is_database;
 pub use init::{InitError, default_for};
 pub use schema::schema;
 pub use spanned::Spanned;
+pub(crate) use units::is_name;
 pub use units::size as parse_size;
 
 /// The name of the pipeline file that commands look for when none is given.

@@ -4,9 +4,11 @@
 //! What is decided here is what is asked for; [`crate::agent`] does it and says how it goes. Unaware of steps.
 
 mod arrival;
+mod deed;
 mod difference;
 mod formation;
 mod history;
+mod people;
 mod place;
 mod portion;
 mod schedule;
@@ -22,16 +24,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::agent::client::ClientError;
 use crate::agent::protocol::{Answer, Order, Progress, Request, Wish};
 use crate::event::{Event, Events, Outcome};
-use crate::remote::{RemoteError, Sent};
+use crate::remote::{PeopleError, RemoteError, Sent};
 
 pub use crate::agent::protocol::{
     Answered, CanaryStatus, CanaryWish, CertificateSource, CertificateStatus, DomainStatus, Failure, ProcessState,
     ProcessStatus, Removed, TargetStatus,
 };
 pub use crate::agent::{Boot, BootError, bring_back, place_program};
+pub use deed::Deed;
 pub use difference::{Differences, Side, TargetSide};
 pub use formation::{Count, CountError, Formation};
 pub use history::{History, HistoryError, Release};
+pub use people::{KeyError, Person, PublicKey, Role, RoleError, Who};
 pub use place::Place;
 pub use portion::{Portion, PortionError};
 pub use schedule::{Entry, Schedule, ScheduleError};
@@ -42,6 +46,9 @@ pub use target::{Contents, How, Settings, SlugRef, Target, Tls};
 
 pub(crate) use arrival::Arrived;
 pub(crate) use history::ProcessRecord;
+#[cfg(test)]
+pub(crate) use people::tests::KEY;
+pub(crate) use people::{is_person, origin, user};
 
 /// A release that serves.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,6 +77,9 @@ pub enum ReleaseError {
     /// The state of targets.
     #[error(transparent)]
     History(#[from] HistoryError),
+    /// The people of a machine.
+    #[error(transparent)]
+    People(#[from] PeopleError),
     /// Nothing can be promoted from there.
     #[error("target `{from}` of `{app}` runs nothing that could be promoted")]
     NothingToPromote {
@@ -110,6 +120,7 @@ impl ReleaseError {
             Self::Agent(error) => error.hint(),
             Self::History(error) => error.hint(),
             Self::Remote(error) => error.hint(),
+            Self::People(error) => error.hint(),
             Self::NothingToPromote { from, .. } => {
                 Some(format!("release to `{from}` first: only what has run there is promoted"))
             }
@@ -185,7 +196,7 @@ fn order(
         Wish::Slug { slug, .. } => Some(*slug),
         _ => None,
     };
-    let order = Order { app: app.to_owned(), target: target.to_owned(), wish, who: who() };
+    let order = Order { app: app.to_owned(), target: target.to_owned(), wish, who: Who::here() };
     let mut number = 0;
     let mut report = |progress| tell(events, target, &mut number, progress);
     let mut on_sent = |sent: Sent| {
@@ -350,7 +361,7 @@ pub fn domains(place: &Place) -> Result<Vec<DomainStatus>, ReleaseError> {
 
 /// Stops a target, or all of a place; gives the names of those that ran, with their applications.
 pub fn stop(place: &Place, target: Option<(String, String)>) -> Result<Vec<String>, ReleaseError> {
-    match place.ask(Request::Stop { target }, &AtomicBool::new(false), &mut |_| ())? {
+    match place.ask(Request::Stop { target, who: Who::here() }, &AtomicBool::new(false), &mut |_| ())? {
         Answer::Stopped(stopped) => Ok(stopped),
         _ => Err(ReleaseError::Answer),
     }
@@ -358,7 +369,7 @@ pub fn stop(place: &Place, target: Option<(String, String)>) -> Result<Vec<Strin
 
 /// Takes a target off the machine that it is on: it is stopped, and does not come back. `data` removes what it has kept.
 pub fn remove(place: &Place, app: &str, target: &str, data: bool) -> Result<Removed, ReleaseError> {
-    let request = Request::Remove { app: app.to_owned(), target: target.to_owned(), data };
+    let request = Request::Remove { app: app.to_owned(), target: target.to_owned(), data, who: Who::here() };
     match place.ask(request, &AtomicBool::new(false), &mut |_| ())? {
         Answer::Removed(removed) => Ok(removed),
         _ => Err(ReleaseError::Answer),
@@ -389,15 +400,5 @@ fn tell(events: &Events, target: &str, number: &mut u64, progress: Progress) {
         Progress::Warning { message, hint } => events.warn(message, hint),
         Progress::Note(message) => events.send(Event::Note { message }),
         Progress::Stage(stage) => events.send(Event::ReleaseStage { target, release: *number, stage }),
-    }
-}
-
-/// Who asks, for the history.
-fn who() -> String {
-    let user = nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten();
-    let name = user.map_or_else(|| nix::unistd::getuid().to_string(), |user| user.name);
-    match std::env::var("SUDO_USER") {
-        Ok(person) if name == "root" && !person.is_empty() => person,
-        _ => name,
     }
 }

@@ -15,7 +15,11 @@ mod address;
 mod chunks;
 mod connect;
 mod install;
+pub(crate) mod people;
+mod permit;
+mod person;
 mod receive;
+mod script;
 mod send;
 mod session;
 mod ssh;
@@ -25,9 +29,11 @@ use std::io;
 
 pub use address::{Address, AddressError};
 pub use install::{Installed, install};
+pub use people::PeopleError;
 pub use session::pass_on;
 
-pub(crate) use connect::{COMMAND, connect};
+pub(crate) use connect::{COMMAND, Login, connect};
+pub(crate) use person::{COMMAND as PERSON, admit};
 pub(crate) use session::{Sent, Session};
 
 /// A host cannot be spoken to, or refuses.

@@ -13,6 +13,7 @@ mod packages;
 mod tools;
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -198,6 +199,21 @@ impl Runtime {
             Self::of_record(digest, record, store, home)?;
         }
         Ok(trees)
+    }
+
+    /// Refuses a record that would have a program run that does not belong to this machine's system, unless it is known here already:
+    /// whoever is let in to change targets must not choose what runs outside of them.
+    pub(crate) fn refuse_foreign(digest: &Digest, record: &str, store: &Store) -> Result<(), RuntimeError> {
+        if store.action(&Record::key(digest))?.is_some() {
+            return Ok(());
+        }
+        match serde_json::from_str(record).map_err(|_| RuntimeError::Unknown(*digest))? {
+            Record::Host { executable } => {
+                let real = fs::canonicalize(&executable).map_err(RuntimeError::io("find", &executable))?;
+                if real.starts_with("/usr") { Ok(()) } else { Err(RuntimeError::Foreign(executable)) }
+            }
+            Record::Packages { .. } | Record::Archive { .. } => Ok(()),
+        }
     }
 
     /// Keeps a record that was written elsewhere; the trees that it names are here by now.

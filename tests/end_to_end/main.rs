@@ -13,6 +13,7 @@ mod front_end;
 mod interrupts;
 mod limits;
 mod other_machines;
+mod people;
 mod pipelines_that_are_refused;
 mod restarts;
 mod secrets;

@@ -11,15 +11,15 @@ use serde_json::Value;
 use super::small::{self, eventually, free_port, page};
 
 /// A project with a target here and one on a host.
-struct Two {
-    project: Project,
-    sshd: Sshd,
-    port: u16,
+pub(super) struct Two {
+    pub(super) project: Project,
+    pub(super) sshd: Sshd,
+    pub(super) port: u16,
 }
 
 impl Two {
     /// The host is set up, and nothing was released.
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let two = Self::without_setup();
         two.run(["target", "add", "production", &two.address(), "--no-boot"]).success();
         two
@@ -49,29 +49,29 @@ address = "127.0.0.1:{}"
     }
 
     /// Where the host keeps pipe's data.
-    fn home(&self) -> PathBuf {
+    pub(super) fn home(&self) -> PathBuf {
         self.project.path().join("../host")
     }
 
-    fn address(&self) -> String {
+    pub(super) fn address(&self) -> String {
         self.sshd.address(&self.project.path().parent().expect("a directory").join("host"))
     }
 
-    fn run<A: AsRef<std::ffi::OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Outcome {
+    pub(super) fn run<A: AsRef<std::ffi::OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Outcome {
         self.project.run_with(&[("PIPE_SSH", &self.sshd.client())], args)
     }
 
     /// Builds the version of the source, runs it here, and promotes it to the host.
-    fn promote(&self) -> Said {
+    pub(super) fn promote(&self) -> Said {
         self.run(["run", "--json"]).success();
         self.run(["promote", "staging", "production", "--json"]).success()
     }
 
-    fn page(&self) -> String {
+    pub(super) fn page(&self) -> String {
         page(self.port)
     }
 
-    fn releases(&self) -> Vec<Value> {
+    pub(super) fn releases(&self) -> Vec<Value> {
         let said = self.run(["releases", "production", "--json"]).success();
         serde_json::from_str(&said.stdout).expect("JSON")
     }

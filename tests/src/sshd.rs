@@ -35,20 +35,16 @@ impl Sshd {
         let port = free_port();
         let server = format!(
             "Port {port}\nListenAddress 127.0.0.1\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\nStrictModes no\nUsePAM no\n\
-             PasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin yes\nPrintMotd no\nMaxStartups 100\nSetEnv PATH={}:/usr/local/bin:/usr/bin:/bin\n",
+             PasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin yes\nPrintMotd no\nMaxStartups 100\nSetEnv PATH={}:/usr/local/bin:/usr/bin:/bin PIPE_AUTHORIZED_KEYS={}\n",
             path("host_key"),
             path("authorized_keys"),
-            path("bin")
+            path("bin"),
+            path("authorized_keys")
         );
         fs::write(path("sshd_config"), server).expect("written");
-        let client = format!(
-            "Host *\n  IdentityFile {}\n  IdentitiesOnly yes\n  UserKnownHostsFile {}\n  GlobalKnownHostsFile /dev/null\n",
-            path("user_key"),
-            path("known_hosts")
-        );
-        fs::write(path("ssh_config"), client).expect("written");
         let child = serve(directory.path(), "unlimited");
         let mut sshd = Self { directory, port, child };
+        sshd.configure("ssh_config", "user_key");
         sshd.know(&sshd.public_key());
         sshd.wait();
         sshd
@@ -62,6 +58,25 @@ impl Sshd {
     /// The command that takes the place of `ssh`.
     pub fn client(&self) -> String {
         format!("ssh -F {}", self.directory.path().join("ssh_config").display())
+    }
+
+    /// The public key of somebody more, whom nobody lets in yet, and the command that takes the place of `ssh` for him.
+    pub fn other_user(&self, name: &str) -> (PathBuf, String) {
+        let key = self.directory.path().join(name);
+        new_key(&key);
+        let config = format!("{name}.config");
+        self.configure(&config, name);
+        (key.with_extension("pub"), format!("ssh -F {}", self.directory.path().join(config).display()))
+    }
+
+    fn configure(&self, config: &str, key: &str) {
+        let path = |name: &str| self.directory.path().join(name).display().to_string();
+        let client = format!(
+            "Host *\n  IdentityFile {}\n  IdentitiesOnly yes\n  UserKnownHostsFile {}\n  GlobalKnownHostsFile /dev/null\n",
+            path(key),
+            path("known_hosts")
+        );
+        fs::write(path(config), client).expect("written");
     }
 
     /// A command that makes a connection stand still once so many bytes have gone to `pipe` over there; it takes the place of
@@ -102,6 +117,11 @@ impl Sshd {
         let path = self.directory.path().join("other_key");
         new_key(&path);
         fs::read_to_string(path.with_extension("pub")).expect("a key").trim().to_owned()
+    }
+
+    /// The file with the keys of those who are let in.
+    pub fn authorized_keys(&self) -> PathBuf {
+        self.directory.path().join("authorized_keys")
     }
 
     /// Lets nobody in any more.

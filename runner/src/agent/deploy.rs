@@ -64,7 +64,7 @@ pub(super) async fn deploy(
 ) -> Result<Answer, Failure> {
     tokio::pin!(gone);
     let _turn = tokio::select! {
-        turn = running.turn(&order.who, Some(&say)) => turn,
+        turn = running.turn(&order.who.name, Some(&say)) => turn,
         () = &mut gone => return Err(Failure::cancelled()),
     };
     if let Wish::Canary(wish) = &order.wish {
@@ -113,7 +113,8 @@ pub(super) async fn deploy(
     let domains = agent.open_domains(&target, &running.current).await?;
     domains.accept();
     refuse_unreadable_certificates(&domains, &target.settings)?;
-    let release = agent.history.begin(&target, &contents, &how, &order.who).map_err(|error| Failure::of(&error))?;
+    let release =
+        agent.history.begin(&target, &contents, &how, &order.who.name).map_err(|error| Failure::of(&error))?;
     let number = release.number;
     log::prune(&root.logs, number, &running.releases());
     let _ = say.send(Progress::Started { release: number, slug: contents.slug.id });

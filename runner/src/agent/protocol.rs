@@ -11,11 +11,11 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use crate::digest::Digest;
-use crate::release::{Formation, How, Portion, SlugRef, Stage, Target};
+use crate::release::{Formation, How, Portion, SlugRef, Stage, Target, Who};
 
 /// Raised with every change of the messages; agents and commands of different versions don't talk, the older agent makes way. What
 /// they must understand of each other for that never changes: [`Request::Hello`], [`Request::Succeed`] and [`Request::Retire`].
-pub(crate) const PROTOCOL: u32 = 11;
+pub(crate) const PROTOCOL: u32 = 12;
 
 /// What a command asks for.
 #[derive(Debug, Serialize, Deserialize)]
@@ -33,6 +33,8 @@ pub(crate) enum Request {
     Stop {
         /// Application and name; none: all of them.
         target: Option<(String, String)>,
+        /// Who asks.
+        who: Who,
     },
     /// Stop a target, and have it come back after no restart of the machine.
     Remove {
@@ -42,6 +44,8 @@ pub(crate) enum Request {
         target: String,
         /// Whether its data, its releases and its config go too.
         data: bool,
+        /// Who asks.
+        who: Who,
     },
     /// Give the place to whoever asks, see [`super::handover`].
     Succeed,
@@ -55,7 +59,7 @@ pub(crate) struct Order {
     pub(crate) app: String,
     pub(crate) target: String,
     pub(crate) wish: Wish,
-    pub(crate) who: String,
+    pub(crate) who: Who,
 }
 
 /// What is to differ from what the target runs.
@@ -143,6 +147,8 @@ pub(crate) enum Answer {
     Removed(Removed),
     /// To [`Request::Retire`].
     Retiring,
+    /// To anything, from a host: whoever asks may not have it done.
+    Refused(Failure),
     /// To anything: the agent itself has failed.
     Failed(String),
 }

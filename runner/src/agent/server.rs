@@ -80,8 +80,8 @@ async fn converse(agent: &Arc<Agent>, commands: &Arc<UnixListener>, stream: Unix
         Request::Deploy(order) => deploy(agent, *order, read, &mut write).await?,
         Request::Status => Answer::Status(agent.all_running().iter().filter_map(|running| running.status()).collect()),
         Request::Domains => Answer::Domains(agent.domains()),
-        Request::Stop { target } => stop(agent, target).await,
-        Request::Remove { app, target, data } => remove::remove(agent, &app, &target, data)
+        Request::Stop { target, .. } => stop(agent, target).await,
+        Request::Remove { app, target, data, .. } => remove::remove(agent, &app, &target, data)
             .await
             .map_or_else(|failure| Answer::Failed(failure.in_one()), Answer::Removed),
         Request::Succeed => return hand_over(agent, commands, read.into_inner().reunite(write)).await,

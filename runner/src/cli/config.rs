@@ -70,8 +70,8 @@ pub(super) fn config(args: &ConfigArgs, context: &Context) -> Result<(), Failure
         Some(ConfigCommand::Set { values, json }) => change(&target, assignments(values)?, *json, context),
         Some(ConfigCommand::Import { file, json }) => change(&target, read(file)?, *json, context),
         Some(ConfigCommand::Unset { names, json }) => {
-            let known = values(&target)?;
-            if let Some(name) = names.iter().find(|name| !known.contains_key(*name)) {
+            let known = names_of(&target)?;
+            if let Some(name) = names.iter().find(|name| !known.contains(name)) {
                 return Err(Failure::new(
                     Kind::Usage,
                     format!("`{name}` is not set by the config of `{}`", target.name),
@@ -83,19 +83,19 @@ pub(super) fn config(args: &ConfigArgs, context: &Context) -> Result<(), Failure
     }
 }
 
-fn values(target: &Known) -> Result<BTreeMap<String, String>, Failure> {
-    Ok(target.place.config(&target.app, &target.name)?)
+fn names_of(target: &Known) -> Result<Vec<String>, Failure> {
+    Ok(target.place.config_names(&target.app, &target.name)?)
 }
 
 fn list(target: &Known, json: bool, context: &Context) -> Result<(), Failure> {
-    let values = values(target)?;
+    let names = names_of(target)?;
     if json {
-        return context.print_json(&values.keys().collect::<Vec<_>>());
+        return context.print_json(&names);
     }
-    if values.is_empty() {
+    if names.is_empty() {
         return context.print(format!("nothing is set; `pipe config {} set NAME=value` does\n", target.name));
     }
-    context.print(values.keys().flat_map(|name| [name, "\n"]).collect::<String>())
+    context.print(names.iter().flat_map(|name| [name, "\n"]).collect::<String>())
 }
 
 fn export(target: &Known, context: &Context) -> Result<(), Failure> {
@@ -103,7 +103,8 @@ fn export(target: &Known, context: &Context) -> Result<(), Failure> {
         let quoted = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
         format!("{name}=\"{quoted}\"\n")
     };
-    context.print(values(target)?.iter().map(line).collect::<String>())
+    let values = target.place.config(&target.app, &target.name)?;
+    context.print(values.iter().map(line).collect::<String>())
 }
 
 fn change(target: &Known, changes: Changes, json: bool, context: &Context) -> Result<(), Failure> {

@@ -233,6 +233,7 @@ impl From<ReleaseError> for Failure {
             | ReleaseError::NothingToPromote { .. }
             | ReleaseError::NeverHealthy { .. } => Kind::Release,
             ReleaseError::NoSuchRelease { .. } | ReleaseError::NothingEarlier(_) => Kind::Usage,
+            ReleaseError::People(error) => super::people::kind(error),
             ReleaseError::Agent(_) | ReleaseError::Remote(_) | ReleaseError::History(_) => Kind::Environment,
             ReleaseError::Answer => Kind::Internal,
             ReleaseError::Cancelled => Kind::Cancelled,

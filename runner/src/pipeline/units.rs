@@ -10,7 +10,7 @@ pub(super) const DURATION_PATTERN: &str = r"^(\d+(ms|s|m|h|d))+$";
 pub(super) const SIZE_PATTERN: &str = r"^\d+ ?(B|kB|MB|GB|KiB|MiB|GiB)$";
 
 /// Whether a step, a target or an application may be called this.
-pub(super) fn is_name(text: &str) -> bool {
+pub(crate) fn is_name(text: &str) -> bool {
     text.len() <= 63
         && text.starts_with(|first: char| first.is_ascii_lowercase())
         && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_'))

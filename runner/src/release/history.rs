@@ -5,6 +5,7 @@
 
 mod configs;
 mod crons;
+mod people;
 mod processes;
 mod schema;
 mod servers;

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use super::history::{History, Release};
-use super::{ReleaseError, SlugRef, is_idle};
+use super::{Person, PublicKey, ReleaseError, Role, SlugRef, is_idle};
 use crate::agent::client;
 use crate::agent::protocol::{Answer, Order, Progress, Request};
-use crate::remote::{Address, Sent, Session};
+use crate::remote::{Address, Sent, Session, people};
 use crate::store::Store;
 
 /// Where a target is.
@@ -52,6 +52,38 @@ impl Place {
                 Ok(history.config(app, target, history.config_version(app, target)?)?)
             }
             Some(session) => Ok(session.config(app, target)?),
+        }
+    }
+
+    /// The names that a target's config sets, without what they are set to.
+    pub fn config_names(&self, app: &str, target: &str) -> Result<Vec<String>, ReleaseError> {
+        match self.session()? {
+            None => Ok(self.config(app, target)?.into_keys().collect()),
+            Some(session) => Ok(session.config_names(app, target)?),
+        }
+    }
+
+    /// Who may speak to the `pipe` there with a key of his own.
+    pub fn people(&self) -> Result<Vec<Person>, ReleaseError> {
+        match self.session()? {
+            None => Ok(people::people(&self.home)?),
+            Some(session) => Ok(session.people()?),
+        }
+    }
+
+    /// Adds somebody there, or gives another role to who is there, and another key where one is given.
+    pub fn add_person(&self, name: &str, role: Role, key: Option<PublicKey>) -> Result<(), ReleaseError> {
+        match self.session()? {
+            None => Ok(people::add(&self.home, name, role, key)?),
+            Some(session) => Ok(session.add_person(name, role, key)?),
+        }
+    }
+
+    /// Removes somebody there.
+    pub fn remove_person(&self, name: &str) -> Result<(), ReleaseError> {
+        match self.session()? {
+            None => Ok(people::remove(&self.home, name)?),
+            Some(session) => Ok(session.remove_person(name)?),
         }
     }
 

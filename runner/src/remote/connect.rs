@@ -10,16 +10,25 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use super::receive::receive;
-use super::wire::{Call, Heard, greeting, write_line};
+use super::wire::{Asked, Call, Heard, Want, greeting, write_line, write_want};
+use super::{people, permit};
 use crate::agent::protocol::{Answer, Failure, Reply, Request};
 use crate::garbage;
-use crate::release::{Place, Release, ReleaseError};
+use crate::release::{Place, Release, ReleaseError, Who, origin};
 
 /// The subcommand.
 pub(crate) const COMMAND: &str = "agent-connect";
 
+/// How whoever asks has come in.
+pub(crate) enum Login {
+    /// With a shell, as the user of this process: he may do anything.
+    Shell,
+    /// With a key that is for `pipe` alone.
+    Person(Who),
+}
+
 /// Answers one command. What it writes to standard error, the command shows.
-pub(crate) fn connect(home: &Path) -> io::Result<()> {
+pub(crate) fn connect(home: &Path, login: &Login) -> io::Result<()> {
     let mut to = io::stdout().lock();
     writeln!(to, "{}", greeting())?;
     to.flush()?;
@@ -29,11 +38,21 @@ pub(crate) fn connect(home: &Path) -> io::Result<()> {
     if from.read_line(&mut line)? == 0 {
         return Ok(());
     }
-    match serde_json::from_str(&line)? {
+    let Asked { by, mut call } = serde_json::from_str(&line)?;
+    let who = match login {
+        Login::Shell => Who::at(&by, origin().unwrap_or_else(|| "elsewhere".to_owned())),
+        Login::Person(who) => who.clone(),
+    };
+    call.set_who(&who);
+    if let Err(refusal) = may(home, &who, &call) {
+        return refuse(&call, refusal, &mut to);
+    }
+    match call {
         Call::Ask(request) => pass_on(home, request, from, &mut to),
         Call::Release { order, slug, runtime } => {
             // With the handle nothing of the slug is let go before the release is in the history.
-            match receive(home, (&order.app, &slug, runtime.as_ref()), &mut from, &mut to) {
+            let slug = (order.app.as_str(), &slug, runtime.as_ref());
+            match receive(home, slug, who.role, &mut from, &mut to) {
                 Ok(store) => {
                     pass_on(home, Request::Deploy(order), from, &mut to)?;
                     drop(store);
@@ -44,12 +63,44 @@ pub(crate) fn connect(home: &Path) -> io::Result<()> {
                 Err(_) => Ok(()),
             }
         }
-        Call::Releases { app, target } => {
-            write_line(&mut to, &heard(releases(home, &app, &target).map(Heard::Releases)))
-        }
-        Call::Config { app, target } => {
-            write_line(&mut to, &heard(Place::here(home).config(&app, &target).map(Heard::Config)))
-        }
+        call => write_line(&mut to, &answer(home, call).unwrap_or_else(Heard::Failed)),
+    }
+}
+
+/// Refuses names that cannot be, and what somebody may not have done.
+fn may(home: &Path, who: &Who, call: &Call) -> Result<(), Failure> {
+    let asked = permit::Asked::Call(call);
+    asked.check_names()?;
+    let people = people::people(home).map_err(|error| Failure::hinted(&error, error.hint()))?;
+    asked.permit(who, &people)
+}
+
+/// Says no in the way in which the command listens.
+fn refuse(call: &Call, refusal: Failure, to: &mut impl Write) -> io::Result<()> {
+    match call {
+        Call::Ask(_) => write_line(to, &Reply::Answer(Answer::Refused(refusal))),
+        Call::Release { .. } => write_want(to, &Want::Failed { message: refusal.message, hint: refusal.hint }),
+        Call::Releases { .. }
+        | Call::Config { .. }
+        | Call::ConfigNames { .. }
+        | Call::People
+        | Call::AddPerson { .. }
+        | Call::RemovePerson { .. } => write_line(to, &Heard::Failed(refusal)),
+    }
+}
+
+/// What needs no agent.
+fn answer(home: &Path, call: Call) -> Result<Heard, Failure> {
+    let failed = |error: ReleaseError| Failure::hinted(&error, error.hint());
+    let here = Place::here(home);
+    match call {
+        Call::Releases { app, target } => releases(home, &app, &target).map(Heard::Releases).map_err(failed),
+        Call::Config { app, target } => here.config(&app, &target).map(Heard::Config).map_err(failed),
+        Call::ConfigNames { app, target } => here.config_names(&app, &target).map(Heard::ConfigNames).map_err(failed),
+        Call::People => here.people().map(Heard::People).map_err(failed),
+        Call::AddPerson { name, role, key } => Ok(people::add(home, &name, role, key).map(|()| Heard::Done)?),
+        Call::RemovePerson { name } => Ok(people::remove(home, &name).map(|()| Heard::Done)?),
+        Call::Ask(_) | Call::Release { .. } => Err(Failure::new("that is for the agent")),
     }
 }
 
@@ -79,8 +130,4 @@ fn releases(home: &Path, app: &str, target: &str) -> Result<Vec<Release>, Releas
         release.target.settings.env.clear();
     }
     Ok(releases)
-}
-
-fn heard(result: Result<Heard, ReleaseError>) -> Heard {
-    result.unwrap_or_else(|error| Heard::Failed(Failure::hinted(&error, error.hint())))
 }

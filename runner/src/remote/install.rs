@@ -9,34 +9,10 @@ use flate2::write::GzEncoder;
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
+use super::script::Script;
 use super::ssh::{Asking, Ssh};
 use super::{Address, RemoteError};
 use crate::agent::{Told, executable};
-
-/// What is asked of a host first; it answers in lines of `name=value`.
-const PROBE: &str = r#"
-echo "home=$PIPE_HOME"
-echo "system=$(uname -s)"
-echo "machine=$(uname -m)"
-if command -v gzip >/dev/null 2>&1; then echo gzip=yes; fi
-if [ -x "$PIPE_HOME/bin/pipe" ]; then echo "sha256=$(sha256sum <"$PIPE_HOME/bin/pipe" | cut -c1-64)"; fi"#;
-
-/// Takes a program from standard input, of so many bytes, and puts it in its place only once it is whole.
-const COPY: &str = r#"
-new="$PIPE_HOME/bin/.pipe-$$"
-mkdir -p "$PIPE_HOME/bin" || exit 1
-find "$PIPE_HOME/bin" -name '.pipe-*' -mmin +60 -exec rm -f {} +
-trap 'rm -f "$new"' EXIT
-if [ "$2" = gzip ]; then gzip -dc >"$new"; else cat >"$new"; fi || exit 1
-[ "$(wc -c <"$new")" -eq "$1" ] || { echo "only a part of the program has come" >&2; exit 1; }
-chmod 755 "$new" && mv -f "$new" "$PIPE_HOME/bin/pipe""#;
-
-/// Has the program say what the host can do; that it runs at all comes first.
-const DOCTOR: &str =
-    r#""$PIPE_HOME/bin/pipe" --version >/dev/null || exit 1; "$PIPE_HOME/bin/pipe" doctor --json; true"#;
-
-/// Has the program see to it that a target comes back after a restart of the host.
-const BOOT: &str = r#"exec "$PIPE_HOME/bin/pipe" agent-boot "$1""#;
 
 /// What of a doctor's findings is about builds only, which a host does not do.
 const OF_BUILDS: [&str; 2] = ["git", "python"];
@@ -77,7 +53,7 @@ pub fn install(
 ) -> Result<Installed, RemoteError> {
     let ssh = Ssh::to(address, home);
     let host = address.to_string();
-    let (answers, key) = ssh.probe(PROBE, if may_ask { Asking::Allowed } else { Asking::Never })?;
+    let (answers, key) = ssh.probe(if may_ask { Asking::Allowed } else { Asking::Never })?;
     let answer = |name: &str| {
         let of_line = |line: &str| line.strip_prefix(name)?.strip_prefix('=').map(str::to_owned);
         answers.lines().find_map(of_line).unwrap_or_default()
@@ -96,7 +72,7 @@ pub fn install(
     if answer("sha256") != digest {
         copy(&ssh, &program, answer("gzip") == "yes", say)?;
     }
-    let found = ssh.output(DOCTOR, &[], &[], Asking::Never)?;
+    let found = ssh.output(Script::Doctor, &[], &[], Asking::Never)?;
     let refused = |error: &dyn std::error::Error| RemoteError::Refused {
         host: host.clone(),
         message: error.to_string(),
@@ -106,7 +82,7 @@ pub fn install(
     let mut warnings = judge(&host, checks)?;
     let mut by = None;
     if let Some(target) = boot {
-        let told = ssh.output(BOOT, &[target], &[], Asking::Never)?;
+        let told = ssh.output(Script::Boot, &[target], &[], Asking::Never)?;
         match serde_json::from_str(&told).map_err(|error| refused(&error))? {
             Told::Boot(boot) => {
                 warnings.extend(boot.lacks.map(|(lack, remedy)| (lack, Some(remedy))));
@@ -134,7 +110,9 @@ fn copy(ssh: &Ssh, program: &[u8], gzip: bool, say: &mut dyn FnMut(&str)) -> Res
     };
     say(&format!("copying pipe to {}, {} MB", ssh.address, packed.len().div_ceil(1_000_000)));
     let size = program.len().to_string();
-    ssh.output(COPY, &[&size, if gzip { "gzip" } else { "cat" }], &packed, Asking::Never).map(drop).map_err(with_hint)
+    ssh.output(Script::Copy, &[&size, if gzip { "gzip" } else { "cat" }], &packed, Asking::Never)
+        .map(drop)
+        .map_err(with_hint)
 }
 
 /// Says what to do about what a shell complains of.

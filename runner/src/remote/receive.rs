@@ -12,7 +12,7 @@ use super::chunks::{self, Part};
 use super::wire::{RuntimeRecord, Want, answer, read_digest, read_u8, read_u32, read_u64, write_want};
 use crate::agent::protocol::Failure;
 use crate::digest::Digest;
-use crate::release::{History, SlugRef};
+use crate::release::{History, Role, SlugRef};
 use crate::runtime::Runtime;
 use crate::store::{Store, StoreError};
 use crate::tree::{Entry, Tree};
@@ -27,11 +27,12 @@ const LONGEST_TREE: u64 = 256 << 20;
 /// collected as garbage.
 pub(super) fn receive(
     home: &Path,
-    (app, slug, runtime): (&str, &SlugRef, Option<&RuntimeRecord>),
+    slug: (&str, &SlugRef, Option<&RuntimeRecord>),
+    role: Role,
     from: &mut impl BufRead,
     to: &mut impl Write,
 ) -> Result<Store, Failure> {
-    match receive_all(home, (app, slug, runtime), from, to) {
+    match receive_all(home, slug, role, from, to) {
         Ok(store) => {
             write_want(to, &Want::Nothing).map_err(|error| lost(&error))?;
             Ok(store)
@@ -47,12 +48,17 @@ pub(super) fn receive(
 fn receive_all(
     home: &Path,
     (app, slug, runtime): (&str, &SlugRef, Option<&RuntimeRecord>),
+    role: Role,
     from: &mut impl BufRead,
     to: &mut impl Write,
 ) -> Result<Store, Failure> {
     let store = Store::open(home).map_err(store_failed)?;
     let mut roots = vec![slug.tree];
     if let Some(runtime) = runtime {
+        if role < Role::Admin {
+            Runtime::refuse_foreign(&runtime.digest, &runtime.record, &store)
+                .map_err(|error| Failure::hinted(&error, error.hint()))?;
+        }
         let trees = Runtime::check_record(&runtime.digest, &runtime.record, &store, home).map_err(|error| {
             let hint = "the slug was built on the machine's own runtime; `[runtime] kind = \"packages\"` in the pipeline makes one that \
                         goes with it to every host";

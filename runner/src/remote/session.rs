@@ -19,11 +19,11 @@ use serde::de::DeserializeOwned;
 use super::connect::COMMAND;
 use super::send::{SendError, send};
 use super::ssh::{Ssh, complaint};
-use super::wire::{Call, Heard, RuntimeRecord, own_version, version, write_line};
+use super::wire::{Asked, Call, Heard, RuntimeRecord, own_version, version, write_line};
 use super::{Address, RemoteError};
 use crate::agent::protocol::{Answer, Failure, Order, PROTOCOL, Progress, Reply, Request};
 use crate::digest::Digest;
-use crate::release::{Release, SlugRef};
+use crate::release::{Person, PublicKey, Release, Role, SlugRef, user};
 use crate::runtime::Runtime;
 use crate::slug::Manifest;
 use crate::store::Store;
@@ -105,7 +105,7 @@ impl Session {
         cancel: &AtomicBool,
         on_progress: &mut dyn FnMut(Progress),
     ) -> Result<Answer, RemoteError> {
-        self.call(&Call::Ask(request))?;
+        self.call(Call::Ask(request))?;
         self.replies(cancel, on_progress)
     }
 
@@ -120,7 +120,7 @@ impl Session {
     ) -> Result<Answer, RemoteError> {
         let began = Instant::now();
         let (roots, runtime) = offered(store, &slug);
-        self.call(&Call::Release { order: Box::new(order), slug, runtime })?;
+        self.call(Call::Release { order: Box::new(order), slug, runtime })?;
         if let Err(error) = self.send(store, &roots, cancel) {
             return match error {
                 _ if cancel.load(Ordering::Relaxed) => Ok(Answer::NotReleased(Failure::cancelled())),
@@ -159,7 +159,7 @@ impl Session {
 
     /// The releases of a target over there, without their environments.
     pub(crate) fn releases(mut self, app: &str, target: &str) -> Result<Vec<Release>, RemoteError> {
-        self.call(&Call::Releases { app: app.to_owned(), target: target.to_owned() })?;
+        self.call(Call::Releases { app: app.to_owned(), target: target.to_owned() })?;
         match self.heard()? {
             Heard::Releases(releases) => Ok(releases),
             other => Err(self.unexpected(other)),
@@ -168,9 +168,45 @@ impl Session {
 
     /// The config of a target over there.
     pub(crate) fn config(mut self, app: &str, target: &str) -> Result<BTreeMap<String, String>, RemoteError> {
-        self.call(&Call::Config { app: app.to_owned(), target: target.to_owned() })?;
+        self.call(Call::Config { app: app.to_owned(), target: target.to_owned() })?;
         match self.heard()? {
             Heard::Config(config) => Ok(config),
+            other => Err(self.unexpected(other)),
+        }
+    }
+
+    /// The names that the config of a target over there sets.
+    pub(crate) fn config_names(mut self, app: &str, target: &str) -> Result<Vec<String>, RemoteError> {
+        self.call(Call::ConfigNames { app: app.to_owned(), target: target.to_owned() })?;
+        match self.heard()? {
+            Heard::ConfigNames(names) => Ok(names),
+            other => Err(self.unexpected(other)),
+        }
+    }
+
+    /// The people of the host.
+    pub(crate) fn people(mut self) -> Result<Vec<Person>, RemoteError> {
+        self.call(Call::People)?;
+        match self.heard()? {
+            Heard::People(people) => Ok(people),
+            other => Err(self.unexpected(other)),
+        }
+    }
+
+    /// Adds somebody at the host, or gives another role or key to who is there.
+    pub(crate) fn add_person(self, name: &str, role: Role, key: Option<PublicKey>) -> Result<(), RemoteError> {
+        self.done(Call::AddPerson { name: name.to_owned(), role, key })
+    }
+
+    /// Removes somebody at the host.
+    pub(crate) fn remove_person(self, name: &str) -> Result<(), RemoteError> {
+        self.done(Call::RemovePerson { name: name.to_owned() })
+    }
+
+    fn done(mut self, call: Call) -> Result<(), RemoteError> {
+        self.call(call)?;
+        match self.heard()? {
+            Heard::Done => Ok(()),
             other => Err(self.unexpected(other)),
         }
     }
@@ -181,9 +217,10 @@ impl Session {
         written + self.from.get_ref().bytes.load(Ordering::Relaxed)
     }
 
-    fn call(&mut self, call: &Call) -> Result<(), RemoteError> {
+    fn call(&mut self, call: Call) -> Result<(), RemoteError> {
+        let asked = Asked { by: user(), call };
         let Some(to) = &mut self.to else { return Err(self.lost()) };
-        if write_line(to, call).is_err() {
+        if write_line(to, &asked).is_err() {
             return Err(self.lost());
         }
         Ok(())
@@ -197,6 +234,7 @@ impl Session {
         loop {
             match self.line(cancel)? {
                 Reply::Progress(progress) => on_progress(progress),
+                Reply::Answer(Answer::Refused(failure)) => return Err(self.refused(failure)),
                 Reply::Answer(answer) => return Ok(answer),
             }
         }

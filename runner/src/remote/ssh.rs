@@ -8,14 +8,12 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 
+use super::script::{Script, line};
 use super::{Address, RemoteError};
 use crate::digest::Digest;
 
 /// What replaces the command `ssh`, with arguments of its own: `ssh -F config`.
 const PROGRAM: &str = "PIPE_SSH";
-
-/// Finds the directory of pipe's data at the host, as `pipe` itself does there, and becomes the `pipe` in it.
-const SCRIPT: &str = "PIPE_HOME=${0:-${PIPE_HOME:-${XDG_DATA_HOME:-$HOME/.local/share}/pipe}}; export PIPE_HOME; ";
 
 /// As long as the path of a socket may be, with what `ssh` puts behind it while it makes one.
 const LONGEST_SOCKET: usize = 107 - 17;
@@ -106,8 +104,8 @@ impl Ssh {
         command
     }
 
-    /// A shell script over there, with the directory of pipe's data in `PIPE_HOME`. Its standard streams are still to be set.
-    pub(super) fn script(&self, script: &str, arguments: &[&str], asking: Asking) -> Command {
+    /// A script over there. Its standard streams are still to be set.
+    fn script(&self, script: Script, arguments: &[&str], asking: Asking) -> Command {
         let mut command = self.command(["-T"], asking);
         command.arg(self.remote(script, arguments));
         if asking == Asking::Never {
@@ -119,29 +117,26 @@ impl Ssh {
 
     /// `pipe` over there.
     pub(super) fn pipe(&self, arguments: &[&str]) -> Command {
-        self.script(r#"exec "$PIPE_HOME/bin/pipe" "$@""#, arguments, Asking::Never)
+        self.script(Script::Pipe, arguments, Asking::Never)
     }
 
     /// `pipe` over there, with this process's own streams, and with a terminal where it has one.
     pub(super) fn pipe_here(&self, arguments: &[&str], terminal: bool) -> Command {
         let mut command = self.command([if terminal { "-t" } else { "-T" }, "-q"], Asking::Never);
-        command.arg(self.remote(r#"exec "$PIPE_HOME/bin/pipe" "$@""#, arguments));
+        command.arg(self.remote(Script::Pipe, arguments));
         command
     }
 
-    /// One command line for whatever shell the user has over there: all of it is a script of `sh` and words in quotes.
-    fn remote(&self, script: &str, arguments: &[&str]) -> String {
-        let words = [self.address.home().unwrap_or_default()].into_iter().chain(arguments.iter().copied());
-        let words: Vec<String> = words.map(quoted).collect();
-        format!("exec sh -c {} {}", quoted(&format!("{SCRIPT}{script}")), words.join(" "))
+    fn remote(&self, script: Script, arguments: &[&str]) -> String {
+        line(&script.text(), self.address.home().unwrap_or_default(), arguments)
     }
 
-    /// Runs a script over a new connection; gives what it wrote, and the fingerprint of the host's key.
-    pub(super) fn probe(&self, script: &str, asking: Asking) -> Result<(String, Option<String>), RemoteError> {
+    /// Asks what the host is, over a new connection; gives what it said, and the fingerprint of the host's key.
+    pub(super) fn probe(&self, asking: Asking) -> Result<(String, Option<String>), RemoteError> {
         // One that is there already would not say by which key it has known the host.
         let _ = self.command(["-q", "-O", "exit"], Asking::Never).stdin(Stdio::null()).output();
         let mut command = self.command(["-T", "-o", "LogLevel=DEBUG1"], asking);
-        command.arg(self.remote(script, &[]));
+        command.arg(self.remote(Script::Probe, &[]));
         let (output, said) = self.run(command, &[])?;
         Ok((output, said.lines().find_map(fingerprint)))
     }
@@ -149,7 +144,7 @@ impl Ssh {
     /// Runs a script, gives it `input`, and gives what it wrote.
     pub(super) fn output(
         &self,
-        script: &str,
+        script: Script,
         arguments: &[&str],
         input: &[u8],
         asking: Asking,
@@ -229,11 +224,6 @@ fn fingerprint(line: &str) -> Option<String> {
     Some(line.trim().strip_prefix("debug1: Server host key: ")?.to_owned())
 }
 
-/// A word as every shell takes it.
-fn quoted(word: &str) -> String {
-    format!("'{}'", word.replace('\'', r"'\''"))
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::process::ExitStatusExt;
@@ -260,12 +250,5 @@ mod tests {
         assert!(matches!(failed("client_loop: send disconnect: Broken pipe"), RemoteError::Lost { .. }));
         let none = ssh.failure(ExitStatus::from_raw(NO_PROGRAM << 8), "sh: 1: exec: /srv/bin/pipe: not found");
         assert!(matches!(none, RemoteError::NotSetUp { .. }));
-    }
-
-    #[test]
-    fn words_stay_words_over_there() {
-        let line = to("ssh://web/srv/pipe").remote("exec echo \"$PIPE_HOME\" \"$@\"", &["it's", "$(id)", "a b"]);
-        let said = Command::new("sh").arg("-c").arg(line).output().expect("a shell");
-        assert_eq!(String::from_utf8_lossy(&said.stdout), "/srv/pipe it's $(id) a b\n");
     }
 }

@@ -13,7 +13,7 @@ use super::wire::{RuntimeRecord, Want, answer, read_want, write_want};
 use crate::agent::protocol::Failure;
 use crate::digest::Digest;
 use crate::key::KeyBuilder;
-use crate::release::SlugRef;
+use crate::release::{Role, SlugRef};
 use crate::runtime::Runtime;
 use crate::store::Store;
 
@@ -27,7 +27,7 @@ fn taken<T: Send>(
     let (host, command) = UnixStream::pair().expect("sockets");
     thread::scope(|scope| {
         let taking = scope.spawn(|| {
-            let taken = receive(home, ("demo", slug, runtime), &mut BufReader::new(&host), &mut &host);
+            let taken = receive(home, ("demo", slug, runtime), Role::Admin, &mut BufReader::new(&host), &mut &host);
             // It says nothing more, and hears the other end out.
             let _ = host.shutdown(Shutdown::Write);
             let _ = io::copy(&mut &host, &mut io::sink());

@@ -1,6 +1,6 @@
 //! The words between a command and the `pipe` at a host, beside those that it passes on to its agent.
 //!
-//! The host begins with a line that says of which version it is. The command sends one [`Call`], as JSON in a line. Where it
+//! The host begins with a line that says of which version it is. The command sends one [`Asked`], as JSON in a line. Where it
 //! brings a slug, the host then asks for what its store lacks, each time with a [`Want`] behind its length, and is answered in
 //! the order of its asking inside of one zstd frame; it stops with [`Want::Nothing`]. Everything else is lines of JSON: one
 //! [`Heard`], or the replies of the agent.
@@ -12,13 +12,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::agent::protocol::{Failure, Order, PROTOCOL, Request};
 use crate::digest::Digest;
-use crate::release::{Release, SlugRef};
+use crate::release::{Person, PublicKey, Release, Role, SlugRef, Who};
 
 /// How the first line begins. Shells that greet everybody may write others before it.
 const GREETING: &str = "pipe agent ";
 
 /// The longest message that is believed to be one.
 const LONGEST: u32 = 64 << 20;
+
+/// What a command says to a host.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Asked {
+    /// The name of its user, where it comes from.
+    pub(crate) by: String,
+    pub(crate) call: Call,
+}
 
 /// What a command wants of a host.
 #[derive(Debug, Serialize, Deserialize)]
@@ -32,6 +40,31 @@ pub(crate) enum Call {
     Releases { app: String, target: String },
     /// The config of a target.
     Config { app: String, target: String },
+    /// The names that the config of a target sets.
+    ConfigNames { app: String, target: String },
+    /// The people of the host.
+    People,
+    /// Somebody more, or another role or key for somebody.
+    AddPerson { name: String, role: Role, key: Option<PublicKey> },
+    /// Somebody less.
+    RemovePerson { name: String },
+}
+
+impl Call {
+    /// Says who asks, whatever the call says itself.
+    pub(super) fn set_who(&mut self, by: &Who) {
+        match self {
+            Self::Ask(Request::Deploy(order)) | Self::Release { order, .. } => order.who = by.clone(),
+            Self::Ask(Request::Stop { who, .. } | Request::Remove { who, .. }) => *who = by.clone(),
+            Self::Ask(Request::Hello | Request::Status | Request::Domains | Request::Succeed | Request::Retire)
+            | Self::Releases { .. }
+            | Self::Config { .. }
+            | Self::ConfigNames { .. }
+            | Self::People
+            | Self::AddPerson { .. }
+            | Self::RemovePerson { .. } => {}
+        }
+    }
 }
 
 /// How a runtime is found again where the slug was built.
@@ -49,6 +82,12 @@ pub(crate) enum Heard {
     Releases(Vec<Release>),
     /// To [`Call::Config`].
     Config(BTreeMap<String, String>),
+    /// To [`Call::ConfigNames`].
+    ConfigNames(Vec<String>),
+    /// To [`Call::People`].
+    People(Vec<Person>),
+    /// To [`Call::AddPerson`] and [`Call::RemovePerson`].
+    Done,
     /// To anything.
     Failed(Failure),
 }

@@ -47,6 +47,9 @@ pub enum RuntimeError {
     /// A runtime that this machine has never had.
     #[error("this machine does not have the runtime {0}")]
     Unknown(Digest),
+    /// A program that somebody else has named, and that is none of the system's.
+    #[error("`{}` is no program of this machine's system", .0.display())]
+    Foreign(PathBuf),
     /// The machine's own runtime is no longer what it was.
     #[error("this machine's runtime has changed since: wanted {wanted}, found {found}")]
     Changed {
@@ -120,6 +123,7 @@ impl RuntimeError {
                     .to_owned()
             }
             Self::NoPackage { .. } => "see https://packages.debian.org for the names of packages".to_owned(),
+            Self::Foreign(_) => "have an admin release with that runtime once, or take one of `kind = \"packages\"`".to_owned(),
             Self::NotLocked(_) => "run once without `--locked`, and commit the file".to_owned(),
             Self::Mirror { .. } => "is the network there? `[runtime] mirror` names another one".to_owned(),
             Self::Store(error) => return error.hint(),

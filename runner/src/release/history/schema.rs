@@ -9,7 +9,7 @@ use super::{HistoryError, environment_of, json};
 use crate::release::sealed::{Sealer, Values};
 
 /// Raised with every change of [`TABLES`], which then needs a way to get there.
-pub(super) const VERSION: i64 = 5;
+pub(super) const VERSION: i64 = 6;
 
 const TABLES: &str = "
 CREATE TABLE targets (
@@ -67,6 +67,12 @@ CREATE TABLE crons (
     due INTEGER NOT NULL,
     PRIMARY KEY (target, name)
 ) STRICT;
+CREATE TABLE people (
+    name TEXT PRIMARY KEY,
+    role TEXT NOT NULL,
+    key TEXT NOT NULL UNIQUE,
+    since INTEGER NOT NULL
+) STRICT;
 ";
 
 /// Version 1 had one of each process, no config, and environments in the open.
@@ -104,6 +110,16 @@ const FROM_4: &str = "
 ALTER TABLE releases ADD COLUMN canary INTEGER;
 ";
 
+/// Version 5 let in whoever had a shell, and nobody else.
+const FROM_5: &str = "
+CREATE TABLE people (
+    name TEXT PRIMARY KEY,
+    role TEXT NOT NULL,
+    key TEXT NOT NULL UNIQUE,
+    since INTEGER NOT NULL
+) STRICT;
+";
+
 /// Makes the tables, or makes those of an older version into today's.
 pub(super) fn bring_up_to_date(connection: &mut Connection, path: &Path, sealer: &Sealer) -> Result<(), HistoryError> {
     // What is replaced is overwritten, so that nothing of it stays in the file.
@@ -118,7 +134,7 @@ pub(super) fn bring_up_to_date(connection: &mut Connection, path: &Path, sealer:
                 transaction.execute_batch(FROM_1)?;
                 seal_environments(&transaction, path, sealer)?;
             }
-            for (version, changes) in [(2, FROM_2), (3, FROM_3), (4, FROM_4)] {
+            for (version, changes) in [(2, FROM_2), (3, FROM_3), (4, FROM_4), (5, FROM_5)] {
                 if found <= version {
                     transaction.execute_batch(changes)?;
                 }
