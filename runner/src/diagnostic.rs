@@ -73,7 +73,9 @@ impl Document {
     }
 
     fn line(&self, number: usize) -> &str {
-        self.text.split('\n').nth(number - 1).unwrap_or_default().trim_end_matches('\r')
+        let start = number.checked_sub(2).map_or(0, |last| self.lines[last]);
+        let end = self.lines.get(number - 1).map_or(self.text.len(), |next| next - 1);
+        self.text[start..end].trim_end_matches('\r')
     }
 }
 
