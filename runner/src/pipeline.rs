@@ -246,6 +246,16 @@ pub enum PluginRef {
     Oci(String),
 }
 
+impl PluginRef {
+    /// What the pipeline calls it.
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Self::BuiltIn(name) | Self::Oci(name) => name.clone(),
+            Self::File(path) => path.display().to_string(),
+        }
+    }
+}
+
 /// What is bound to one port.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Input {

@@ -28,12 +28,10 @@ pub type Graph = DiGraph<PlannedStep, ()>;
 pub struct PlannedStep {
     /// Its name in the pipeline.
     pub name: String,
-    /// The plugin, as the pipeline names it.
-    pub plugin_name: String,
     /// The plugin.
     pub plugin: Arc<Plugin>,
     /// Its config, names in order.
-    pub config: serde_json::Value,
+    pub config: Arc<serde_json::Value>,
     /// Where its inputs come from.
     pub bindings: Vec<Binding>,
     /// What it may do.
@@ -187,15 +185,10 @@ fn load(
 
 fn planned(pipeline: &Pipeline, step: &Step, plugin: Arc<Plugin>, bindings: Vec<Binding>) -> PlannedStep {
     let defaults = Limits::default();
-    let name_of_plugin = match &*step.plugin {
-        PluginRef::BuiltIn(name) | PluginRef::Oci(name) => name.clone(),
-        PluginRef::File(path) => path.display().to_string(),
-    };
     PlannedStep {
         name: step.name.to_string(),
-        plugin_name: name_of_plugin,
         plugin,
-        config: step.config.value().clone(),
+        config: Arc::clone(step.config.value()),
         bindings,
         grants: Grants {
             exec: step.grants.exec().map(str::to_owned).collect(),

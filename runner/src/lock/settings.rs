@@ -30,7 +30,7 @@ impl Settings {
         if !is_lock || !from.any(|reference| **reference == Reference::Source) {
             return None;
         }
-        serde_json::from_value(step.config.value().clone()).ok()
+        Self::deserialize(&**step.config.value()).ok()
     }
 
     /// Where to look, and for what.

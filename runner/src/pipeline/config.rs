@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Arc;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
@@ -13,8 +14,9 @@ use toml::de::{DeTable, DeValue};
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Config {
     #[serde(with = "text")]
-    value: Value,
-    places: BTreeMap<String, Place>,
+    value: Arc<Value>,
+    /// By JSON pointer, in order.
+    places: Vec<(String, Place)>,
 }
 
 /// Where one part of the settings is written.
@@ -26,7 +28,7 @@ struct Place {
 
 impl Config {
     /// The settings as the plugin gets them: always an object, names in order.
-    pub const fn value(&self) -> &Value {
+    pub const fn value(&self) -> &Arc<Value> {
         &self.value
     }
 
@@ -43,8 +45,8 @@ impl Config {
     fn place(&self, pointer: &str) -> Option<&Place> {
         let mut pointer = pointer;
         loop {
-            if let Some(place) = self.places.get(pointer) {
-                return Some(place);
+            if let Ok(index) = self.places.binary_search_by(|(known, _)| known.as_str().cmp(pointer)) {
+                return Some(&self.places[index].1);
             }
             pointer = &pointer[..pointer.rfind('/')?];
         }
@@ -60,27 +62,30 @@ impl Config {
         let mut value = object(table, "", &mut places)?;
         value.sort_all_objects();
         places.insert(String::new(), Place { key, value: span });
-        Ok(Self { value, places })
+        Ok(Self { value: Arc::new(value), places: places.into_iter().collect() })
     }
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { value: Value::Object(Map::new()), places: BTreeMap::new() }
+        Self { value: Arc::new(Value::Object(Map::new())), places: Vec::new() }
     }
 }
 
 /// JSON as a text: what reads it back need not tell of itself what it holds.
 mod text {
+    use std::sync::Arc;
+
     use serde::{Deserialize, Deserializer, Serializer};
     use serde_json::Value;
 
-    pub(super) fn serialize<S: Serializer>(value: &Value, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<S: Serializer>(value: &Arc<Value>, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(value)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {
-        serde_json::from_str(<&str>::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<Value>, D::Error> {
+        let value = serde_json::from_str(<&str>::deserialize(deserializer)?).map_err(serde::de::Error::custom)?;
+        Ok(Arc::new(value))
     }
 }
 

@@ -112,7 +112,7 @@ fn little_has_to_be_said() {
     assert_eq!(*pipeline.platform, "linux-x86_64-gnu");
     assert_eq!(pipeline.source_directory(), Path::new("dir"));
     assert!(matches!(pipeline.runtime, Runtime::Host { python: None }));
-    assert_eq!(*pipeline.steps[0].config.value(), json!({}));
+    assert_eq!(**pipeline.steps[0].config.value(), json!({}));
 }
 
 #[test]

@@ -127,11 +127,8 @@ env = { DEBUG = "0" }
         let read_now = read(&path, TEXT, &plugins).expect("a pipeline");
         let shown = |(pipeline, graph): (Pipeline, Graph)| {
             let steps = graph.node_weights().map(|step| {
-                let PlannedStep { name, plugin_name, plugin, config, bindings, grants, limits, pool, place } = step;
-                format!(
-                    "{name} {plugin_name} {} {config} {bindings:?} {grants:?} {limits:?} {pool:?} {place:?}",
-                    plugin.digest
-                )
+                let PlannedStep { name, plugin, config, bindings, grants, limits, pool, place } = step;
+                format!("{name} {} {config} {bindings:?} {grants:?} {limits:?} {pool:?} {place:?}", plugin.digest)
             });
             (format!("{pipeline:?}"), steps.collect::<Vec<_>>(), graph.edge_count())
         };

@@ -50,7 +50,7 @@ fn account(project: &Project, execution: &Execution, executed: &Executed, node: 
     let outputs = executed.steps[node.index()].as_ref().map_or(&[][..], |finished| &finished.record.outputs);
     StepAccount {
         name: step.name.clone(),
-        plugin: step.plugin_name.clone(),
+        plugin: project.pipeline.steps[node.index()].plugin.name(),
         plugin_digest: step.plugin.digest,
         config: Digest::of(step.config.to_string().as_bytes()),
         grants: [
