@@ -18,9 +18,9 @@ const HEAD: usize = size_of::<u64>();
 
 /// Sends one message, and the descriptor that travels with it.
 pub(crate) fn send<T: Serialize>(socket: &UnixStream, message: &T, fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
-    let message = postcard::to_stdvec(message).map_err(io::Error::other)?;
-    let head = (message.len() as u64) << 1 | u64::from(fd.is_some());
-    let bytes = [&head.to_le_bytes(), &message[..]].concat();
+    let mut bytes = postcard::to_extend(message, vec![0; HEAD]).map_err(io::Error::other)?;
+    let head = ((bytes.len() - HEAD) as u64) << 1 | u64::from(fd.is_some());
+    bytes[..HEAD].copy_from_slice(&head.to_le_bytes());
     let fds = fd.map(|fd| [fd.as_raw_fd()]);
     let rights = fds.as_ref().map(|fds| ControlMessage::ScmRights(fds));
     let mut sent =

@@ -119,7 +119,7 @@ fn try_sandbox(layer: Option<&Path>) -> Result<(), SandboxError> {
         std::fs::create_dir(&lower).map_err(io)?;
         spec.mounts.push(Mount::Overlay { lower: vec![lower], at: "/app".into(), scratch: scratch.path().to_owned() });
     }
-    match sandbox::run(&Monitors::default(), &spec, Run::default(), |_, _| {}, |_| ())?.ended {
+    match sandbox::run(&Monitors::default(), &spec, Run::default(), |_, _| {}, |_, _| ())?.ended {
         Ended::Exited(0) => Ok(()),
         other => Err(SandboxError::Lost(format!("`env true` ended with {other:?}"))),
     }

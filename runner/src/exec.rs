@@ -220,9 +220,8 @@ impl Executor {
     }
 
     fn run_now(&self, command: &Command, services: &Services) -> Result<Outcome, Failure> {
-        // Held until the outcome is in the store: they are the writable layers.
-        let mut layers = Vec::new();
-        let mut spec = self.spec(command, &services.secrets, &mut layers)?;
+        let mut written = Vec::new();
+        let mut spec = self.spec(command, &services.secrets, &mut written)?;
         let limits = services.limits;
         spec.limits.memory = Some(limits.program_memory.unwrap_or_else(sandbox::ample_memory));
         // What is in `/tmp` is in memory.
@@ -234,6 +233,7 @@ impl Executor {
             output_limit: Some(limits.log),
             layer_limit: Some(limits.output),
             cancel: Some(&services.cancel),
+            written,
         };
         let masks = services.events.masks();
         let (mut stdout, mut stderr) = (masks.stream(), masks.stream());
@@ -249,9 +249,9 @@ impl Executor {
         };
         let search = Search::new(&services.secrets);
         let started = Instant::now();
-        let outcome = sandbox::run(&self.monitors, &spec, run, show_masked, |root| {
+        let outcome = sandbox::run(&self.monitors, &spec, run, show_masked, |root, layers| {
             let collected = self.collect(command, root, search.as_ref())?;
-            Ok((collected, self.written(command, &layers, search.as_ref())?))
+            Ok((collected, self.written(command, layers, search.as_ref())?))
         });
         show(&stdout.end());
         show(&stderr.end());

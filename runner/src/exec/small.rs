@@ -28,7 +28,7 @@ pub(super) fn tree(store: &Store, tree: &Digest) -> Result<Option<Vec<(String, H
         let held = match entry {
             Entry::Tree { .. } => Held::Directory,
             Entry::Symlink { target } => Held::Symlink(target),
-            Entry::File { digest, executable } => Held::File { bytes: store.get(&digest)?, executable },
+            Entry::File { digest, executable } => Held::File { bytes: store.get(&digest)?.into(), executable },
         };
         Ok((path, held))
     };

@@ -7,23 +7,41 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::process::{self, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::{self, JoinHandle};
 
 use super::cgroup::Cgroup;
 use super::error::SandboxError;
+use super::run::Child;
+use super::scratch::Scratch;
 use super::wire::{Gone, Order, Start};
 use crate::descriptors::{Inbox, send};
 
-/// Monitors that hold nothing, for whoever runs many programs. They end with this value.
+/// Monitors for whoever runs many programs, one after the other or side by side. They end with this value.
+///
+/// The kernel takes longer to take down a sandbox in which nothing runs any more than a small program does, and mostly waits: that
+/// happens beside the next ones.
 #[derive(Default)]
 pub struct Monitors {
-    idle: Mutex<Vec<Monitor>>,
+    idle: Arc<Idle>,
+    ending: OnceLock<Ending>,
+}
+
+/// Those that hold nothing.
+#[derive(Default)]
+struct Idle(Mutex<Vec<Monitor>>);
+
+/// A thread that ends sandboxes and removes what was written in them.
+struct Ending {
+    sender: Option<Sender<(Child, Vec<Scratch>)>>,
+    thread: Option<JoinHandle<()>>,
 }
 
 /// One monitor. Dropped, it ends, and its sandbox with it; so it does when this process dies.
 pub(super) struct Monitor {
-    process: Child,
+    process: process::Child,
     line: UnixStream,
     inbox: Inbox,
     /// The limit that its sandboxes have, each for itself where there is no group.
@@ -35,8 +53,7 @@ pub(super) struct Monitor {
 impl Monitors {
     /// One whose sandbox may hold so much memory.
     pub(super) fn take(&self, memory: Option<u64>) -> Result<Monitor, SandboxError> {
-        let next = || self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        while let Some(mut monitor) = next() {
+        while let Some(mut monitor) = self.idle.pop() {
             if monitor.is_fit_for(memory) {
                 return Ok(monitor);
             }
@@ -46,7 +63,55 @@ impl Monitors {
 
     /// Keeps one that holds nothing.
     pub(super) fn keep(&self, monitor: Monitor) {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(monitor);
+        self.idle.push(monitor);
+    }
+
+    /// Ends a sandbox in which nothing runs any more, and then removes its layers; not before this returns.
+    pub(super) fn end(&self, child: Child, layers: Vec<Scratch>) {
+        self.ending.get_or_init(|| Ending::start(&self.idle)).send(child, layers);
+    }
+}
+
+impl Idle {
+    fn pop(&self) -> Option<Monitor> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop()
+    }
+
+    fn push(&self, monitor: Monitor) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(monitor);
+    }
+}
+
+impl Ending {
+    fn start(idle: &Arc<Idle>) -> Self {
+        let (sender, receiver) = mpsc::channel::<(Child, Vec<Scratch>)>();
+        let idle = Arc::clone(idle);
+        let end = move || {
+            for (child, layers) in receiver {
+                if let Ok(monitor) = child.end() {
+                    idle.push(monitor);
+                }
+                drop(layers);
+            }
+        };
+        // Without a thread the receiver is gone, and what is sent ends where it is.
+        let thread = thread::Builder::new().name("sandboxes".to_owned()).spawn(end).ok();
+        Self { sender: Some(sender), thread }
+    }
+
+    fn send(&self, child: Child, layers: Vec<Scratch>) {
+        if let Some(sender) = &self.sender {
+            let _ = sender.send((child, layers));
+        }
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.sender = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
     }
 }
 

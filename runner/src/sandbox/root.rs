@@ -23,8 +23,9 @@ use super::spec::{Held, Mount, Network, Spec};
 const OLD: &str = "/.machine";
 /// Bytes for a root that is read-only: it holds mount points, links and small files.
 const ROOT_SIZE: u64 = 16 << 20;
-/// Where a tree is while its layer is put over it, and more bytes than one takes.
-const HELD: &str = "/.held";
+/// Where trees are while their layers are put over them, and more bytes than one takes: a place of the machine's root that nothing
+/// is taken from, and gone with it.
+const HELD: &str = "/.machine/proc";
 const HELD_SIZE: u64 = 64 << 20;
 /// Bytes that a small file takes in memory at least, with room to spare.
 const PAGE: u64 = 64 << 10;
@@ -48,8 +49,12 @@ pub(super) fn build(spec: &Spec, owner: u32, outside: u32, privileged: bool) -> 
     if outside == 0 {
         guard_proc()?;
     }
-    for mount in &spec.mounts {
-        root.mount(mount)?;
+    let held = spec.mounts.iter().filter(|mount| matches!(mount, Mount::Held { .. })).count() as u64;
+    if held > 0 {
+        tmpfs(HELD.as_ref(), held * HELD_SIZE, 0o755)?;
+    }
+    for (index, mount) in spec.mounts.iter().enumerate() {
+        root.mount(index, mount)?;
     }
     root.close(spec)?;
     sethostname("pipe").map_err(|errno| Refusal::new(Mechanism::Setup, "hostname", errno))?;
@@ -114,7 +119,7 @@ impl Builder {
         Ok(())
     }
 
-    fn mount(&self, entry: &Mount) -> Result<(), Refusal> {
+    fn mount(&self, index: usize, entry: &Mount) -> Result<(), Refusal> {
         match entry {
             Mount::Bind { source, at, writable } => {
                 let source = from_old(source);
@@ -129,7 +134,11 @@ impl Builder {
                 self.overlay(&lower, at, &from_old(scratch))
             }
             Mount::Again { of, at } => bind(Path::new(of), &self.directory(at)?),
-            Mount::Held { tree, modified, at, scratch } => self.held(tree, *modified, at, &from_old(scratch)),
+            Mount::Held { tree, modified, at, scratch } => {
+                let place = Path::new(HELD).join(index.to_string());
+                hold(tree, *modified, &place).map_err(|error| Refusal::io(Mechanism::Mount, at.as_ref(), &error))?;
+                self.overlay(&[place], at, &from_old(scratch))
+            }
             Mount::Tmpfs { at, size } => {
                 let at = self.directory(at)?;
                 tmpfs(&at, *size, 0o755)?;
@@ -165,20 +174,6 @@ impl Builder {
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
         mount(Some("overlay"), &target, Some("overlay"), flags, Some(options.as_str()))
             .map_err(|errno| Refusal::new(Mechanism::Overlay, at, errno))
-    }
-
-    /// Puts a tree into memory, and its layer over it; from then on only the layer leads there.
-    fn held(&self, tree: &[(String, Held)], modified: u64, at: &str, scratch: &Path) -> Result<(), Refusal> {
-        let place = self.directory(HELD)?;
-        tmpfs(&place, HELD_SIZE, 0o777)?;
-        let modified = UNIX_EPOCH + Duration::from_secs(modified);
-        for (path, held) in tree {
-            put(held, &place.join(path), modified)
-                .map_err(|error| Refusal::io(Mechanism::Mount, at.as_ref(), &error))?;
-        }
-        self.overlay(std::slice::from_ref(&place), at, scratch)?;
-        umount2(HELD, MntFlags::MNT_DETACH).map_err(|errno| Refusal::new(Mechanism::Mount, HELD, errno))?;
-        fs::remove_dir(HELD).map_err(|error| Refusal::io(Mechanism::Mount, HELD.as_ref(), &error))
     }
 
     fn texts(&self, at: &str, texts: &BTreeMap<String, String>) -> Result<(), Refusal> {
@@ -255,6 +250,13 @@ impl Builder {
     fn give(&self, path: &Path) -> Result<(), Refusal> {
         chown(path, Some(self.owner), Some(self.owner)).map_err(|error| Refusal::io(Mechanism::IdMap, path, &error))
     }
+}
+
+/// Puts a tree into memory.
+fn hold(tree: &[(String, Held)], modified: u64, place: &Path) -> io::Result<()> {
+    put(&Held::Directory, place, UNIX_EPOCH)?;
+    let modified = UNIX_EPOCH + Duration::from_secs(modified);
+    tree.iter().try_for_each(|(path, held)| put(held, &place.join(path), modified))
 }
 
 /// Makes one thing of a tree, with open modes: whoever runs here is to find what it may change in its own layer.

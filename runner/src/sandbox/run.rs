@@ -18,6 +18,7 @@ use super::error::SandboxError;
 use super::found::Root;
 use super::layers::Layers;
 use super::monitors::{Monitor, Monitors};
+use super::scratch::Scratch;
 use super::spec::{Mount, Spec, build_owner};
 use super::wire::{Report, Request, Start, Written};
 use crate::descriptors::{Inbox, send};
@@ -35,6 +36,8 @@ pub struct Run<'a> {
     pub layer_limit: Option<u64>,
     /// Ends it, once true.
     pub cancel: Option<&'a AtomicBool>,
+    /// The writable layers of its overlays, removed once it has ended.
+    pub written: Vec<Scratch>,
 }
 
 /// One of the program's outputs.
@@ -100,14 +103,14 @@ pub struct Child {
     monitor: Monitor,
 }
 
-/// Runs a program to its end. `on_output` sees each piece of output as it comes; `collect` is called with the root when the
-/// program has exited and nothing runs in it any more.
+/// Runs a program to its end. `on_output` sees each piece of output as it comes; `collect` is called with the root and the layers
+/// when the program has exited and nothing runs in it any more.
 pub fn run<T>(
     monitors: &Monitors,
     spec: &Spec,
     run: Run<'_>,
     mut on_output: impl FnMut(Stream, &[u8]),
-    collect: impl FnOnce(&Root) -> T,
+    collect: impl FnOnce(&Root, &[Scratch]) -> T,
 ) -> Result<Outcome<T>, SandboxError> {
     let deadline = run.time_limit.map(|limit| Instant::now() + limit);
     let io = |doing| move |source| SandboxError::Io { doing, source };
@@ -128,8 +131,11 @@ pub fn run<T>(
     };
     let ended = running.listen(&mut on_output)?;
     let root = running.child.root.as_ref().filter(|_| matches!(ended, Ended::Exited(_)));
-    let collected = root.map(collect);
-    if let Ok(monitor) = running.child.end() {
+    let collected = root.map(|root| collect(root, &run.written));
+    if matches!(ended, Ended::Exited(_)) {
+        monitors.end(running.child, run.written);
+    } else if let Ok(monitor) = running.child.end() {
+        // It may be long until what was killed is gone.
         monitors.keep(monitor);
     }
     let [stdout, stderr] = running.outputs.map(|output| output.bytes);
@@ -338,7 +344,7 @@ impl Child {
     }
 
     /// Ends everything in the sandbox; gives back who held it.
-    fn end(mut self) -> io::Result<Monitor> {
+    pub(super) fn end(mut self) -> io::Result<Monitor> {
         self.root = None;
         self.monitor.end()?;
         Ok(self.monitor)

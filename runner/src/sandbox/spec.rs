@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 /// A program and everything that it can see.
@@ -114,10 +115,40 @@ pub enum Held {
     /// A file.
     File {
         /// What it holds.
-        bytes: Vec<u8>,
+        #[serde(with = "in_one_piece")]
+        bytes: Bytes,
         /// Whether it may be executed.
         executable: bool,
     },
+}
+
+/// Bytes as one piece; each would be a value of its own otherwise.
+mod in_one_piece {
+    use std::fmt;
+
+    use bytes::Bytes;
+    use serde::de::{Error, Visitor};
+    use serde::{Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(bytes)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
+        struct Whole;
+        impl Visitor<'_> for Whole {
+            type Value = Bytes;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("bytes")
+            }
+
+            fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Bytes, E> {
+                Ok(Bytes::copy_from_slice(bytes))
+            }
+        }
+        deserializer.deserialize_bytes(Whole)
+    }
 }
 
 /// What of a network the program has.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::trying::Try;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use runner::sandbox::{Ended, Monitors, Mount};
+use runner::sandbox::{self, Ended, Monitors, Mount, Run, Scratch};
 
 /// The monitors that were started here; other tests have theirs, too.
 fn monitors_of_this_process() -> Vec<PathBuf> {
@@ -87,6 +87,20 @@ fn holds(process: &Path, bytes: &[u8]) -> bool {
         let mut read = vec![0; usize::try_from(end - start).expect("a size")];
         memory.read_exact_at(&mut read, start).is_ok() && read.windows(bytes.len()).any(|part| part == bytes)
     })
+}
+
+#[test]
+fn what_was_written_is_gone_with_the_monitors_at_the_latest() {
+    let parent = tempfile::tempdir().expect("a directory");
+    let layer = Scratch::new_in(parent.path()).expect("a layer");
+    fs::create_dir_all(layer.path().join("upper/deep")).expect("directories");
+    let monitors = Monitors::default();
+    let run = Run { written: vec![layer], ..Run::default() };
+    let ended =
+        sandbox::run(&monitors, &Try::shell("exit 0").spec, run, |_, _| {}, |_, _| ()).expect("a sandbox").ended;
+    assert_eq!(ended, Ended::Exited(0));
+    drop(monitors);
+    assert_eq!(fs::read_dir(parent.path()).expect("a listing").count(), 0);
 }
 
 #[test]

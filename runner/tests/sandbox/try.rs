@@ -118,13 +118,14 @@ impl Try {
             output_limit: self.output,
             layer_limit: None,
             cancel,
+            written: self.layers,
         };
         let collect = |root: &sandbox::Root| match root.open(self.collect?).unwrap_or(Found::Nothing) {
             Found::Nothing => None,
             Found::File { file, .. } => Some(vec![std::io::read_to_string(file).expect("a text")]),
             Found::Directory(directory) => Some(names(&directory)),
         };
-        let outcome = sandbox::run(monitors, &self.spec, run, |_, _| {}, collect)?;
+        let outcome = sandbox::run(monitors, &self.spec, run, |_, _| {}, |root, _| collect(root))?;
         Ok(Tried {
             ended: outcome.ended,
             stdout: String::from_utf8_lossy(&outcome.stdout).into_owned(),
