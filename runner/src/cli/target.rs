@@ -105,15 +105,22 @@ pub(super) fn on_branch(
 ) -> Result<pipeline::Target, String> {
     let Some(pattern) = target.branch.as_deref() else { return Ok(target.clone()) };
     let name = &*target.name;
-    let branch = branch.map(str::to_owned).or_else(|| source::branch(&pipeline.source_directory())).or_else(of_ci);
+    let branch = branch.map(str::to_owned).or_else(|| source::branch(&pipeline.source_directory()));
+    let branch = branch.or_else(|| of_ci(target.is_of_many_branches(), |name| std::env::var(name).ok()));
     let branch = branch.ok_or_else(|| format!("`{name}` is for the branch `{pattern}`, and none is checked out"))?;
     target.on(&branch).ok_or_else(|| format!("`{name}` is for the branch `{pattern}`, and this is `{branch}`"))
 }
 
-/// The branch that GitHub or GitLab builds, which check out none.
-fn of_ci() -> Option<String> {
-    let names = ["GITHUB_HEAD_REF", "GITHUB_REF_NAME", "CI_COMMIT_REF_NAME"];
-    names.into_iter().filter_map(|name| std::env::var(name).ok()).find(|branch| !branch.is_empty())
+/// The branch that GitHub or GitLab builds, which check out none. What somebody asks to merge is not on any branch yet, and its
+/// own may be called like one that is released: it counts where each branch has a target of its own.
+fn of_ci(is_of_many: bool, variable: impl Fn(&str) -> Option<String>) -> Option<String> {
+    let variable = |name: &&str| variable(name).filter(|value| !value.is_empty());
+    let asked = ["GITHUB_HEAD_REF", "CI_MERGE_REQUEST_SOURCE_BRANCH_NAME"].iter().find_map(variable);
+    if asked.is_some() {
+        return asked.filter(|_| is_of_many);
+    }
+    let is_branch = variable(&"GITHUB_REF_TYPE").is_some_and(|kind| kind == "branch");
+    variable(if is_branch { &"GITHUB_REF_NAME" } else { &"CI_COMMIT_BRANCH" })
 }
 
 /// A target of a pipeline with its settings, as a release takes them.
@@ -239,5 +246,29 @@ impl From<ReleaseError> for Failure {
             ReleaseError::Cancelled => Kind::Cancelled,
         };
         Self::of(kind, &error).hints(error.hint())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_branch_of_ci_is_what_was_pushed_and_a_request_only_that_of_its_own_target() {
+        let request = [("GITHUB_HEAD_REF", "main"), ("GITHUB_REF_TYPE", "branch"), ("GITHUB_REF_NAME", "7/merge")];
+        let pushed = [("GITHUB_HEAD_REF", ""), ("GITHUB_REF_TYPE", "branch"), ("GITHUB_REF_NAME", "main")];
+        let tag = [("GITHUB_REF_TYPE", "tag"), ("GITHUB_REF_NAME", "main"), ("CI", "true")];
+        for (variables, of_one, of_many) in [
+            (&request[..], None, Some("main")),
+            (&pushed, Some("main"), Some("main")),
+            (&tag, None, None),
+            (&[("CI_COMMIT_BRANCH", "main")], Some("main"), Some("main")),
+            (&[("CI_MERGE_REQUEST_SOURCE_BRANCH_NAME", "main"), ("CI_COMMIT_REF_NAME", "main")], None, Some("main")),
+            (&[("CI_COMMIT_TAG", "main"), ("CI_COMMIT_REF_NAME", "main")], None, None),
+        ] {
+            let variable = |name: &str| Some(variables.iter().find(|(known, _)| *known == name)?.1.to_owned());
+            assert_eq!(of_ci(false, variable).as_deref(), of_one, "{variables:?}");
+            assert_eq!(of_ci(true, variable).as_deref(), of_many, "{variables:?}");
+        }
     }
 }
