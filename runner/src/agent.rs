@@ -70,8 +70,8 @@ use protocol::Failure;
 use root::Root;
 use running::{Running, Serving};
 
-use crate::release::{Contents, Entry, History, HistoryError, How, ProcessRecord, Release, Target};
-use crate::remote::{self, Login};
+use crate::release::{Contents, Deed, Ending, Entry, History, HistoryError, How, ProcessRecord, Release, Target, Who};
+use crate::remote::{self, Follow, Login};
 use crate::slug::Manifest;
 use crate::store::{Store, StoreError};
 
@@ -128,8 +128,13 @@ struct Agent {
 pub enum Part {
     /// A part of the agent, which has come to its end.
     Done(ExitCode),
-    /// A command: its words, the program's name among them.
-    Command(Vec<OsString>),
+    /// A command.
+    Command {
+        /// Its words, the program's name among them.
+        words: Vec<OsString>,
+        /// Who asks, where that is not the user of this process.
+        who: Option<Who>,
+    },
 }
 
 /// What this program is when it was started as a part of the agent: `pipe agent` and, inside of it, `pipe agent-serve` for the
@@ -139,9 +144,11 @@ pub enum Part {
 pub fn main(args: impl Iterator<Item = OsString>) -> Part {
     let args: Vec<OsString> = args.collect();
     match part(args.iter().cloned()) {
-        None => Part::Command(args),
+        None => Part::Command { words: args, who: None },
         Some(Ok(None)) => Part::Done(ExitCode::SUCCESS),
-        Some(Ok(Some(words))) => Part::Command(words.into_iter().map(OsString::from).collect()),
+        Some(Ok(Some(Follow { words, who }))) => {
+            Part::Command { words: words.into_iter().map(OsString::from).collect(), who: Some(who) }
+        }
         Some(Err(failure)) => {
             eprintln!("pipe: {}", failure.in_one());
             Part::Done(ExitCode::FAILURE)
@@ -150,7 +157,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> Part {
 }
 
 /// Does what a part of the agent is for; none where the command is none of its parts. A part may have another command followed.
-fn part(mut args: impl Iterator<Item = OsString>) -> Option<Result<Option<Vec<String>>, Failure>> {
+fn part(mut args: impl Iterator<Item = OsString>) -> Option<Result<Option<Follow>, Failure>> {
     let command = args.nth(1)?;
     let outcome = match command.to_str()? {
         "agent" => {
@@ -213,6 +220,13 @@ impl Agent {
     async fn alone(&self, patience: Duration) {
         let mut is_alone = self.is_alone.subscribe();
         let _ = tokio::time::timeout(patience, is_alone.wait_for(|is_alone| *is_alone)).await;
+    }
+
+    /// Writes down what came of something that was asked for.
+    fn audit(&self, who: &Who, deed: &Deed, ending: &Ending) {
+        if let Err(error) = self.history.audit(who, deed, ending) {
+            eprintln!("pipe agent: what {} did is not written down: {}", who.name, Failure::of(&error).message);
+        }
     }
 
     fn free_port(&self) -> Result<u16, Failure> {

@@ -7,11 +7,13 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use clap::{ColorChoice, Parser, Subcommand};
+use runner::release::Who;
 
 use crate::report::Paint;
 use context::Context;
 use failure::{Failure, Kind};
 
+mod audit;
 mod canary;
 mod completions;
 mod config;
@@ -86,6 +88,7 @@ enum Command {
     Exec(exec::ExecArgs),
     Target(target::TargetArgs),
     People(people::PeopleArgs),
+    Audit(audit::AuditArgs),
     Ps(ps::PsArgs),
     Domains(domains::DomainsArgs),
     Logs(logs::LogsArgs),
@@ -96,8 +99,8 @@ enum Command {
 }
 
 /// Parses the arguments, does what they ask for, and says how that went.
-pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(arguments) {
+pub(crate) fn main(words: Vec<OsString>, who: Option<Who>) -> ExitCode {
+    let cli = match Cli::try_parse_from(words) {
         Ok(cli) => cli,
         Err(error) => {
             let code = if error.use_stderr() { ExitCode::from(Kind::Usage.exit_code()) } else { ExitCode::SUCCESS };
@@ -106,7 +109,7 @@ pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
             return code;
         }
     };
-    let context = Context::new(cli.color);
+    let context = Context::new(cli.color, who);
     match run(&cli.command, &context) {
         Ok(code) => code,
         Err(failure) => {
@@ -140,6 +143,7 @@ fn run(command: &Command, context: &Context) -> Result<ExitCode, Failure> {
         Command::Canary(args) => canary::canary(args, context),
         Command::Rollback(args) => rollback::rollback(args, context),
         Command::Target(args) => target::target(args, context),
+        Command::Audit(args) => audit::audit(args, context),
         Command::People(args) => people::people(args, context),
         Command::Ps(args) => ps::ps(args, context),
         Command::Domains(args) => domains::domains(args, context),

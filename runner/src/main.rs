@@ -17,9 +17,9 @@ fn main() -> ExitCode {
     runner::store::ignore_file_size_signal();
     match agent::main(std::env::args_os()) {
         Part::Done(code) => code,
-        Part::Command(arguments) => {
+        Part::Command { words, who } => {
             keep_memory();
-            cli::main(arguments)
+            cli::main(words, who)
         }
     }
 }

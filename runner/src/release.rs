@@ -4,6 +4,7 @@
 //! What is decided here is what is asked for; [`crate::agent`] does it and says how it goes. Unaware of steps.
 
 mod arrival;
+mod audit;
 mod deed;
 mod difference;
 mod formation;
@@ -31,6 +32,7 @@ pub use crate::agent::protocol::{
     ProcessStatus, Removed, TargetStatus,
 };
 pub use crate::agent::{Boot, BootError, bring_back, place_program};
+pub use audit::{Audited, Damage, Ending, Trail};
 pub use deed::Deed;
 pub use difference::{Differences, Side, TargetSide};
 pub use formation::{Count, CountError, Formation};
@@ -49,6 +51,7 @@ pub(crate) use history::ProcessRecord;
 #[cfg(test)]
 pub(crate) use people::tests::KEY;
 pub(crate) use people::{is_person, origin, user};
+pub(crate) use place::read_config;
 
 /// A release that serves.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -33,7 +33,7 @@ pub use people::PeopleError;
 pub use session::pass_on;
 
 pub(crate) use connect::{COMMAND, Login, connect};
-pub(crate) use person::{COMMAND as PERSON, admit};
+pub(crate) use person::{COMMAND as PERSON, Follow, admit};
 pub(crate) use session::{Sent, Session};
 
 /// A host cannot be spoken to, or refuses.

@@ -9,6 +9,7 @@ use pipe_tests::{Outcome, Said};
 use serde_json::Value;
 
 use super::other_machines::Two;
+use super::small;
 
 /// Somebody with a key.
 struct Person {
@@ -236,4 +237,93 @@ fn people_come_and_go_and_keys_of_others_stay() {
     assert_eq!(fs::read_to_string(&keys).expect("keys"), before);
     two.sshd.cut();
     assert!(ada.run(&two, &["releases", "production"]).code(5).stderr.contains("does not let you in"));
+}
+
+/// The trail of the target at the host: of each entry who, in which role, what, and what came of it.
+fn trail(two: &Two) -> Vec<[String; 4]> {
+    let said = two.run(["audit", "production", "--json"]).success().stdout;
+    let entries: Vec<Value> = serde_json::from_str(&said).expect("JSON");
+    let text = |entry: &Value, field: &str| entry[field].as_str().unwrap_or_default().to_owned();
+    entries.iter().map(|entry| ["who", "role", "what", "outcome"].map(|field| text(entry, field))).collect()
+}
+
+#[test]
+fn what_is_done_or_refused_is_written_down_with_who_asked() {
+    let two = Two::new();
+    two.promote();
+    let deployer = Person::new(&two, "dora", "deployer");
+    let admin = Person::new(&two, "adam", "admin");
+    deployer.run(&two, &["scale", "production", "web=2"]).success();
+    deployer.run(&two, &["config", "production", "set", "TOKEN=hunter2"]).code(5);
+    admin.run(&two, &["config", "production", "set", "TOKEN=hunter2"]).success();
+    admin.run(&two, &["config", "production", "export"]).success();
+    admin.run(&two, &["exec", "production", "--", "true"]).success();
+    deployer.run(&two, &["exec", "production", "--", "id"]).code(1);
+    deployer.run(&two, &["releases", "production"]).success();
+    deployer.run(&two, &["audit", "production"]).code(5);
+    admin.run(&two, &["people", "production", "remove", "dora"]).success();
+    admin.run(&two, &["stop", "production"]).success();
+
+    let trail = trail(&two);
+    let told: Vec<[&str; 4]> = trail.iter().map(|entry| entry.each_ref().map(String::as_str)).collect();
+    let whoever = told[0][0];
+    assert!(whoever.ends_with("@127.0.0.1"), "{whoever}");
+    let added = |name: &str, role: &str| {
+        let found = told.iter().position(|entry| entry[2].starts_with(&format!("add {name} as {role}, SHA256:")));
+        told[found.unwrap_or_else(|| panic!("{told:?}"))][2]
+    };
+    assert_eq!(
+        told,
+        [
+            [whoever, "admin", "promote staging 1", "done"],
+            [whoever, "admin", added("dora", "deployer"), "done"],
+            [whoever, "admin", added("adam", "admin"), "done"],
+            ["dora", "deployer", "scale web=2", "done"],
+            ["dora", "deployer", "config set TOKEN", "refused"],
+            ["adam", "admin", "config set TOKEN", "done"],
+            ["adam", "admin", "read the config", "done"],
+            ["adam", "admin", "exec true", "done"],
+            ["dora", "deployer", "exec demo/production -- id", "refused"],
+            ["dora", "deployer", "read the audit trail", "refused"],
+            ["adam", "admin", "remove dora", "done"],
+            ["adam", "admin", "stop", "done"],
+        ]
+    );
+    let said = two.run(["audit", "production"]).success().stdout;
+    let first = said.lines().nth(1).expect("an entry");
+    let slug = two.releases()[0]["slug"].as_str().expect("a slug")["blake3:".len()..][..12].to_owned();
+    assert!(first.contains(&format!("promote staging 1, demo/production: release 1 of {slug}")), "{first}");
+    assert!(said.contains("dora (127.0.0.1)") && !said.contains("hunter2"), "{said}");
+    let state = fs::read(two.home().join("agent/state.db")).expect("the state");
+    assert!(!state.windows(7).any(|window| window == b"hunter2"));
+
+    // Somebody covers his traces.
+    let python = "import sqlite3, sys; db = sqlite3.connect(sys.argv[1]); db.execute('delete from audit where number = 5'); db.commit()";
+    let state = two.home().join("agent/state.db");
+    let done = Command::new("python3").args(["-c", python]).arg(state).status().expect("python runs");
+    assert!(done.success());
+    let said = two.run(["audit", "production"]).code(5);
+    assert!(said.stderr.contains("entry 5 is gone") && said.stdout.contains("exec true"), "{}", said.stderr);
+}
+
+#[test]
+fn what_is_done_on_this_machine_is_written_down_too() {
+    let project = small::project();
+    let port = small::free_port();
+    let target = "[targets.staging]\ndriver = \"local\"\nrelease = \"slug\"\naddress = \"127.0.0.1:PORT\"\n";
+    small::release_to(&project, &target.replace("PORT", &port.to_string()));
+    assert_eq!(project.run(["audit", "staging"]).success().stdout, "nothing was done yet\n");
+    project.run(["run"]).success();
+    project.run(["run"]).success();
+    project.write("src/app.py", "raise SystemExit('no')");
+    project.run(["run"]).code(7);
+    let said = project.run(["audit", "staging"]).success().stdout;
+    let user = Command::new("id").arg("-un").output().expect("id runs").stdout;
+    let user = String::from_utf8(user).expect("a name");
+    let rows: Vec<&str> = said.lines().skip(1).collect();
+    assert_eq!(rows.len(), 2, "a run that changes nothing does nothing: {said}");
+    assert!(rows[0].contains(user.trim()) && rows[0].contains("run, demo/staging: release 1 of "), "{said}");
+    assert!(rows[0].ends_with("done") && rows[1].contains(": release 2 of ") && rows[1].contains("failed: "), "{said}");
+    project.run(["stop", "staging"]).success();
+    assert!(project.run(["audit", "staging"]).success().stdout.contains("stop, demo/staging"));
 }

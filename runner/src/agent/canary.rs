@@ -13,7 +13,7 @@ use super::public::Domains;
 use super::root::Root;
 use super::running::{Running, stop_all};
 use super::{Agent, DRAIN};
-use crate::release::{Portion, Release, Stage, Target};
+use crate::release::{Deed, Ending, Portion, Release, Stage, Target, Who};
 
 /// How often it is looked how it does.
 const LOOK: Duration = Duration::from_secs(1);
@@ -122,6 +122,8 @@ pub(super) fn watch(agent: &Arc<Agent>, target: &Target, number: u64) {
                 && let Some(ending) = take_back(&agent, &running, &format!("taken back: {why}"))
             {
                 eprintln!("pipe agent: release {number} of {}/{}: taken back: {why}", running.app, running.target);
+                let deed = Deed::of(&running.app, &running.target, format!("take back: {why}"));
+                agent.audit(&Who::agent(), &Deed { release: Some(number), ..deed }, &Ending::Done);
                 tokio::spawn(ending);
                 return;
             }

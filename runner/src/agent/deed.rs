@@ -1,9 +1,18 @@
 //! What requests are in words.
 
-use super::protocol::{CanaryWish, Order, Request, Wish};
-use crate::release::{Deed, How};
+use super::protocol::{Answer, CanaryWish, Order, Request, Wish};
+use crate::release::{Deed, Ending, How, Who};
 
 impl Request {
+    /// Who asks, where that is for a change.
+    pub(crate) fn who(&self) -> Option<&Who> {
+        match self {
+            Self::Deploy(order) => Some(&order.who),
+            Self::Stop { who, .. } | Self::Remove { who, .. } => Some(who),
+            Self::Hello | Self::Status | Self::Domains | Self::Succeed | Self::Retire => None,
+        }
+    }
+
     /// What is asked for.
     pub(crate) fn deed(&self) -> Deed {
         match self {
@@ -16,6 +25,27 @@ impl Request {
             Self::Remove { app, target, data: true, .. } => Deed::of(app, target, "remove with its data"),
             Self::Succeed | Self::Retire => Deed::new("end the agent"),
         }
+    }
+}
+
+impl Answer {
+    /// What came of a change, and the release that it made; none where nothing was changed.
+    pub(crate) fn ending(&self) -> Option<(Ending, Option<u64>)> {
+        Some(match self {
+            Self::Released { number, .. } | Self::Canary { number, .. } | Self::TakenBack { number } => {
+                (Ending::Done, Some(*number))
+            }
+            Self::Kept | Self::Stopped(_) | Self::Removed(_) => (Ending::Done, None),
+            Self::NotReleased(failure) if failure.cancelled => (Ending::Cancelled, failure.number),
+            Self::NotReleased(failure) => (Ending::Failed(failure.message.clone()), failure.number),
+            Self::Failed(message) => (Ending::Failed(message.clone()), None),
+            Self::Unchanged { .. }
+            | Self::Hello { .. }
+            | Self::Status(_)
+            | Self::Domains(_)
+            | Self::Retiring
+            | Self::Refused(_) => return None,
+        })
     }
 }
 

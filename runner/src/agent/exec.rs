@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use super::protocol::Failure;
 use super::root::Root;
-use crate::release::{History, HistoryError};
+use crate::release::{Deed, Ending, History, HistoryError, Who};
 use crate::sandbox::{self, Child, Ended, SandboxError, Stdio};
 
 /// Why a program did not run.
@@ -51,9 +51,27 @@ pub struct Session {
 }
 
 impl Session {
-    /// Starts a program where the processes of a target run.
-    pub fn start(home: &Path, app: &str, target: &str, argv: &[String], stdio: Stdio) -> Result<Self, ExecError> {
+    /// Starts a program where the processes of a target run, and writes down who has it run.
+    pub fn start(
+        (home, who): (&Path, &Who),
+        app: &str,
+        target: &str,
+        argv: &[String],
+        stdio: Stdio,
+    ) -> Result<Self, ExecError> {
         let history = History::open(home)?;
+        let started = Self::begin(home, &history, (app, target), argv, stdio);
+        history.audit(who, &Deed::of(app, target, format!("exec {}", argv.join(" "))), &Ending::of(&started))?;
+        started
+    }
+
+    fn begin(
+        home: &Path,
+        history: &History,
+        (app, target): (&str, &str),
+        argv: &[String],
+        stdio: Stdio,
+    ) -> Result<Self, ExecError> {
         let release = history.current(app, target)?.ok_or_else(|| ExecError::NothingRuns(target.to_owned()))?;
         let contents = release.contents();
         let config = history.config(app, target, contents.config)?;

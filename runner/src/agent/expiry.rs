@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::{Agent, remove};
-use crate::release::Release;
+use crate::release::{Deed, Ending, Release, Who};
 
 /// How often it is looked, at most.
 const LOOK: Duration = Duration::from_secs(10);
@@ -37,7 +37,10 @@ async fn round(agent: &Arc<Agent>) -> Duration {
 async fn end(agent: &Arc<Agent>, release: &Release) {
     let (app, name) = (&release.target.app, &release.target.name);
     match remove::remove_expired(agent, release).await {
-        Ok(true) => eprintln!("pipe agent: {app}/{name} is over, and removed"),
+        Ok(true) => {
+            eprintln!("pipe agent: {app}/{name} is over, and removed");
+            agent.audit(&Who::agent(), &Deed::of(app, name, "remove with its data, for it is over"), &Ending::Done);
+        }
         Ok(false) => {}
         Err(failure) => eprintln!("pipe agent: {app}/{name} is over, and cannot be removed: {}", failure.in_one()),
     }

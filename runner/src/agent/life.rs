@@ -22,7 +22,7 @@ use super::process::{back_off, clear};
 use super::protocol::Failure;
 use super::server::{self, End};
 use super::{Agent, AgentError, DRAIN};
-use crate::release::{History, Release, Stage, Target};
+use crate::release::{Deed, Ending, History, HistoryError, Release, Stage, Target, Who};
 use crate::store::Store;
 
 /// How long work that cannot be interrupted has before the next agent begins.
@@ -125,7 +125,7 @@ async fn take_over(agent: &Arc<Agent>) -> Result<(), AgentError> {
         match release.stage {
             Stage::Switched => agent.history.advance(&mut release, Stage::Drained, None)?,
             Stage::Canary => canaries.push(release),
-            _ => agent.history.advance(&mut release, Stage::Failed, Some("interrupted"))?,
+            _ => interrupted(agent, &mut release)?,
         }
     }
     let current = agent.history.all_current()?;
@@ -140,7 +140,7 @@ async fn take_over(agent: &Arc<Agent>) -> Result<(), AgentError> {
     for mut release in canaries {
         if let Err(failure) = agent.resume_canary(&release, &mut records).await {
             say_why_not(&release, &failure);
-            agent.history.advance(&mut release, Stage::Failed, Some("interrupted"))?;
+            interrupted(agent, &mut release)?;
         }
     }
     agent.public.accept();
@@ -155,6 +155,15 @@ async fn take_over(agent: &Arc<Agent>) -> Result<(), AgentError> {
             let _ = clear(&agent.history, &left);
         });
     }
+    Ok(())
+}
+
+/// Takes back a release that nobody can finish any more.
+fn interrupted(agent: &Agent, release: &mut Release) -> Result<(), HistoryError> {
+    agent.history.advance(release, Stage::Failed, Some("interrupted"))?;
+    let Target { app, name, .. } = &release.target;
+    let deed = Deed { release: Some(release.number), slug: Some(release.slug.id), ..Deed::of(app, name, "take back") };
+    agent.audit(&Who::agent(), &deed, &Ending::Done);
     Ok(())
 }
 

@@ -19,7 +19,7 @@ use super::handover::Handover;
 use super::protocol::{Answer, Order, PROTOCOL, Reply, Request};
 use super::remove;
 use super::written::Written;
-use crate::release::target_directory;
+use crate::release::{Deed, Who, target_directory};
 
 /// Listens where an earlier agent did: at the very socket that it has given, or at a new one in its place.
 pub(super) fn listen(home: &Path, given: Option<std::os::unix::net::UnixListener>) -> io::Result<UnixListener> {
@@ -75,7 +75,9 @@ async fn converse(agent: &Arc<Agent>, commands: &Arc<UnixListener>, stream: Unix
     let mut read = BufReader::new(read);
     let mut line = String::new();
     read.read_line(&mut line).await?;
-    let answer = match serde_json::from_str(&line)? {
+    let request: Request = serde_json::from_str(&line)?;
+    let asked = request.who().map(|who| (who.clone(), request.deed()));
+    let answer = match request {
         Request::Hello => Answer::Hello { protocol: PROTOCOL, build: build() },
         Request::Deploy(order) => deploy(agent, *order, read, &mut write).await?,
         Request::Status => Answer::Status(agent.all_running().iter().filter_map(|running| running.status()).collect()),
@@ -90,9 +92,23 @@ async fn converse(agent: &Arc<Agent>, commands: &Arc<UnixListener>, stream: Unix
         }
         Request::Retire => Answer::Retiring,
     };
+    if let Some((who, deed)) = asked {
+        audit(agent, &who, deed, &answer);
+    }
     let retires = matches!(answer, Answer::Retiring);
     send(&mut write, &Reply::Answer(answer)).await?;
     Ok(retires.then_some(End::Done))
+}
+
+/// Writes down what came of a change.
+fn audit(agent: &Agent, who: &Who, deed: Deed, answer: &Answer) {
+    let Some((ending, release)) = answer.ending() else { return };
+    let made = || {
+        let ((app, target), number) = (deed.target.as_ref()?, release?);
+        agent.history.releases(app, target).ok()?.into_iter().find(|made| made.number == number)
+    };
+    let slug = deed.slug.or_else(|| Some(made()?.slug.id));
+    agent.audit(who, &Deed { release, slug, ..deed }, &ending);
 }
 
 /// Gives what is listened at to the next agent, once nothing is being changed.

@@ -5,6 +5,7 @@ use std::io::{self, Stdout, Write as _};
 use std::path::{self, PathBuf};
 
 use clap::ColorChoice;
+use runner::release::Who;
 use runner::store::Store;
 use serde::Serialize;
 
@@ -16,16 +17,22 @@ pub(super) struct Context {
     pub(super) paint: Paint,
     out: Stdout,
     home: Option<PathBuf>,
+    who: Option<Who>,
 }
 
 impl Context {
-    pub(super) fn new(color: ColorChoice) -> Self {
+    pub(super) fn new(color: ColorChoice, who: Option<Who>) -> Self {
         let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let home = set("PIPE_HOME")
             .or_else(|| set("XDG_DATA_HOME").map(|data| data.join("pipe")))
             .or_else(|| set("HOME").map(|home| home.join(".local/share/pipe")));
         let out = io::stdout();
-        Self { paint: Paint::of(&out, color), out, home }
+        Self { paint: Paint::of(&out, color), out, home, who }
+    }
+
+    /// Who asks.
+    pub(super) fn who(&self) -> Who {
+        self.who.clone().unwrap_or_else(Who::here)
     }
 
     /// The directory with all of pipe's data: `PIPE_HOME`, or `pipe` where the desktop keeps data of programs.

@@ -35,7 +35,8 @@ pub(super) fn exec(args: &ExecArgs, context: &Context) -> Result<ExitCode, Failu
         let terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
         return pass_on(server, &arguments.collect::<Vec<_>>(), terminal, context);
     }
-    let start = |stdio| Session::start(&home, &target.app, &target.name, &args.command, stdio);
+    let who = context.who();
+    let start = |stdio| Session::start((&home, &who), &target.app, &target.name, &args.command, stdio);
     let code = if io::stdin().is_terminal() && io::stdout().is_terminal() {
         let pty = Pty::open().map_err(|error| failed(&error))?;
         let session = start(pty.stdio().map_err(|error| failed(&error))?)?;

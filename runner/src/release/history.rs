@@ -3,6 +3,7 @@
 //! Environments of targets hold secrets: they are sealed, and nobody but the owner may read the file. Unaware of processes;
 //! it only keeps which ones there are.
 
+mod audit;
 mod configs;
 mod crons;
 mod people;

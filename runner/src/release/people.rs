@@ -117,6 +117,11 @@ impl Who {
         }
     }
 
+    /// The agent, where it does something by itself. No person and no user is called that.
+    pub(crate) fn agent() -> Self {
+        Self { name: "the agent".to_owned(), role: Role::Admin, from: None }
+    }
+
     /// A user who has logged in with a shell, from an address.
     pub(crate) fn at(user: &str, from: String) -> Self {
         Self { name: format!("{user}@{from}"), role: Role::Admin, from: Some(from) }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use super::history::{History, Release};
-use super::{Person, PublicKey, ReleaseError, Role, SlugRef, is_idle};
+use super::{Deed, Ending, Person, PublicKey, ReleaseError, Role, SlugRef, Trail, Who, is_idle};
 use crate::agent::client;
 use crate::agent::protocol::{Answer, Order, Progress, Request};
 use crate::remote::{Address, Sent, Session, people};
@@ -44,13 +44,10 @@ impl Place {
         }
     }
 
-    /// The names and values of a target's config.
+    /// The names and values of a target's config. That somebody has read them is written down.
     pub fn config(&self, app: &str, target: &str) -> Result<BTreeMap<String, String>, ReleaseError> {
         match self.session()? {
-            None => {
-                let Some(history) = History::existing(&self.home)? else { return Ok(BTreeMap::new()) };
-                Ok(history.config(app, target, history.config_version(app, target)?)?)
-            }
+            None => read_config(&self.home, &Who::here(), app, target),
             Some(session) => Ok(session.config(app, target)?),
         }
     }
@@ -58,8 +55,18 @@ impl Place {
     /// The names that a target's config sets, without what they are set to.
     pub fn config_names(&self, app: &str, target: &str) -> Result<Vec<String>, ReleaseError> {
         match self.session()? {
-            None => Ok(self.config(app, target)?.into_keys().collect()),
+            None => Ok(config(&self.home, app, target)?.into_keys().collect()),
             Some(session) => Ok(session.config_names(app, target)?),
+        }
+    }
+
+    /// What was done to a target, and to the machine that it is on.
+    pub fn audit(&self, app: &str, target: &str) -> Result<Trail, ReleaseError> {
+        match self.session()? {
+            None => {
+                Ok(History::existing(&self.home)?.map_or(Ok(Trail::default()), |history| history.trail(app, target))?)
+            }
+            Some(session) => Ok(session.audit(app, target)?),
         }
     }
 
@@ -74,7 +81,7 @@ impl Place {
     /// Adds somebody there, or gives another role to who is there, and another key where one is given.
     pub fn add_person(&self, name: &str, role: Role, key: Option<PublicKey>) -> Result<(), ReleaseError> {
         match self.session()? {
-            None => Ok(people::add(&self.home, name, role, key)?),
+            None => Ok(people::add(&self.home, &Who::here(), name, role, key)?),
             Some(session) => Ok(session.add_person(name, role, key)?),
         }
     }
@@ -82,7 +89,7 @@ impl Place {
     /// Removes somebody there.
     pub fn remove_person(&self, name: &str) -> Result<(), ReleaseError> {
         match self.session()? {
-            None => Ok(people::remove(&self.home, name)?),
+            None => Ok(people::remove(&self.home, &Who::here(), name)?),
             Some(session) => Ok(session.remove_person(name)?),
         }
     }
@@ -163,4 +170,23 @@ impl Place {
         }
         url
     }
+}
+
+/// The names and values of the config of a target of this machine; that `who` has read them is written down.
+pub(crate) fn read_config(
+    home: &Path,
+    who: &Who,
+    app: &str,
+    target: &str,
+) -> Result<BTreeMap<String, String>, ReleaseError> {
+    let found = config(home, app, target);
+    if let Some(history) = History::existing(home)? {
+        history.audit(who, &Deed::of(app, target, "read the config"), &Ending::of(&found))?;
+    }
+    found
+}
+
+fn config(home: &Path, app: &str, target: &str) -> Result<BTreeMap<String, String>, ReleaseError> {
+    let Some(history) = History::existing(home)? else { return Ok(BTreeMap::new()) };
+    Ok(history.config(app, target, history.config_version(app, target)?)?)
 }

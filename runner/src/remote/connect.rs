@@ -14,7 +14,7 @@ use super::wire::{Asked, Call, Heard, Want, greeting, write_line, write_want};
 use super::{people, permit};
 use crate::agent::protocol::{Answer, Failure, Reply, Request};
 use crate::garbage;
-use crate::release::{Place, Release, ReleaseError, Who, origin};
+use crate::release::{self, Ending, History, Place, Release, ReleaseError, Who, origin};
 
 /// The subcommand.
 pub(crate) const COMMAND: &str = "agent-connect";
@@ -63,7 +63,7 @@ pub(crate) fn connect(home: &Path, login: &Login) -> io::Result<()> {
                 Err(_) => Ok(()),
             }
         }
-        call => write_line(&mut to, &answer(home, call).unwrap_or_else(Heard::Failed)),
+        call => write_line(&mut to, &answer(home, &who, call).unwrap_or_else(Heard::Failed)),
     }
 }
 
@@ -72,7 +72,10 @@ fn may(home: &Path, who: &Who, call: &Call) -> Result<(), Failure> {
     let asked = permit::Asked::Call(call);
     asked.check_names()?;
     let people = people::people(home).map_err(|error| Failure::hinted(&error, error.hint()))?;
-    asked.permit(who, &people)
+    asked.permit(who, &people).inspect_err(|_| {
+        // Whether that can be written down or not, it is refused.
+        let _ = History::open(home).and_then(|history| history.audit(who, &asked.deed(), &Ending::Refused));
+    })
 }
 
 /// Says no in the way in which the command listens.
@@ -83,6 +86,7 @@ fn refuse(call: &Call, refusal: Failure, to: &mut impl Write) -> io::Result<()> 
         Call::Releases { .. }
         | Call::Config { .. }
         | Call::ConfigNames { .. }
+        | Call::Audit { .. }
         | Call::People
         | Call::AddPerson { .. }
         | Call::RemovePerson { .. } => write_line(to, &Heard::Failed(refusal)),
@@ -90,16 +94,19 @@ fn refuse(call: &Call, refusal: Failure, to: &mut impl Write) -> io::Result<()> 
 }
 
 /// What needs no agent.
-fn answer(home: &Path, call: Call) -> Result<Heard, Failure> {
+fn answer(home: &Path, who: &Who, call: Call) -> Result<Heard, Failure> {
     let failed = |error: ReleaseError| Failure::hinted(&error, error.hint());
     let here = Place::here(home);
     match call {
         Call::Releases { app, target } => releases(home, &app, &target).map(Heard::Releases).map_err(failed),
-        Call::Config { app, target } => here.config(&app, &target).map(Heard::Config).map_err(failed),
+        Call::Config { app, target } => {
+            release::read_config(home, who, &app, &target).map(Heard::Config).map_err(failed)
+        }
         Call::ConfigNames { app, target } => here.config_names(&app, &target).map(Heard::ConfigNames).map_err(failed),
+        Call::Audit { app, target } => here.audit(&app, &target).map(Heard::Audit).map_err(failed),
         Call::People => here.people().map(Heard::People).map_err(failed),
-        Call::AddPerson { name, role, key } => Ok(people::add(home, &name, role, key).map(|()| Heard::Done)?),
-        Call::RemovePerson { name } => Ok(people::remove(home, &name).map(|()| Heard::Done)?),
+        Call::AddPerson { name, role, key } => Ok(people::add(home, who, &name, role, key).map(|()| Heard::Done)?),
+        Call::RemovePerson { name } => Ok(people::remove(home, who, &name).map(|()| Heard::Done)?),
         Call::Ask(_) | Call::Release { .. } => Err(Failure::new("that is for the agent")),
     }
 }

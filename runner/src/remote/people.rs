@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use super::person::COMMAND;
 use super::script::quoted;
 use crate::agent::protocol::Failure;
-use crate::release::{History, HistoryError, Person, PublicKey, Role, is_person, place_program};
+use crate::release::{Deed, Ending, History, HistoryError, Person, PublicKey, Role, Who, is_person, place_program};
 
 /// Names the file where sshd looks for the user's keys, where that is another than usual.
 const FILE: &str = "PIPE_AUTHORIZED_KEYS";
@@ -97,7 +97,7 @@ pub(crate) fn people(home: &Path) -> Result<Vec<Person>, HistoryError> {
 }
 
 /// Adds somebody, or gives another role or key to who is there.
-pub(crate) fn add(home: &Path, name: &str, role: Role, key: Option<PublicKey>) -> Result<(), PeopleError> {
+pub(crate) fn add(home: &Path, who: &Who, name: &str, role: Role, key: Option<PublicKey>) -> Result<(), PeopleError> {
     if !is_person(name) {
         return Err(PeopleError::Name(name.to_owned()));
     }
@@ -105,6 +105,8 @@ pub(crate) fn add(home: &Path, name: &str, role: Role, key: Option<PublicKey>) -
     if !file.home.join("bin/pipe").exists() {
         place_program(home)?;
     }
+    let known = key.as_ref().map(|key| format!(", {}", key.fingerprint())).unwrap_or_default();
+    let deed = Deed::new(format!("add {name} as {role}{known}"));
     let change = |people: &mut Vec<Person>| {
         let known = people.iter().position(|person| person.name == name).map(|at| people.remove(at));
         let (key, since) = match (key, known) {
@@ -119,18 +121,18 @@ pub(crate) fn add(home: &Path, name: &str, role: Role, key: Option<PublicKey>) -
         people.push(Person { name: name.to_owned(), role, key, since });
         Ok(())
     };
-    History::open(home)?.change_people(change, |people| file.write(people))
+    file.change(&History::open(home)?, who, &deed, change)
 }
 
 /// Removes somebody.
-pub(crate) fn remove(home: &Path, name: &str) -> Result<(), PeopleError> {
+pub(crate) fn remove(home: &Path, who: &Who, name: &str) -> Result<(), PeopleError> {
     let file = KeyFile::of(home)?;
     let change = |people: &mut Vec<Person>| {
         let at = people.iter().position(|person| person.name == name).ok_or_else(|| nobody(name, people))?;
         people.remove(at);
         Ok(())
     };
-    History::open(home)?.change_people(change, |people| file.write(people))
+    file.change(&History::open(home)?, who, &Deed::new(format!("remove {name}")), change)
 }
 
 fn nobody(name: &str, people: &[Person]) -> PeopleError {
@@ -157,6 +159,19 @@ impl KeyFile {
         }
         // What is a link stays one.
         Ok(Self { path: fs::canonicalize(&path).unwrap_or(path), home })
+    }
+
+    /// Changes who there is, here and in the history, and writes down what came of that.
+    fn change(
+        &self,
+        history: &History,
+        who: &Who,
+        deed: &Deed,
+        change: impl FnOnce(&mut Vec<Person>) -> Result<(), PeopleError>,
+    ) -> Result<(), PeopleError> {
+        let changed = history.change_people(change, |people| self.write(people));
+        history.audit(who, deed, &Ending::of(&changed))?;
+        changed
     }
 
     fn read(&self) -> Result<String, PeopleError> {

@@ -1,6 +1,7 @@
 //! What each request needs: the one place where that is said, and where a request that is not named does not compile.
 
 use super::person::Command;
+use super::script::Script;
 use super::wire::Call;
 use crate::agent::protocol::{Failure, Request, Wish};
 use crate::pipeline::is_name;
@@ -27,7 +28,11 @@ fn of_call(call: &Call) -> Role {
         },
         Call::Release { order, .. } => of_wish(&order.wish),
         Call::Releases { .. } | Call::ConfigNames { .. } => Role::Viewer,
-        Call::Config { .. } | Call::People | Call::AddPerson { .. } | Call::RemovePerson { .. } => Role::Admin,
+        Call::Config { .. }
+        | Call::Audit { .. }
+        | Call::People
+        | Call::AddPerson { .. }
+        | Call::RemovePerson { .. } => Role::Admin,
     }
 }
 
@@ -53,12 +58,17 @@ impl Asked<'_> {
             Self::Call(Call::Releases { app, target }) => Deed::of(app, target, "see the releases"),
             Self::Call(Call::ConfigNames { app, target }) => Deed::of(app, target, "see the names of the config"),
             Self::Call(Call::Config { app, target }) => Deed::of(app, target, "read the config"),
+            Self::Call(Call::Audit { app, target }) => Deed::of(app, target, "read the audit trail"),
             Self::Call(Call::People) => Deed::new("see the people"),
             Self::Call(Call::AddPerson { name, role, .. }) => Deed::new(format!("add {name} as {role}")),
             Self::Call(Call::RemovePerson { name }) => Deed::new(format!("remove {name}")),
             Self::Command(Command::Connect) => Deed::new("connect"),
             Self::Command(Command::Logs(_)) => Deed::new("see logs"),
             Self::Command(Command::Exec(arguments)) => Deed::new(format!("exec {}", arguments.join(" "))),
+            Self::Command(Command::SetUp { script: Script::Copy, .. }) => Deed::new("put another pipe here"),
+            Self::Command(Command::SetUp { script: Script::Boot, arguments }) => {
+                Deed::new(format!("have {} come back after a restart", arguments.join(" ")))
+            }
             Self::Command(Command::SetUp { .. }) => Deed::new("set the host up"),
         }
     }

@@ -10,7 +10,7 @@ use super::connect::{self, Login};
 use super::permit::Asked;
 use super::script::{Script, read_line};
 use crate::agent::protocol::Failure;
-use crate::release::{History, Who};
+use crate::release::{Ending, History, Who};
 
 /// The subcommand.
 pub(crate) const COMMAND: &str = "agent-person";
@@ -31,10 +31,18 @@ pub(super) enum Command {
     SetUp { script: Script, arguments: Vec<String> },
 }
 
-/// Does what a person asks for, if that may be done. What is a command of this program is given back, to be followed as any other.
-pub(crate) fn admit(home: &Path, name: &str) -> Result<Option<Vec<String>>, Failure> {
+/// A command line of this program that is to be followed now.
+pub(crate) struct Follow {
+    /// The program's name among them.
+    pub(crate) words: Vec<String>,
+    pub(crate) who: Who,
+}
+
+/// Does what a person asks for, if that may be done. What is a command of this program is given back, to be followed.
+pub(crate) fn admit(home: &Path, name: &str) -> Result<Option<Follow>, Failure> {
     let failed = |error: crate::release::HistoryError| Failure::hinted(&error, error.hint());
-    let people = History::open(home).and_then(|history| history.people()).map_err(failed)?;
+    let history = History::open(home).map_err(failed)?;
+    let people = history.people().map_err(failed)?;
     let Some(person) = people.iter().find(|person| person.name == name) else {
         return Err(Failure::new(format!("`{name}` is nobody here any more"))
             .hint(format!("whoever logs in here as `{}` can change that", crate::release::user())));
@@ -46,15 +54,23 @@ pub(crate) fn admit(home: &Path, name: &str) -> Result<Option<Vec<String>>, Fail
     })?;
     check_home(home, &asked_home)?;
     let asked = Asked::Command(&command);
-    asked.permit(&who, &people)?;
+    asked.permit(&who, &people).inspect_err(|_| note(&history, &who, &asked, &Ending::Refused))?;
     match command {
         Command::Connect => {
             connect::connect(home, &Login::Person(who)).map_err(|error| Failure::of(&error))?;
             Ok(None)
         }
-        Command::Logs(arguments) => Ok(Some(words("logs", arguments))),
-        Command::Exec(arguments) => Ok(Some(words("exec", arguments))),
+        Command::Logs(arguments) => Ok(Some(Follow::of("logs", arguments, who))),
+        Command::Exec(arguments) => Ok(Some(Follow::of("exec", arguments, who))),
         Command::SetUp { script, arguments } => {
+            if matches!(script, Script::Copy | Script::Boot) {
+                note(
+                    &history,
+                    &who,
+                    &Asked::Command(&Command::SetUp { script, arguments: arguments.clone() }),
+                    &Ending::Done,
+                );
+            }
             let mut shell = process::Command::new("sh");
             let error = shell.arg("-c").arg(script.text()).arg(home).args(arguments).exec();
             Err(Failure::of(&error))
@@ -62,9 +78,17 @@ pub(crate) fn admit(home: &Path, name: &str) -> Result<Option<Vec<String>>, Fail
     }
 }
 
-/// The words of a command line of this program.
-fn words(command: &str, arguments: Vec<String>) -> Vec<String> {
-    ["pipe".to_owned(), command.to_owned()].into_iter().chain(arguments).collect()
+/// Writes down what was asked for; that this fails is no reason to be refused.
+fn note(history: &History, who: &Who, asked: &Asked<'_>, ending: &Ending) {
+    if let Err(error) = history.audit(who, &asked.deed(), ending) {
+        eprintln!("pipe: {error}");
+    }
+}
+
+impl Follow {
+    fn of(command: &str, arguments: Vec<String>, who: Who) -> Self {
+        Self { words: ["pipe".to_owned(), command.to_owned()].into_iter().chain(arguments).collect(), who }
+    }
 }
 
 impl Command {

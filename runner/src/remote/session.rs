@@ -23,7 +23,7 @@ use super::wire::{Asked, Call, Heard, RuntimeRecord, own_version, version, write
 use super::{Address, RemoteError};
 use crate::agent::protocol::{Answer, Failure, Order, PROTOCOL, Progress, Reply, Request};
 use crate::digest::Digest;
-use crate::release::{Person, PublicKey, Release, Role, SlugRef, user};
+use crate::release::{Person, PublicKey, Release, Role, SlugRef, Trail, user};
 use crate::runtime::Runtime;
 use crate::slug::Manifest;
 use crate::store::Store;
@@ -180,6 +180,15 @@ impl Session {
         self.call(Call::ConfigNames { app: app.to_owned(), target: target.to_owned() })?;
         match self.heard()? {
             Heard::ConfigNames(names) => Ok(names),
+            other => Err(self.unexpected(other)),
+        }
+    }
+
+    /// What was done to a target over there, and to its host.
+    pub(crate) fn audit(mut self, app: &str, target: &str) -> Result<Trail, RemoteError> {
+        self.call(Call::Audit { app: app.to_owned(), target: target.to_owned() })?;
+        match self.heard()? {
+            Heard::Audit(trail) => Ok(trail),
             other => Err(self.unexpected(other)),
         }
     }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::agent::protocol::{Failure, Order, PROTOCOL, Request};
 use crate::digest::Digest;
-use crate::release::{Person, PublicKey, Release, Role, SlugRef, Who};
+use crate::release::{Person, PublicKey, Release, Role, SlugRef, Trail, Who};
 
 /// How the first line begins. Shells that greet everybody may write others before it.
 const GREETING: &str = "pipe agent ";
@@ -42,6 +42,8 @@ pub(crate) enum Call {
     Config { app: String, target: String },
     /// The names that the config of a target sets.
     ConfigNames { app: String, target: String },
+    /// What was done to a target and to the host.
+    Audit { app: String, target: String },
     /// The people of the host.
     People,
     /// Somebody more, or another role or key for somebody.
@@ -60,6 +62,7 @@ impl Call {
             | Self::Releases { .. }
             | Self::Config { .. }
             | Self::ConfigNames { .. }
+            | Self::Audit { .. }
             | Self::People
             | Self::AddPerson { .. }
             | Self::RemovePerson { .. } => {}
@@ -84,6 +87,8 @@ pub(crate) enum Heard {
     Config(BTreeMap<String, String>),
     /// To [`Call::ConfigNames`].
     ConfigNames(Vec<String>),
+    /// To [`Call::Audit`].
+    Audit(Trail),
     /// To [`Call::People`].
     People(Vec<Person>),
     /// To [`Call::AddPerson`] and [`Call::RemovePerson`].

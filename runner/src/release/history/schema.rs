@@ -9,7 +9,7 @@ use super::{HistoryError, environment_of, json};
 use crate::release::sealed::{Sealer, Values};
 
 /// Raised with every change of [`TABLES`], which then needs a way to get there.
-pub(super) const VERSION: i64 = 6;
+pub(super) const VERSION: i64 = 7;
 
 const TABLES: &str = "
 CREATE TABLE targets (
@@ -73,6 +73,11 @@ CREATE TABLE people (
     key TEXT NOT NULL UNIQUE,
     since INTEGER NOT NULL
 ) STRICT;
+CREATE TABLE audit (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    entry TEXT NOT NULL,
+    digest TEXT NOT NULL
+) STRICT;
 ";
 
 /// Version 1 had one of each process, no config, and environments in the open.
@@ -120,6 +125,15 @@ CREATE TABLE people (
 ) STRICT;
 ";
 
+/// Version 6 told only of releases who had wanted them.
+const FROM_6: &str = "
+CREATE TABLE audit (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    entry TEXT NOT NULL,
+    digest TEXT NOT NULL
+) STRICT;
+";
+
 /// Makes the tables, or makes those of an older version into today's.
 pub(super) fn bring_up_to_date(connection: &mut Connection, path: &Path, sealer: &Sealer) -> Result<(), HistoryError> {
     // What is replaced is overwritten, so that nothing of it stays in the file.
@@ -134,7 +148,7 @@ pub(super) fn bring_up_to_date(connection: &mut Connection, path: &Path, sealer:
                 transaction.execute_batch(FROM_1)?;
                 seal_environments(&transaction, path, sealer)?;
             }
-            for (version, changes) in [(2, FROM_2), (3, FROM_3), (4, FROM_4), (5, FROM_5)] {
+            for (version, changes) in [(2, FROM_2), (3, FROM_3), (4, FROM_4), (5, FROM_5), (6, FROM_6)] {
                 if found <= version {
                     transaction.execute_batch(changes)?;
                 }
@@ -168,7 +182,7 @@ fn seal_environments(transaction: &Transaction<'_>, path: &Path, sealer: &Sealer
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::release::History;
+    use crate::release::{Deed, Ending, History, Who};
 
     /// The tables of version 1, as they were released.
     const VERSION_1: &str = "
@@ -206,6 +220,49 @@ mod tests {
         }
         let bytes = std::fs::read(state).expect("the state");
         assert!(!bytes.windows(7).any(|window| window == b"hunter2"));
+    }
+
+    /// What version 5 made, as it was released, beside the tables of version 1.
+    const VERSION_5: &str = "
+        ALTER TABLE releases ADD COLUMN env BLOB NOT NULL DEFAULT x'';
+        ALTER TABLE releases ADD COLUMN config INTEGER NOT NULL DEFAULT 0;
+        ALTER TABLE releases ADD COLUMN formation TEXT NOT NULL DEFAULT '{}';
+        ALTER TABLE releases ADD COLUMN canary INTEGER;
+        ALTER TABLE processes ADD COLUMN instance INTEGER NOT NULL DEFAULT 1;
+        ALTER TABLE targets ADD COLUMN server TEXT;
+        ALTER TABLE targets ADD COLUMN server_key TEXT;
+        CREATE TABLE configs (target INTEGER NOT NULL REFERENCES targets (id), version INTEGER NOT NULL,
+            sealed BLOB NOT NULL, PRIMARY KEY (target, version)) STRICT;
+        CREATE TABLE crons (target INTEGER NOT NULL REFERENCES targets (id), name TEXT NOT NULL, due INTEGER NOT NULL,
+            PRIMARY KEY (target, name)) STRICT;
+        UPDATE targets SET server = 'ssh://web/srv/pipe', server_key = 'SHA256:x';
+        UPDATE releases SET canary = 1000;
+        PRAGMA user_version = 5;
+    ";
+
+    #[test]
+    fn the_state_of_version_5_is_carried_over_and_tells_from_now_on_who_does_what() {
+        let home = tempfile::tempdir().expect("a directory");
+        drop(History::open(home.path()).expect("a key to seal with"));
+        let state = home.path().join("agent/state.db");
+        std::fs::remove_file(&state).expect("removed");
+        let old = Connection::open(&state).expect("a state");
+        old.execute_batch(&format!("{VERSION_1}{VERSION_5}")).expect("a state of version 5");
+        let sealer = Sealer::open(&home.path().join("agent/config.key")).expect("a key");
+        let env = sealer.seal(&environment_of(1, 1), &Values::from([("A".into(), "b".into())])).expect("sealed");
+        old.execute("UPDATE releases SET env = ?1", [env]).expect("an environment");
+        drop(old);
+        for number in 1..=2 {
+            let history = History::open(home.path()).expect("a state");
+            let release = history.current("demo", "staging").expect("a look-up").expect("a release");
+            assert_eq!(release.target.settings.env["A"], "b");
+            assert_eq!(release.canary.expect("a canary").to_string(), "10%");
+            let server = history.server("demo", "staging").expect("a look-up").expect("a server");
+            assert_eq!(server.to_string(), "ssh://web/srv/pipe");
+            assert_eq!(history.people().expect("a look-up"), []);
+            history.audit(&Who::here(), &Deed::of("demo", "staging", "stop"), &Ending::Done).expect("written");
+            assert_eq!(history.trail("demo", "staging").expect("a trail").entries.len(), number);
+        }
     }
 
     #[test]
