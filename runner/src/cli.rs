@@ -48,6 +48,7 @@ mod slug;
 mod stop;
 mod store;
 mod target;
+mod update;
 mod verify;
 mod why;
 
@@ -94,6 +95,7 @@ enum Command {
     Logs(logs::LogsArgs),
     Stop(stop::StopArgs),
     Store(store::StoreArgs),
+    Update(update::UpdateArgs),
     Doctor(doctor::DoctorArgs),
     Completions(completions::CompletionsArgs),
 }
@@ -150,6 +152,7 @@ fn run(command: &Command, context: &Context) -> Result<ExitCode, Failure> {
         Command::Logs(args) => logs::logs(args, context),
         Command::Stop(args) => stop::stop(args, context),
         Command::Store(args) => store::store(args, context),
+        Command::Update(args) => update::update(args, context),
         Command::Doctor(args) => doctor::doctor(args, context),
         Command::Completions(args) => completions::completions(args, context),
     }?;

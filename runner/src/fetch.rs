@@ -76,6 +76,15 @@ impl Default for FetchConfig {
     }
 }
 
+/// Gets what is at an address now, of which nobody has named a digest; no more than so many bytes.
+pub fn get(address: &str, limit: u64) -> Result<Vec<u8>, FetchError> {
+    let mut credentials = Credentials::from_environment();
+    let url = credentials.take_from(error::address(address)?);
+    let name = url.path().rsplit('/').next().unwrap_or_default().to_owned();
+    let http = Http::new(credentials, false, FetchConfig::default().retry_after);
+    http.get(&name, &url, None, |response| http::text(&name, &url, response, limit))
+}
+
 /// A file to fetch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! [`run`] does all of that in its order. The groups of modules below are, from the top: the way itself; what a step is and can
-//! ask for; what native programs stand on; where everything is kept; what becomes of a slug; and what is said along the way.
+//! ask for; what native programs stand on; where everything is kept; what becomes of a slug; and how `pipe` itself
+//! becomes a newer one; and what is said along the way.
 
 pub mod run;
 
@@ -44,6 +45,8 @@ pub mod release;
 pub mod remote;
 pub mod slug;
 pub mod verify;
+
+pub mod update;
 
 pub mod diagnostic;
 pub mod event;

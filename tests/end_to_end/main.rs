@@ -20,4 +20,5 @@ mod secrets;
 mod seen;
 mod small;
 mod steps;
+mod updates;
 mod upgrades;
