@@ -101,35 +101,55 @@ fn resolved(tls: &Tls, pipeline: &Pipeline) -> Tls {
     }
 }
 
-/// Reads lines of `NAME=value`, as shells and other tools write them: comments, `export` and quotes are understood. The error
-/// is the number of a line that is none.
+/// Reads lines of `NAME=value`, as shells and other tools write them: comments, `export` and quotes are understood, and quotes
+/// that are closed on a later line. The error is the number of a line that is none.
 pub fn env_file(text: &str) -> Result<BTreeMap<String, String>, usize> {
     let mut env = BTreeMap::new();
-    for (index, line) in text.lines().enumerate() {
-        let line = line.trim();
-        if line.is_empty() || line.starts_with('#') {
+    let mut rest = text;
+    while !rest.is_empty() {
+        let (line, below) = first_line(rest);
+        let is_said = !line.trim().is_empty() && !line.trim_start().starts_with('#');
+        if !is_said {
+            rest = below;
             continue;
         }
-        let line = line.strip_prefix("export ").unwrap_or(line);
-        let (name, value) = line.split_once('=').ok_or(index + 1)?;
+        let number = text[..text.len() - rest.len()].matches('\n').count() + 1;
+        let (name, value) = rest.split_once('=').filter(|_| line.contains('=')).ok_or(number)?;
         let name = name.trim();
+        let name = name.strip_prefix("export ").unwrap_or(name).trim();
         let is_name = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
         if name.is_empty() || !is_name {
-            return Err(index + 1);
+            return Err(number);
         }
-        env.insert(name.to_owned(), unquoted(value.trim()));
+        let (value, below) = quoted(value.trim_start_matches([' ', '\t'])).unwrap_or_else(|| {
+            let (value, below) = first_line(value);
+            (value.split_once(" #").map_or(value, |(value, _)| value).trim().to_owned(), below)
+        });
+        env.insert(name.to_owned(), value);
+        rest = below;
     }
     Ok(env)
 }
 
-/// A value without its quotes, or without the comment after it.
-fn unquoted(value: &str) -> String {
-    for quote in ['"', '\''] {
-        if let Some(inner) = value.strip_prefix(quote).and_then(|rest| rest.strip_suffix(quote)) {
-            return if quote == '"' { unescaped(inner) } else { inner.to_owned() };
-        }
-    }
-    value.split_once(" #").map_or(value, |(value, _)| value.trim_end()).to_owned()
+fn first_line(text: &str) -> (&str, &str) {
+    text.split_once('\n').unwrap_or((text, ""))
+}
+
+/// The value that a text begins with, where it is in quotes, and the lines below it. After the closing quote a line has nothing
+/// more, or a comment; any other quote is a part of the value.
+fn quoted(text: &str) -> Option<(String, &str)> {
+    let quote = text.chars().next().filter(|char| matches!(char, '"' | '\''))?;
+    let inner = &text[1..];
+    let is_escaped = |at: usize| {
+        let before = inner[..at].bytes().rev().take_while(|byte| *byte == b'\\').count();
+        quote == '"' && before % 2 == 1
+    };
+    inner.match_indices(quote).filter(|(at, _)| !is_escaped(*at)).find_map(|(at, _)| {
+        let (after, below) = first_line(&inner[at + 1..]);
+        let is_end = after.trim().is_empty() || after.trim_start().starts_with('#');
+        let value = &inner[..at];
+        is_end.then(|| (if quote == '"' { unescaped(value) } else { value.to_owned() }, below))
+    })
 }
 
 /// `\n`, `\"` and `\\` as what they stand for; every other backslash is one.
@@ -163,7 +183,17 @@ mod tests {
     }
 
     #[test]
+    fn quotes_may_be_closed_on_a_later_line_and_a_comment_may_follow() {
+        let text = "A=\"-----BEGIN-----\r\nx=y\n# no comment\n-----END-----\"\nB='{\n  \"b\": 1\n}' # note\nC=\"{\"c\": \\\"1\\\"}\"\nD=\"it\nE=1";
+        let env = env_file(text).expect("an environment");
+        let pem = "-----BEGIN-----\r\nx=y\n# no comment\n-----END-----";
+        let expected = [("A", pem), ("B", "{\n  \"b\": 1\n}"), ("C", "{\"c\": \"1\"}"), ("D", "\"it"), ("E", "1")];
+        assert_eq!(env, expected.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
+    }
+
+    #[test]
     fn a_line_that_is_none_is_named() {
+        assert_eq!(env_file("A='1\n2'\nB\nC=1"), Err(3));
         assert_eq!(env_file("A=1\nB"), Err(2));
         assert_eq!(env_file("A B=1"), Err(1));
     }
