@@ -1,7 +1,8 @@
 //! Why a step runs, in one line: what is different from the earlier run that is nearest to this one.
 //!
 //! Of runs of the same family that is the one of which the fewest observations no longer hold; where there is none, what the
-//! step of this name was last run with.
+//! step of this name was last run with. A step that its own application has not run yet has no earlier run, though others' may
+//! be of the same family.
 
 use std::fmt::Write as _;
 
@@ -21,6 +22,9 @@ const GONE: &str = "its outputs are no longer in the store";
 impl Prepared<'_> {
     /// What changed since the nearest of the earlier runs of its family.
     pub(super) fn why(&self, store: &Store, earlier: Vec<StepRecord>) -> Result<String, StoreError> {
+        let Some((_, key)) = latest_note(store, self.app, &self.step.name)? else {
+            return Ok("it has not run before".to_owned());
+        };
         let mut nearest: Option<(usize, StepRecord)> = None;
         for record in earlier {
             let most = nearest.as_ref().map_or(MOST, |(fewest, _)| *fewest);
@@ -32,9 +36,6 @@ impl Prepared<'_> {
         if let Some((_, record)) = nearest {
             return self.what_it_saw(store, &record);
         }
-        let Some((_, key)) = latest_note(store, self.app, &self.step.name)? else {
-            return Ok("it has not run before".to_owned());
-        };
         let Some(record) = store.action(&key)?.as_deref().and_then(read) else { return Ok(GONE.to_owned()) };
         match first_and_rest(own_changes(&record.explanation, &self.explain())) {
             Some(reason) => Ok(reason),

@@ -157,6 +157,15 @@ fn a_plugin_is_named_with_both_versions() {
 }
 
 #[test]
+fn what_another_application_ran_is_no_earlier_run() {
+    let why = changed(READ, |project| {
+        edit(project, "name = \"probed\"", "name = \"another\"");
+        project.file("src/a.txt", "b\n");
+    });
+    assert_eq!(why, "it has not run before");
+}
+
+#[test]
 fn of_earlier_runs_the_nearest_is_compared_with_and_not_the_latest() {
     let project = probing(&[READ, PASS, MISSING].join(", "));
     project.outcomes();
