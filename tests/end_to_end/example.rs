@@ -138,6 +138,23 @@ fn what_django_thinks_of_a_release_is_told_before_it_gets_requests() {
 }
 
 #[test]
+fn what_an_application_raises_and_does_not_write_is_shown() {
+    let (project, _) = example();
+    project.edit(
+        "polls/polls/views.py",
+        "    return render(request, \"polls/index.html\"",
+        "    raise LookupError(request.headers[\"Host\"] + \"'s\")\n    return render(request, \"polls/index.html\"",
+    );
+    project.edit("release.pipeline", "data = [\"data\"]     ", "health = \"/?it's=1\"\ndata = [\"data\"]     ");
+    let said = project.run(["run"]).code(7);
+    let told = said.stdout + &said.stderr;
+    assert!(told.contains("`GET /?it's=1` is answered with 500"), "{told}");
+    assert!(told.contains("polls/views.py") && told.contains("LookupError: 127.0.0.1"), "{told}");
+    assert!(told.contains("asked for the page once more"), "{told}");
+    project.run(["stop", "--all"]).success();
+}
+
+#[test]
 fn two_builds_in_two_directories_give_the_same_bytes() {
     let (project, _) = example();
     let said = project.run(["verify"]).success();

@@ -3,6 +3,7 @@
 //! Each stage is in the journal before its work begins. What has been started is known outside of the work itself, so that
 //! the work can be dropped at any moment and taken back.
 
+mod raised;
 mod refuse;
 mod remarks;
 mod remedy;
@@ -13,7 +14,7 @@ use std::time::Duration;
 use super::account::{self, Account};
 use super::canary::{self, Canary};
 use super::front::{Listener, Upstream};
-use super::health::{self, Unhealthy};
+use super::health::{self, Healthy, Unhealthy};
 use super::instance::Exit;
 use super::log::{self, Follower};
 use super::preflight;
@@ -27,8 +28,10 @@ use super::{Agent, DRAIN, EARLIER_ASSETS, lock, url_of};
 use crate::diagnostic::quoted;
 use crate::release::{How, Portion, Release, Stage};
 
-/// Which of the release commands, as logs have it, asks Django what it thinks; how long it may take, and how many lines it may say.
+/// Which of the release commands, as logs have it, ask Django what it thinks, and what it raises on a page; how long each may
+/// take, and how many lines it may say.
 const PREFLIGHT: u32 = 2;
+const RAISED: u32 = 3;
 const PATIENCE: Duration = Duration::from_mins(1);
 const LONGEST_ANSWER: usize = 2000;
 
@@ -226,12 +229,7 @@ impl Deploy<'_> {
         if earlier.iter().any(|earlier| earlier.slug == release.slug && earlier.stage.is_switched()) {
             return Ok(());
         }
-        // Beside the release commands; it is none of the processes that stay.
-        let slot = Slot { name: RELEASE.to_owned(), instance: PREFLIGHT };
-        let process = self.start(slot.clone(), &preflight::command(), 0);
-        if tokio::time::timeout(PATIENCE, process.ended()).await.is_err() {
-            process.stop().await;
-        }
+        let slot = self.ask(PREFLIGHT, &preflight::command()).await;
         let answer = |number| {
             let lines = log::tail(&self.root.log(number, &slot), LONGEST_ANSWER);
             lines.iter().map(|line| log::text(line).to_owned()).collect::<Vec<_>>()
@@ -320,14 +318,7 @@ impl Deploy<'_> {
                     accepted.get_or_insert(healthy.host);
                 }
                 Err(Unhealthy::Ended(exit)) => return Err(self.failure(&what, &process.slot, &exit)),
-                Err(Unhealthy::Status(status, end)) => {
-                    let leads = if end == path { String::new() } else { format!(" leads to `{end}`, which") };
-                    let message = format!("`GET {path}`{leads} is answered with {status}");
-                    let failure = self.unhealthy(&process.slot, message);
-                    let is_silent = failure.hint.is_none()
-                        && !failure.output.as_deref().is_some_and(|output| output.contains("Traceback"));
-                    return Err(if is_silent { failure.hint(remedy::silent()) } else { failure });
-                }
+                Err(Unhealthy::Error(page)) => return Err(self.error_page(path, &process.slot, &page).await),
                 Err(Unhealthy::Elsewhere(addresses)) => {
                     let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
                     let message = format!(
@@ -394,8 +385,50 @@ impl Deploy<'_> {
         Failure { hint: output.as_deref().and_then(remedy::remedy), output, ..Failure::new(message) }
     }
 
+    /// A page that is an error, and what is behind it: what the application has written, or else what Django says when it is asked.
+    async fn error_page(&self, path: &str, process: &Slot, page: &Healthy) -> Failure {
+        let Healthy { path: end, status, .. } = page;
+        let leads = if end == path { String::new() } else { format!(" leads to `{end}`, which") };
+        let failure = self.unhealthy(process, format!("`GET {path}`{leads} is answered with {status}"));
+        let is_silent = failure.hint.is_none() && !failure.output.as_deref().is_some_and(raised::is_traceback);
+        if !is_silent {
+            return failure;
+        }
+        match self.raised(page).await {
+            Some(output) => {
+                let hint = remedy::remedy(&output).unwrap_or_else(remedy::asked_again);
+                Failure { output: Some(output), ..failure.hint(hint) }
+            }
+            None => failure.hint(remedy::silent()),
+        }
+    }
+
+    /// What Django raises when it is asked for a page in a process of its own.
+    async fn raised(&self, page: &Healthy) -> Option<String> {
+        if !self.root.settings.preflight || !self.root.is_django() {
+            return None;
+        }
+        let slot = self.ask(RAISED, &raised::command(page)).await;
+        let written = self.last_lines(&slot, LONGEST_ANSWER);
+        written.is_some_and(|output| raised::is_traceback(&output)).then(|| self.tail(&slot)).flatten()
+    }
+
+    /// Runs a program that asks Django something, beside the release commands; it is none of the processes that stay.
+    async fn ask(&self, instance: u32, command: &str) -> Slot {
+        let slot = Slot { name: RELEASE.to_owned(), instance };
+        let process = self.start(slot.clone(), command, 0);
+        if tokio::time::timeout(PATIENCE, process.ended()).await.is_err() {
+            process.stop().await;
+        }
+        slot
+    }
+
     fn tail(&self, process: &Slot) -> Option<String> {
-        let lines = log::tail(&self.root.log(self.number, process), SHOWN_LINES);
+        self.last_lines(process, SHOWN_LINES)
+    }
+
+    fn last_lines(&self, process: &Slot, most: usize) -> Option<String> {
+        let lines = log::tail(&self.root.log(self.number, process), most);
         (!lines.is_empty()).then(|| lines.iter().map(|line| log::text(line)).collect::<Vec<_>>().join("\n"))
     }
 

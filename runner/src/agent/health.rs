@@ -53,8 +53,8 @@ pub(crate) enum Tls {
 pub(crate) enum Unhealthy {
     /// It is gone.
     Ended(Exit),
-    /// It answers with an error, at this path.
-    Status(StatusCode, String),
+    /// It answers with an error.
+    Error(Healthy),
     /// It runs, and listens only where nobody asks.
     Elsewhere(Vec<SocketAddr>),
     /// It runs, and does not answer.
@@ -104,7 +104,7 @@ async fn ask(port: u16, path: &str, hosts: &[String]) -> Result<Healthy, Unhealt
                 // These say themselves that it may pass.
                 let passing = matches!(healthy.status.as_u16(), 502..=504);
                 errors += u32::from(!passing);
-                last = Unhealthy::Status(healthy.status, healthy.path);
+                last = Unhealthy::Error(healthy);
                 if errors >= ERRORS {
                     break;
                 }

@@ -16,6 +16,13 @@ pub(super) fn silent() -> String {
         .to_owned()
 }
 
+/// What is to be known of a traceback that the application has not written itself.
+pub(super) fn asked_again() -> String {
+    "the application has not written this: Django raised it when it was asked for the page once more. It writes tracebacks where \
+     `LOGGING` says, by default only into a mail"
+        .to_owned()
+}
+
 fn of_line(line: &str) -> Option<String> {
     database(line).or_else(|| server(line)).or_else(|| place(line)).or_else(|| code(line))
 }
@@ -38,6 +45,18 @@ fn database(line: &str) -> Option<String> {
             "the database lacks the table `{table}`: `release-commands = [\"python manage.py migrate --noinput\"]` in the \
              target makes it, before the commands that need it"
         ));
+    }
+    if let Some(model) = between(line, ".DoesNotExist: ", " matching query does not exist") {
+        return Some(format!(
+            "the application takes for granted that the database has a `{model}`: what puts it there, such as `loaddata`, \
+             belongs in the target's `release-commands`"
+        ));
+    }
+    if line.contains("The SECRET_KEY setting must not be empty") {
+        return Some(format!("set the variable from which the settings read `SECRET_KEY`, {SAID}"));
+    }
+    if line.contains("settings.DATABASES is improperly configured") {
+        return Some(format!("say which database it is {SAID} (`DATABASE_URL`, or what the settings read)"));
     }
     let words = ["could not connect to server", "could not translate host name", "Can't connect to MySQL server"];
     let is_refused = line.contains("connection to server ") && line.contains(" failed");
@@ -84,7 +103,8 @@ fn code(line: &str) -> Option<String> {
     }
     let variable = between(line, "Set the ", " environment variable")
         .or_else(|| between(line, "UndefinedValueError: ", " not found"))
-        .or_else(|| line.trim().strip_prefix("KeyError: '")?.strip_suffix('\'').filter(|name| is_variable(name)));
+        .or_else(|| line.trim().strip_prefix("KeyError: '")?.strip_suffix('\'').filter(|name| is_variable(name)))
+        .or_else(|| named(line.split_once("ImproperlyConfigured: ")?.1));
     if let Some(variable) = variable {
         return Some(format!("set `{variable}` {SAID}"));
     }
@@ -93,6 +113,12 @@ fn code(line: &str) -> Option<String> {
         "no package of the lock has the module `{module}`: add it to the project's requirements, or to the step's \
          `config = {{ add = […] }}` of `python-venv`"
     ))
+}
+
+/// The variable that a message of the project's own names.
+fn named(message: &str) -> Option<&str> {
+    let mut words = message.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+    words.find(|word| word.contains('_') && word.len() > 2 && is_variable(word))
 }
 
 fn is_variable(name: &str) -> bool {
@@ -151,6 +177,16 @@ mod tests {
             ("[2026-11-26 11:36:26 +0000] [3] [CRITICAL] WORKER TIMEOUT (pid:5)", "--timeout 120"),
             ("django.core.exceptions.ImproperlyConfigured: Set the API_KEY environment variable", "set `API_KEY`"),
             ("KeyError: 'API_KEY'", "set `API_KEY`"),
+            ("django.core.exceptions.ImproperlyConfigured: Variable RSA_KEY is not provided.", "set `RSA_KEY`"),
+            ("polls.models.Config.DoesNotExist: Config matching query does not exist.", "has a `Config`"),
+            (
+                "django.core.exceptions.ImproperlyConfigured: The SECRET_KEY setting must not be empty.",
+                "from which the settings read `SECRET_KEY`",
+            ),
+            (
+                "django.core.exceptions.ImproperlyConfigured: settings.DATABASES is improperly configured. Please supply the NAME",
+                "which database",
+            ),
             ("django.template.exceptions.TemplateDoesNotExist: index.html", "no template `index.html`"),
         ] {
             assert!(remedy(line).is_some_and(|text| text.contains(remedied)), "{line}: {:?}", remedy(line));
