@@ -105,6 +105,10 @@ impl LockError {
             Self::Unresolvable { output, .. } if output.contains("the requested Python version") => {
                 Some("set `[app] python` to a version that all of them run on, or change the requirements".to_owned())
             }
+            Self::Unresolvable { output, .. } if output.contains("Failed to build `") => Some(
+                "what a package requires is known by building it, which failed: take a version of it that has a wheel"
+                    .to_owned(),
+            ),
             Self::Unresolvable { output, .. } if UNREADABLE.iter().any(|sign| output.contains(sign)) => Some(
                 "correct the line that it names; an option for all packages stands on a line of its own".to_owned(),
             ),

@@ -154,6 +154,19 @@ fn a_file_that_cannot_be_read_is_not_called_contradictory() {
 }
 
 #[test]
+fn sources_that_name_no_backend_are_asked_with_one_of_their_time() {
+    let bench = Bench::new(&[("requirements.txt", "django\n")]);
+    bench.ensure(&Mode::Keep).expect("a lock");
+    assert!(!bench.noted("asked").contains("--build-constraints"));
+    let old = bench.directory.path().join("home/cache/uv/old");
+    fs::write(&old, "setuptools<69").expect("a file");
+    assert_eq!(bench.ensure(&Mode::Upgrade).expect("a lock"), 1);
+    fs::write(&old, "setuptools<9").expect("a file");
+    let error = bench.ensure(&Mode::Upgrade).expect_err("no backend does");
+    assert!(error.hint().is_some_and(|hint| hint.contains("a version of it that has a wheel")), "{:?}", error.hint());
+}
+
+#[test]
 fn a_failure_leaves_what_was_there() {
     let bench = Bench::new(&[("requirements.txt", "django\n")]);
     bench.ensure(&Mode::Keep).expect("a lock");

@@ -1,5 +1,6 @@
 //! uv, which resolves: found on the machine or fetched by its digest, and run.
 
+use std::borrow::Borrow;
 use std::ffi::OsString;
 use std::fs::{self, Permissions};
 use std::io::Write;
@@ -74,6 +75,10 @@ impl Indexes {
     }
 }
 
+/// What uv calls the backend of sources that name none: they are old, and `python-venv` builds them with this as well.
+const NO_BACKEND: &str = "setuptools.build_meta:__legacy__";
+const OLD_BACKEND: [&str; 1] = ["setuptools<69"];
+
 /// A uv that can be run.
 pub(super) struct Uv<'a> {
     program: PathBuf,
@@ -120,6 +125,17 @@ impl<'a> Uv<'a> {
 
     /// Resolves, and gives the text of a `pylock.toml`.
     pub(super) fn compile(&self, resolution: &Resolution<'_>) -> Result<String, LockError> {
+        let first = self.compile_within(resolution, &[]);
+        match &first {
+            Err(LockError::Unresolvable { output, .. }) if output.contains(NO_BACKEND) => {
+                self.compile_within(resolution, &OLD_BACKEND).or(first)
+            }
+            _ => first,
+        }
+    }
+
+    /// Resolves, with limits on what sources are built with whose build says what they require.
+    fn compile_within(&self, resolution: &Resolution<'_>, build: &[&str]) -> Result<String, LockError> {
         let mut command = Command::new(&self.program);
         command.args(["pip", "compile", "--format", "pylock.toml", "--quiet", "--no-header", "--no-annotate"]);
         command.args(["--color", "never", "--no-progress", "--no-python-downloads"]);
@@ -137,9 +153,11 @@ impl<'a> Uv<'a> {
         for package in resolution.upgraded {
             command.args(["--upgrade-package", package]);
         }
-        let constraints = constraints(resolution.constraints)?;
-        if let Some(file) = &constraints {
-            command.arg("--constraints").arg(file.path());
+        let (constraints, build) = (constraints(resolution.constraints)?, constraints(build)?);
+        for (option, file) in [("--constraints", &constraints), ("--build-constraints", &build)] {
+            if let Some(file) = file {
+                command.arg(option).arg(file.path());
+            }
         }
         if let Some(output) = resolution.output {
             command.arg("--output-file").arg(absolute(output));
@@ -186,7 +204,7 @@ impl<'a> Uv<'a> {
 }
 
 /// A file of constraints, if there are any.
-fn constraints(lines: &[String]) -> Result<Option<tempfile::NamedTempFile>, LockError> {
+fn constraints(lines: &[impl Borrow<str>]) -> Result<Option<tempfile::NamedTempFile>, LockError> {
     if lines.is_empty() {
         return Ok(None);
     }
