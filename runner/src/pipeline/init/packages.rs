@@ -8,6 +8,7 @@ use python_packaging::locks::Question;
 
 use super::held::Held;
 use super::project::{join, pyproject};
+use super::python::{OfPackages, compiled_for};
 use crate::pipeline::PLATFORMS;
 
 /// Locks, those that say the most first.
@@ -75,8 +76,8 @@ pub(super) struct Packages {
     pub(super) is_obvious: bool,
     /// Whether the file leaves versions open, so that it is resolved on the first run.
     pub(super) is_open: bool,
-    /// The least minor version of Python 3 that the packages run on, where that is known.
-    pub(super) least_python: Option<u64>,
+    /// What they say of the version of Python.
+    pub(super) python: OfPackages,
     /// Whether a package is a commit of a repository.
     pub(super) has_git: bool,
     /// Whether a package of a lock is built of its sources.
@@ -133,15 +134,12 @@ impl Packages {
         read_with_includes(&at.join(lock), &mut texts, &mut BTreeSet::new());
         let is_requirements = is_requirements(Path::new(lock));
         let is_open = UNLOCKED.contains(&lock) || is_requirements && !texts.iter().any(|text| text.contains("--hash="));
-        let least_python = texts.iter().flat_map(|text| text.lines()).find_map(least_python);
-        let mut packages = Self {
-            root: root.to_owned(),
-            lock: Some(lock.to_owned()),
-            is_obvious,
-            is_open,
-            least_python,
-            ..Self::default()
+        let python = OfPackages {
+            least: texts.iter().flat_map(|text| text.lines()).find_map(least_python),
+            compiled: texts.iter().filter_map(|text| compiled_for(text)).max(),
         };
+        let mut packages =
+            Self { root: root.to_owned(), lock: Some(lock.to_owned()), is_obvious, is_open, python, ..Self::default() };
         if is_requirements {
             packages.find_indexes(&texts);
         } else {

@@ -62,7 +62,7 @@ impl Project {
         let directory = manage(dir)?;
         let at = dir.join(&directory);
         let mut packages = Packages::find(dir, &directory);
-        let python = python::find(dir, &packages.root, packages.least_python, &machine.pythons);
+        let python = python::find(dir, &packages.root, packages.python, &machine.pythons);
         packages.settle(dir, &python.version, python.suite());
         let settings = Settings::find(&at);
         let front_end = FrontEnd::find(dir, &directory, &settings.texts, &machine.node(python.is_here));
