@@ -60,17 +60,17 @@ pub(crate) struct Account {
 impl Account {
     /// The failure of the step.
     pub(crate) fn explain(&self, settings: Option<&str>, stderr: &str) -> Failure {
-        let message =
-            match self.kind.as_str() {
-                "refused" => return Failure::failed(self.message.clone()).hint(
-                    "add the file, correct the reference, or set `manifest_strict = False` on a storage of your own",
-                ),
-                "command" => self.message.clone(),
-                _ if self.settings.is_some() => {
-                    format!("there is no settings module `{}`", self.settings.as_deref().unwrap_or_default())
-                }
-                kind => format!("`collectstatic` failed: {kind}: {}{}", self.message, self.place()),
-            };
+        let message = match self.kind.as_str() {
+            "refused" => return Failure::failed(self.message.clone()).hint(
+                "add the file, correct the reference, have the command that writes it run first, `config = { before = \
+                     [\"…\"] }`, or set `manifest_strict = False` on a storage of your own",
+            ),
+            "command" => self.message.clone(),
+            _ if self.settings.is_some() => {
+                format!("there is no settings module `{}`", self.settings.as_deref().unwrap_or_default())
+            }
+            kind => format!("`collectstatic` failed: {kind}: {}{}", self.message, self.place()),
+        };
         let failure = Failure::failed(format!("{message}{}", tail(stderr)));
         // What a command was is known by what Python says of it alone.
         let raised = (self.kind == "command").then(|| Self::raised(stderr)).flatten();
@@ -145,6 +145,9 @@ impl Account {
                 Some(missing_library(&self.message))
             }
             "ImportError" if let Some(module) = module_in(&self.message) => Some(missing_module(module)),
+            "SyntaxError" => Some(
+                "the code may be of a newer Python than `[app] python` of the pipeline, or of an older one".to_owned(),
+            ),
             "ValueError" if self.message.contains("Incorrect timezone setting") => Some(
                 "the runtime knows no such time zone: use its present name, or add \"tzdata-legacy\", where Debian keeps old \
                  ones, to `[runtime] system`"
@@ -276,6 +279,7 @@ mod tests {
             hint("django.core.exceptions.ImproperlyConfigured: Set the FOO_KEY environment variable")
                 .contains("FOO_KEY")
         );
+        assert!(hint("SyntaxError: multiple exception types must be parenthesized").contains("[app] python"));
         assert!(hint("ModuleNotFoundError: No module named 'sass'").contains("the environment has no `sass`"));
         assert!(hint("ImportError: Failed to import X: No module named 'pytest'").contains("no `pytest`"));
         assert_eq!(hint("error: nothing of Python"), "");
