@@ -3,6 +3,7 @@
 //! It is found out by reading the project's files, never by running them. What it says of a project is a best guess, written
 //! down where the user can see and change it.
 
+mod configurations;
 mod frontend;
 mod held;
 mod ignored;

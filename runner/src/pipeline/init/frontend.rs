@@ -26,6 +26,7 @@ const BUNDLERS: &[&str] = &["vite.config.", "webpack.config.", "rollup.config.",
 
 /// A front end.
 #[derive(Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact that a line of the pipeline says by itself")]
 pub(super) struct FrontEnd {
     /// The directory of its lock.
     pub(super) root: String,
@@ -41,6 +42,8 @@ pub(super) struct FrontEnd {
     pub(super) has_workspaces: bool,
     /// Whether its packages are told from those that only its development needs.
     pub(super) has_dependencies: bool,
+    /// Whether a package is a commit of a repository.
+    pub(super) has_git: bool,
     pub(super) node: Node,
 }
 
@@ -111,14 +114,18 @@ impl FrontEnd {
             || !manage.is_empty() && root.starts_with(&format!("{manage}/"))
             || texts.iter().any(|text| names_directory(text, &root))
             || writes_outside(&at);
-        let has_workspaces = locked.get("packages").and_then(Value::as_object).is_some_and(|packages| {
-            packages.keys().any(|place| !place.starts_with("node_modules/") && place.contains("/node_modules/"))
-        });
+        let packages = || locked.get("packages").and_then(Value::as_object).into_iter().flatten();
+        let has_workspaces =
+            packages().any(|(place, _)| !place.starts_with("node_modules/") && place.contains("/node_modules/"));
+        let is_commit = |package: &Value| {
+            package.get("resolved").and_then(Value::as_str).is_some_and(|origin| origin.starts_with("git"))
+        };
+        let has_git = packages().any(|(_, package)| is_commit(package));
         let package = json(&at.join("package.json"));
         let has_dependencies =
             package.get("dependencies").and_then(Value::as_object).is_some_and(|packages| !packages.is_empty());
         let node = node.clone();
-        Some(Self { root, lock, build, scripts, is_served, has_workspaces, has_dependencies, node })
+        Some(Self { root, lock, build, scripts, is_served, has_workspaces, has_dependencies, has_git, node })
     }
 }
 

@@ -4,9 +4,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::configurations;
 use super::project::python_files;
 use super::taken_over::TakenOver;
-use super::variables::{self, Variable};
+use super::variables::{self, Scheme, Variable};
 use crate::pipeline::is_database;
 
 /// What people call settings for development, and those for production.
@@ -15,6 +16,10 @@ const PRODUCTION: &[&str] = &["production", "prod"];
 /// Whether a module is called by what people call settings for development.
 pub(super) fn is_for_development(name: &str) -> bool {
     DEVELOPMENT.contains(&name)
+}
+/// Whether it is called by what people call those for production.
+pub(super) fn is_for_production(name: &str) -> bool {
+    PRODUCTION.contains(&name)
 }
 
 /// Files that show which variables there are.
@@ -82,11 +87,18 @@ impl Settings {
         let found = TakenOver::follow(dir, &files, counted.cloned().collect());
         settings.is_from_elsewhere = found.is_from_elsewhere;
         settings.texts.extend(found.files.iter().filter_map(|file| fs::read_to_string(file).ok()));
-        for text in settings.texts.clone() {
-            settings.read(&text);
+        let class = settings.class_for_production(&files);
+        let mut texts = settings.texts.clone();
+        if let Some(class) = &class {
+            for text in &mut texts {
+                *text = configurations::made_of(text, class);
+            }
         }
-        let given: Vec<&str> = settings.texts.iter().flat_map(|text| variables::given(text)).collect();
-        settings.variables.retain(|variable| !given.contains(&variable.name.as_str()));
+        let scheme = texts.iter().flat_map(|text| variables::scheme(text)).collect();
+        for text in &texts {
+            settings.read(text, &scheme);
+        }
+        settings.variables.extend(class.map(Variable::configuration));
         settings.variables.extend(settings.optional_database());
         if wants_postgres {
             settings.variables.iter_mut().for_each(Variable::ask_postgres);
@@ -99,6 +111,17 @@ impl Settings {
             list.dedup();
         }
         settings
+    }
+
+    /// The class that is for production, where settings are classes and scripts name another or none.
+    fn class_for_production(&self, files: &[PathBuf]) -> Option<String> {
+        let is_script = |file: &&PathBuf| {
+            let name = file.file_name().and_then(|name| name.to_str());
+            name.is_some_and(|name| ["wsgi.py", "asgi.py", "manage.py"].contains(&name))
+        };
+        let texts = files.iter().filter(is_script).filter_map(|file| fs::read_to_string(file).ok());
+        let named: Vec<String> = texts.filter_map(|text| configurations::set_by(&text).map(str::to_owned)).collect();
+        configurations::for_production(&self.texts, named.first().map(String::as_str))
     }
 
     /// `DATABASE_URL`, where it can be given and the file that is used without it cannot be told.
@@ -126,8 +149,8 @@ impl Settings {
         directories
     }
 
-    fn read(&mut self, text: &str) {
-        self.variables.extend(variables::needed(text));
+    fn read(&mut self, text: &str, scheme: &Scheme<'_>) {
+        self.variables.extend(variables::needed(text, scheme));
         self.database_variables.extend(variables::of_database(text));
         for line in text.lines().filter(|line| !line.trim_start().starts_with('#')) {
             self.data.extend(database(line).map(|path| below_variable(text, line, path)));
@@ -312,8 +335,8 @@ mod tests {
             DATA_DIR = Path(\n    config.get(\"files\", \"data\", fallback=environ.get(\"DATA_DIR\", BASE_DIR / \"data\")),\n)\n\
             LOGS = 1\n";
         let mut settings = Settings::default();
-        settings.read(&format!("{text}MEDIA_ROOT = Path(get(\"media\", fallback=DATA_DIR / \"media\"))\nname = str(DATA_DIR / \"db.sqlite3\")\n"));
-        settings.read(&format!("{text}NAME = os.path.join(BASE_DIR, 'own.sqlite3')\n"));
+        settings.read(&format!("{text}MEDIA_ROOT = Path(get(\"media\", fallback=DATA_DIR / \"media\"))\nname = str(DATA_DIR / \"db.sqlite3\")\n"), &Scheme::new());
+        settings.read(&format!("{text}NAME = os.path.join(BASE_DIR, 'own.sqlite3')\n"), &Scheme::new());
         assert_eq!(settings.data, ["data/media", "data/db.sqlite3", "own.sqlite3"]);
     }
 

@@ -475,7 +475,7 @@ fn settings_that_are_written_by_hand_are_told_of() {
 
 #[test]
 fn where_the_database_is_can_be_said() {
-    let settings = "DATABASES = {'default': {'HOST': env('DB_HOST', default='db'), 'NAME': values.Value('x', environ_name='DB_NAME')}}\n\
+    let settings = "DATABASES = {'default': {'HOST': env('DB_HOST', default='db'), 'NAME': values.Value('x', environ_name='DB_NAME', environ_prefix=None)}}\n\
                     X = env('TEST_DB_NAME', default='')\nY = env('DB_SSL_MODE', default='')\n";
     let text = |settings| Project::new(&[("manage.py", MANAGE), ("polls/settings.py", settings)]).text();
     let line = "# Where the database is, say these, unless the project's own values do: `DB_HOST` and `DB_NAME`\n";
@@ -552,6 +552,39 @@ fn a_lock_that_no_step_reads_is_told_what_to_do_about() {
         let text = Project::new(&[&files[..], &[("web/ui/package-lock.json", "{}")]].concat()).text();
         assert!(!text.contains(lock), "{text}");
     }
+}
+
+#[test]
+fn of_settings_that_are_classes_the_one_for_production_is_taken() {
+    let script = format!("{MANAGE}os.environ.setdefault('DJANGO_CONFIGURATION', 'Development')\n");
+    let settings = "from configurations import Configuration, values\n\n\
+        class Base(Configuration):\n    SECRET_KEY = values.Value(None)\n\n\
+        class Development(Base):\n    DEBUG = True\n\n\
+        class Production(Base):\n    X = values.SecretValue()\n";
+    let text = Project::new(&[("manage.py", &script), ("polls/settings.py", settings)]).text();
+    assert!(text.contains("environment = { DJANGO_CONFIGURATION = \"Production\", DJANGO_X = \"unset\" }"), "{text}");
+    assert!(text.contains("DJANGO_SECRET_KEY = \"for-a-first-look"), "{text}");
+}
+
+#[test]
+fn a_procfile_for_development_is_left_out() {
+    let procfile = ("Procfile", "web: python manage.py runserver\nstyles: npm run watch\n");
+    let text = Project::new(&[("manage.py", MANAGE), procfile]).text();
+    assert!(text.contains("static = \"static\" }\n# Without the `Procfile`"), "{text}");
+    assert!(text.contains("\nconfig = { exclude = [\"Procfile\"] }\n"), "{text}");
+}
+
+#[test]
+fn packages_of_npm_may_be_commits() {
+    let lock = |origin: &str| format!("{{\"packages\": {{\"node_modules/x\": {{\"resolved\": \"{origin}\"}}}}}}");
+    let text = |origin: &str| {
+        let (locked, package) = (lock(origin), "{\"scripts\": {\"build\": \"x\"}}");
+        Project::new(&[("manage.py", MANAGE), ("package-lock.json", &locked), ("package.json", package)]).text()
+    };
+    let commit = text("git+ssh://git@github.com/user/x.git#0123abc");
+    assert!(commit.contains("grants = { fetch = [\"npm\", \"git\"] }"), "{commit}");
+    let package = text("https://registry.npmjs.org/x/-/x-1.0.0.tgz");
+    assert!(package.contains("grants = { fetch = [\"npm\"] }"), "{package}");
 }
 
 #[test]

@@ -1,6 +1,10 @@
 //! Which variables of the environment a piece of Python needs, and values that let it start. Reads line by line, as people
 //! write settings; knows nothing of what Python would make of the whole.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use super::configurations;
 use super::settings::strings;
 
 /// Calls that read a variable and fail without it, where they have no default.
@@ -49,6 +53,11 @@ impl Variable {
         Self { name: "DATABASE_URL".to_owned(), value: format!("sqlite:///{DATABASE}") }
     }
 
+    /// Says which class the settings are.
+    pub(super) fn configuration(class: String) -> Self {
+        Self { name: configurations::VARIABLE.to_owned(), value: class }
+    }
+
     /// Says that the database is a PostgreSQL, where it said that it is a file.
     pub(super) fn ask_postgres(&mut self) {
         if self.value == Self::database_url().value {
@@ -73,8 +82,8 @@ impl Variable {
 }
 
 /// What a call gives where the variable is not set.
-#[derive(Debug, PartialEq, Eq)]
-enum Otherwise {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Otherwise {
     /// An error.
     Fails,
     /// Nothing at all, of which nothing can be asked.
@@ -85,9 +94,26 @@ enum Otherwise {
     Default,
 }
 
+impl Otherwise {
+    /// What a default in Python comes to.
+    pub(super) fn of(default: &str) -> Self {
+        match default {
+            "None" => Self::Nothing,
+            "\"\"" | "''" | "[]" => Self::Empty,
+            off if ["false", "0", "no", "off"].contains(&off.trim_matches(['"', '\'']).to_lowercase().as_str()) => {
+                Self::Empty
+            }
+            _ => Self::Default,
+        }
+    }
+}
+
+/// What the readers of django-environ give for variables that are not set: `environ.Env(DB_HOST=(str, "localhost"))`.
+pub(super) type Scheme<'a> = BTreeMap<&'a str, Otherwise>;
+
 /// A call that reads a variable.
 struct Read<'a> {
-    name: &'a str,
+    name: Cow<'a, str>,
     /// The function, such as `env.int`.
     call: &'a str,
     otherwise: Otherwise,
@@ -97,7 +123,7 @@ struct Read<'a> {
 
 /// The variables without which a text does not load, or without which nothing is served: a secret key and the names of
 /// hosts, where there is no other.
-pub(super) fn needed(text: &str) -> Vec<Variable> {
+pub(super) fn needed(text: &str, scheme: &Scheme<'_>) -> Vec<Variable> {
     let mut found = Vec::new();
     // Lines that are indented more than this run only where a variable is set.
     let mut guard: Option<usize> = None;
@@ -111,7 +137,10 @@ pub(super) fn needed(text: &str) -> Vec<Variable> {
         if guard.is_some() {
             continue;
         }
-        let reads = reads(line, &readers);
+        let mut reads = reads(line, &readers);
+        for read in reads.iter_mut().filter(|read| read.otherwise == Otherwise::Fails) {
+            read.otherwise = scheme.get(&*read.name).copied().unwrap_or(Otherwise::Fails);
+        }
         let is_lenient = reads.iter().any(|read| matches!(read.otherwise, Otherwise::Nothing | Otherwise::Empty));
         if is_guard(line.trim_start(), is_lenient, &off) {
             guard = Some(indent);
@@ -121,7 +150,7 @@ pub(super) fn needed(text: &str) -> Vec<Variable> {
             off.extend(line.split_once('=').map(|(name, _)| name.trim()));
         }
         let needed = reads.into_iter().filter(|read| is_needed(read, line) || is_demanded(text, read));
-        found.extend(needed.map(|read| Variable { name: read.name.to_owned(), value: stand_in(&read) }));
+        found.extend(needed.map(|read| Variable { value: stand_in(&read), name: read.name.into_owned() }));
     }
     if found.iter().any(|variable| variable.value == ENGINE) {
         let is_name = |name: &str| is_of_database(name) && (name.ends_with("NAME") || name.ends_with("DATABASE"));
@@ -134,12 +163,9 @@ pub(super) fn needed(text: &str) -> Vec<Variable> {
 pub(super) fn of_database(text: &str) -> Vec<String> {
     let readers = readers(text);
     let lines = logical_lines(text, &readers);
-    let read = lines.iter().flat_map(|line| reads(line, &readers)).map(|read| read.name);
-    // As django-configurations and dj-database-url have it.
-    let named = text.split("environ_name=").skip(1).filter_map(|rest| strings(rest).first().copied());
-    let by_default = text.contains("dj_database_url.config(").then_some("DATABASE_URL");
-    let mut names: Vec<String> =
-        read.chain(named).chain(by_default).filter(|name| says_where_database_is(name)).map(str::to_owned).collect();
+    let read = lines.iter().flat_map(|line| reads(line, &readers)).map(|read| read.name.into_owned());
+    let by_default = text.contains("dj_database_url.config(").then(|| "DATABASE_URL".to_owned());
+    let mut names: Vec<String> = read.chain(by_default).filter(|name| says_where_database_is(name)).collect();
     names.sort();
     names.dedup();
     names
@@ -155,14 +181,14 @@ fn says_where_database_is(name: &str) -> bool {
         && !name.split('_').any(|word| of_others.contains(&word))
 }
 
-/// The variables that a text's scheme of django-environ gives a default: `DB_HOST=(str, "localhost"),`.
-pub(super) fn given(text: &str) -> impl Iterator<Item = &str> {
+/// What the scheme in a text says.
+pub(super) fn scheme(text: &str) -> impl Iterator<Item = (&str, Otherwise)> {
     text.lines().flat_map(|line| {
-        let defaults = line.match_indices("=(").filter(|(at, _)| {
-            let rest = &line[at + 2..];
-            rest[..rest.find(')').unwrap_or(rest.len())].contains(',')
+        let entries = line.match_indices("=(").filter_map(|(at, _)| {
+            let (arguments, _) = enclosed(&line[at + 2..]);
+            arguments.contains(',').then(|| (last_word(&line[..at]), otherwise(arguments, true, false)))
         });
-        defaults.map(|(at, _)| last_word(&line[..at])).filter(|name| is_variable(name))
+        entries.filter(|(name, _)| is_variable(name))
     })
 }
 
@@ -189,9 +215,11 @@ fn is_of_hosts(line: &str) -> bool {
 
 /// Whether the text refuses to go on without a variable that it has read: it raises an error that names it.
 fn is_demanded(text: &str, read: &Read<'_>) -> bool {
-    let messages = text.split("raise ImproperlyConfigured(").skip(1).filter_map(|rest| rest.split(')').next());
+    let raised = text.split("raise ").skip(1).filter_map(|rest| rest.split_once('('));
+    let errors = raised.filter(|(error, _)| error.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'.'));
+    let messages = errors.filter_map(|(_, rest)| rest.split(')').next());
     let mut words = messages.flat_map(|message| message.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')));
-    matches!(read.otherwise, Otherwise::Nothing | Otherwise::Empty) && words.any(|word| word == read.name)
+    matches!(read.otherwise, Otherwise::Nothing | Otherwise::Empty) && words.any(|word| *word == *read.name)
 }
 
 fn is_needed(read: &Read<'_>, line: &str) -> bool {
@@ -248,7 +276,10 @@ fn strictness(line: &str, open: usize, readers: &[&str]) -> Option<bool> {
     let named = format!("{call}{}", &line[open..=open]);
     let is_one_of = |names: &[&str]| names.iter().any(|it| named == *it || named.ends_with(&format!(".{it}")));
     let reader = call.split('.').next().unwrap_or_default();
-    if is_one_of(STRICT) || readers.contains(&reader) && (call == reader || !NOT_READ.contains(&&call[reader.len()..]))
+    if configurations::is_value(call) {
+        Some(false)
+    } else if is_one_of(STRICT)
+        || readers.contains(&reader) && (call == reader || !NOT_READ.contains(&&call[reader.len()..]))
     {
         Some(true)
     } else if is_one_of(LENIENT) || (is_switch(line) || is_of_hosts(line)) && !call.is_empty() {
@@ -271,13 +302,23 @@ fn reads<'a>(line: &'a str, readers: &[&str]) -> Vec<Read<'a>> {
         if is_set {
             continue;
         }
+        if configurations::is_value(call) {
+            let read = configurations::read(&line[..open], call, arguments).filter(|(name, _)| is_variable(name));
+            found.extend(read.map(|(name, otherwise)| Read {
+                name: name.into(),
+                call,
+                otherwise,
+                rest: rest.unwrap_or(""),
+            }));
+            continue;
+        }
         let first = strings(arguments).first().copied();
         let named = first.filter(|_| arguments.trim_start().starts_with(['"', '\'']));
         let known = NAMED.iter().find(|(kind, _)| arguments.trim().is_empty() && call.ends_with(&format!(".{kind}")));
         let Some(name) = named.or(known.map(|(_, name)| *name)) else { continue };
         if is_variable(name) {
             found.push(Read {
-                name,
+                name: name.into(),
                 call,
                 otherwise: otherwise(arguments, is_strict, rest.is_none()),
                 rest: rest.unwrap_or(""),
@@ -292,12 +333,7 @@ fn otherwise(arguments: &str, is_strict: bool, is_cut: bool) -> Otherwise {
     let parts = arguments.split(',').skip(1).map(str::trim).filter(|part| !part.is_empty());
     let mut defaults = parts.filter(|part| !part.starts_with("cast") && !part.starts_with("parser"));
     match defaults.next().map(|part| part.trim_start_matches("default").trim_start_matches([' ', '='])) {
-        Some("None") => Otherwise::Nothing,
-        Some("\"\"" | "''" | "[]") => Otherwise::Empty,
-        Some(off) if ["false", "0", "no", "off"].contains(&off.trim_matches(['"', '\'']).to_lowercase().as_str()) => {
-            Otherwise::Empty
-        }
-        Some(_) => Otherwise::Default,
+        Some(default) => Otherwise::of(default),
         None if is_cut => Otherwise::Default,
         None if is_strict => Otherwise::Fails,
         None => Otherwise::Nothing,
@@ -342,9 +378,9 @@ fn is_of_database(name: &str) -> bool {
 fn stand_in(read: &Read<'_>) -> String {
     let is_split_at_spaces = ["split()", "split(' ')", "split(\" \")"].iter().any(|it| read.rest.contains(it));
     let kind = read.call.rsplit('.').next().unwrap_or_default();
-    let value = match read.name {
+    let value = match &*read.name {
         // Whatever is no address of that kind is refused; without one it is off.
-        name if name.ends_with("SENTRY_DSN") => "",
+        name if name.contains("SENTRY") && name.contains("DSN") => "",
         name if name.contains("SECRET") || name.ends_with("KEY") => KEY,
         name if name.contains("DEBUG") || name.contains("SSL_REDIRECT") => "False",
         name if name.ends_with("HOSTS") && is_split_at_spaces => "localhost 127.0.0.1",
@@ -353,7 +389,7 @@ fn stand_in(read: &Read<'_>) -> String {
         _ if matches!(kind, "email" | "email_url") => "smtp+tls://localhost:25",
         _ if matches!(kind, "cache" | "cache_url") => "locmemcache://",
         _ if kind == "search_url" => "simple://",
-        _ if matches!(kind, "int" | "float") && !is_of_database(read.name) => "0",
+        _ if matches!(kind, "int" | "float") && !is_of_database(&read.name) => "0",
         _ if kind == "bool" => "False",
         name if name.ends_with("ENGINE") && is_of_database(name) => ENGINE,
         name if name.ends_with("PORT") && is_of_database(name) => "5432",
@@ -373,7 +409,7 @@ mod tests {
     use super::*;
 
     fn names(text: &str) -> String {
-        needed(text).into_iter().map(|variable| variable.name).collect::<Vec<_>>().join(" ")
+        needed(text, &Scheme::new()).into_iter().map(|variable| variable.name).collect::<Vec<_>>().join(" ")
     }
 
     #[test]
@@ -422,16 +458,19 @@ mod tests {
         assert_eq!(names("ips = os.environ.get('IPS', '').split(',')"), "");
         assert_eq!(names("ALLOWED_HOSTS = comma_list('X_ALLOWED_HOSTS', '')\nX = comma_list('Y')"), "X_ALLOWED_HOSTS");
         assert_eq!(names("ALLOWED_HOSTS = comma_list('X_ALLOWED_HOSTS', 'polls.org')"), "");
-        let spaces = needed("ALLOWED_HOSTS = os.environ.get('ALLOWED_HOSTS', '').split(' ')");
+        let spaces = needed("ALLOWED_HOSTS = os.environ.get('ALLOWED_HOSTS', '').split(' ')", &Scheme::new());
         assert_eq!(spaces[0].value, "localhost 127.0.0.1");
     }
 
     #[test]
     fn debugging_and_redirects_to_tls_are_off() {
-        assert_eq!(needed("DEBUG = envbool('DEBUG', 'True')")[0].value, "False");
+        assert_eq!(needed("DEBUG = envbool('DEBUG', 'True')", &Scheme::new())[0].value, "False");
         assert_eq!(names("DEBUG = env.bool('DJANGO_DEBUG', default=True)"), "DJANGO_DEBUG");
         assert_eq!(names("DEBUG = os.environ.get('DEBUG', '1') == '1'"), "DEBUG");
-        assert_eq!(needed("SECURE_SSL_REDIRECT = config('SECURE_SSL_REDIRECT', default=True)")[0].value, "False");
+        assert_eq!(
+            needed("SECURE_SSL_REDIRECT = config('SECURE_SSL_REDIRECT', default=True)", &Scheme::new())[0].value,
+            "False"
+        );
         for line in
             ["DEBUG = os.environ.get('DEBUG', 'False') != 'False'", "DEBUG = env('DEBUG', False)", "DEBUG = True"]
         {
@@ -454,30 +493,45 @@ mod tests {
     fn what_an_error_asks_for_by_name_is_needed() {
         let text = "X = os.environ.get('X_HOSTS')\nif not X:\n    raise ImproperlyConfigured(\n        'X_HOSTS must be set'\n    )\n";
         assert_eq!(names(text), "X_HOSTS");
+        assert_eq!(names(&text.replace("ImproperlyConfigured", "exceptions.ValueError")), "X_HOSTS");
+        assert_eq!(names("# to raise it\nX = os.environ.get('X')\nprint('X')"), "");
         assert_eq!(names(&text.replace("'X_HOSTS must", "'X_HOSTS_2 must")), "");
         assert_eq!(names(&text.replace("('X_HOSTS')", "('X_HOSTS', 'localhost')")), "");
     }
 
     #[test]
     fn values_fit_what_reads_them() {
-        let value = |line: &str| needed(line).remove(0).value;
+        let value = |line: &str| needed(line, &Scheme::new()).remove(0).value;
         assert_eq!(value("X = env.int('X')"), "0");
         assert_eq!(value("X = env.bool('X')"), "False");
         assert_eq!(value("X = env.db('DATABASE_URL')"), "sqlite:////app/src/db.sqlite3");
         assert_eq!(value("X = env.int('DB_PORT')"), "5432");
         assert_eq!(value("X = env.list('CSRF_TRUSTED_ORIGINS')"), "http://localhost");
-        let database = needed("X = {'ENGINE': env.str('DB_ENGINE'), 'NAME': env.str('DB_NAME')}");
+        let database = needed("X = {'ENGINE': env.str('DB_ENGINE'), 'NAME': env.str('DB_NAME')}", &Scheme::new());
         let values: Vec<&str> = database.iter().map(|variable| variable.value.as_str()).collect();
         assert_eq!(values, ["django.db.backends.sqlite3", "/app/src/db.sqlite3"]);
         assert_eq!(value("X = env.cache('REDIS')"), "locmemcache://");
         assert_eq!(value("X = env('SENTRY_DSN')"), "");
+        assert_eq!(value("X = os.environ['SENTRY_DSN_PROD']"), "");
     }
 
     #[test]
     fn a_scheme_gives_defaults() {
-        let given = |text: &'static str| given(text).collect::<Vec<_>>();
-        assert_eq!(given("    DB_HOST=(str, 'localhost'),"), ["DB_HOST"]);
-        assert_eq!(given("env = environ.Env(DEBUG=(bool, False), X_KEY=(str, ''))"), ["DEBUG", "X_KEY"]);
-        assert_eq!(given("    DB_HOST=(str),"), [""; 0]);
+        let scheme = |text: &'static str| scheme(text).collect::<Vec<_>>();
+        assert_eq!(scheme("    DB_HOST=(str, 'localhost'),"), [("DB_HOST", Otherwise::Default)]);
+        assert_eq!(
+            scheme("env = environ.Env(DEBUG=(bool, False), X_KEY=(str, ''))"),
+            [("DEBUG", Otherwise::Empty), ("X_KEY", Otherwise::Empty)]
+        );
+        assert_eq!(scheme("    DB_HOST=(str),"), []);
+    }
+
+    #[test]
+    fn an_empty_default_of_a_scheme_serves_nobody() {
+        let scheme = scheme("Env(KEY=(str, ''), HOST=(str, ''), X=(str, 'y'), X_ALLOWED_HOSTS=(str, ''))").collect();
+        let names = |text: &str| needed(text, &scheme).into_iter().map(|it| it.name).collect::<Vec<_>>().join(" ");
+        assert_eq!(names("SECRET_KEY = env('KEY')\nY = env('HOST')\nSECRET_KEY = env('X')"), "KEY");
+        assert_eq!(names("ALLOWED_HOSTS = env('X_ALLOWED_HOSTS').split(' ')"), "X_ALLOWED_HOSTS");
+        assert_eq!(names("if env('HOST'):\n    Z = env('Z')\n"), "");
     }
 }

@@ -182,6 +182,10 @@ fn steps(out: &mut String, project: &Project) {
         let _ = writeln!(out, "# Without the `{before}` of the `Procfile`: a target has a proxy.");
         of_slug.push(format!("processes = {{ web = {} }}", toml::Value::from(command.as_str())));
     }
+    if project.procfile.is_for_development {
+        out.push_str("# Without the `Procfile`, which starts Django's server for development.\n");
+        of_slug.push("exclude = [\"Procfile\"]".to_owned());
+    }
     of_slug.extend((!names.is_empty()).then(|| format!("environment = {}", list(&names))));
     config(out, &of_slug);
 }
@@ -270,7 +274,8 @@ fn front_end_steps(front_end: &FrontEnd, part: Part) -> String {
     // What is served is no tool of development; where all packages are called such, all are taken.
     chosen.extend((part == Part::Packages && front_end.has_dependencies).then(|| "omit = [\"dev\"]".to_owned()));
     config(&mut steps, &chosen);
-    steps.push_str("grants = { fetch = [\"npm\"] }\n");
+    let sources = if front_end.has_git { "\"npm\", \"git\"" } else { "\"npm\"" };
+    let _ = writeln!(steps, "grants = {{ fetch = [{sources}] }}");
     if part == Part::Packages {
         return steps;
     }
