@@ -75,9 +75,86 @@ impl Question {
             Found::Unlocked { path, kind, pylock, stale } => return Err(unlocked(&path, kind, &pylock, stale).into()),
         };
         let mut notes = Vec::new();
-        let packages = read(files, &path, kind, &target, &mut notes)?;
+        let packages = self.read(files, &path, kind, &target, &mut notes)?;
         let packages = distinct(&path, packages)?;
         Ok(Answer { lock: Lock::new(&self.python, &self.platform, &path, packages), notes })
+    }
+
+    /// The packages of a lock. One that was named and has them all is taken, even where its source is another by now.
+    fn read<F: Files>(
+        &self,
+        files: &F,
+        path: &str,
+        kind: Kind,
+        target: &Target,
+        notes: &mut Vec<String>,
+    ) -> Result<Vec<Package>, F::Error> {
+        let table = |path: &str| pyproject(files, path);
+        let text = files.read(path)?.unwrap_or_default();
+        match kind {
+            Kind::Uv => {
+                let read = uv::read(path, &text, target)?;
+                if let Some(directory) = &read.directory {
+                    let place = join(directory, "pyproject.toml").unwrap_or_default();
+                    if let Some(table) = table(&place)? {
+                        fit::same(path, &place, &table, &read.requires)?;
+                    }
+                }
+                Ok(read.packages)
+            }
+            Kind::Pylock => {
+                let packages = pylock::read(path, &text, target)?;
+                // One that `pipe` wrote has been checked against what it came from.
+                if Record::of(&text).is_none() && path.ends_with("pylock.toml") {
+                    covers(files, path, &packages, target, "uv lock && uv export --format pylock.toml -o pylock.toml")?;
+                }
+                Ok(packages)
+            }
+            Kind::Poetry => {
+                let place = beside(path, "pyproject.toml");
+                let pyproject = table(&place)?;
+                let read = poetry::read(path, &text, pyproject.as_ref(), target)?;
+                covers(files, path, &read.packages, target, "poetry lock")?;
+                if let (Some(pyproject), Some(hash)) = (&pyproject, &read.content_hash)
+                    && !content_hash::is_poetrys(hash, pyproject)
+                {
+                    let changed = fit::changed(path, &place, "poetry lock");
+                    if read.is_strict && self.path.is_none() {
+                        return Err(changed.into());
+                    }
+                    notes.push(changed.message);
+                }
+                Ok(read.packages)
+            }
+            Kind::PipfileLock => {
+                let read = pipfile::read(path, &text, target)?;
+                let place = beside(path, "Pipfile");
+                if let Some(text) = files.read(&place)? {
+                    let pipfile = text.parse().map_err(|error| damaged(&place, &error))?;
+                    fit::covers_pipfile(path, &place, &pipfile, &read.packages)?;
+                    if read.hash.is_some_and(|hash| !content_hash::is_pipenvs(&hash, &pipfile)) {
+                        let changed = fit::changed(path, &place, "pipenv lock");
+                        if self.path.is_none() {
+                            return Err(changed.into());
+                        }
+                        notes.push(changed.message);
+                    }
+                }
+                Ok(read.packages)
+            }
+            Kind::Requirements => {
+                let loaded = Requirements::load(files, path)?;
+                let indexes =
+                    loaded.options.iter().filter(|option| option.contains("://") && !option.contains("//pypi.org/"));
+                notes.extend(indexes.map(|option| {
+                    format!(
+                        "`{option}` in `{path}` is not followed: the pipeline's `[index]` says where packages come from"
+                    )
+                }));
+                Ok(requirements::read(&loaded, target)?)
+            }
+            Kind::Pyproject | Kind::Pipfile => Err(unlocked(path, kind, &beside(path, "pylock.toml"), None).into()),
+        }
     }
 }
 
@@ -90,77 +167,6 @@ fn unlocked(path: &str, kind: Kind, pylock: &str, stale: Option<String>) -> Prob
         (None, _) => Problem::new(format!("`{path}` locks nothing")),
     };
     problem.hint(format!("run `pipe lock`, which resolves it into `{pylock}`, and commit that"))
-}
-
-fn read<F: Files>(
-    files: &F,
-    path: &str,
-    kind: Kind,
-    target: &Target,
-    notes: &mut Vec<String>,
-) -> Result<Vec<Package>, F::Error> {
-    let table = |path: &str| pyproject(files, path);
-    let text = files.read(path)?.unwrap_or_default();
-    match kind {
-        Kind::Uv => {
-            let read = uv::read(path, &text, target)?;
-            if let Some(directory) = &read.directory {
-                let place = join(directory, "pyproject.toml").unwrap_or_default();
-                if let Some(table) = table(&place)? {
-                    fit::same(path, &place, &table, &read.requires)?;
-                }
-            }
-            Ok(read.packages)
-        }
-        Kind::Pylock => {
-            let packages = pylock::read(path, &text, target)?;
-            // One that `pipe` wrote has been checked against what it came from.
-            if Record::of(&text).is_none() && path.ends_with("pylock.toml") {
-                covers(files, path, &packages, target, "uv lock && uv export --format pylock.toml -o pylock.toml")?;
-            }
-            Ok(packages)
-        }
-        Kind::Poetry => {
-            let place = beside(path, "pyproject.toml");
-            let pyproject = table(&place)?;
-            let read = poetry::read(path, &text, pyproject.as_ref(), target)?;
-            covers(files, path, &read.packages, target, "poetry lock")?;
-            if let (Some(pyproject), Some(hash)) = (&pyproject, &read.content_hash)
-                && !content_hash::is_poetrys(hash, pyproject)
-            {
-                let changed = fit::changed(path, &place, "poetry lock");
-                if read.is_strict {
-                    return Err(changed.into());
-                }
-                notes.push(changed.message);
-            }
-            Ok(read.packages)
-        }
-        Kind::PipfileLock => {
-            let read = pipfile::read(path, &text, target)?;
-            let place = beside(path, "Pipfile");
-            if let Some(text) = files.read(&place)? {
-                let pipfile = text.parse().map_err(|error| damaged(&place, &error))?;
-                fit::covers_pipfile(path, &place, &pipfile, &read.packages)?;
-                if read.hash.is_some_and(|hash| !content_hash::is_pipenvs(&hash, &pipfile)) {
-                    return Err(fit::changed(path, &place, "pipenv lock").into());
-                }
-            }
-            Ok(read.packages)
-        }
-        Kind::Requirements => {
-            let loaded = Requirements::load(files, path)?;
-            let indexes =
-                loaded.options.iter().filter(|option| option.contains("://") && !option.contains("//pypi.org/"));
-            notes.extend(indexes.map(|option| {
-                format!(
-                    "`{option}` in `{path}` is not followed: the pipeline's `[index]` says where packages come from"
-                )
-            }));
-            Ok(requirements::read(&loaded, target)?)
-        }
-        Kind::Pyproject | Kind::Pipfile => Err(unlocked(path, kind, &beside(path, "pylock.toml"), None).into()),
-    }
 }
 
 fn covers<F: Files>(

@@ -104,8 +104,11 @@ pub(crate) fn covers_pipfile(
 
 /// The problem of a lock that has every package, and was made from something else.
 pub(crate) fn changed(lock: &str, place: &str, command: &str) -> Problem {
+    let name = lock.rsplit('/').next().unwrap_or(lock);
     Problem::new(format!("`{lock}` does not fit `{place}`, which has changed since: the lock's digest of it differs"))
-        .hint(format!("run `{command}`, and commit what it writes"))
+        .hint(format!(
+            "run `{command}`, and commit what it writes; to take it as it is, name it: `config = {{ path = \"{name}\" }}`"
+        ))
 }
 
 fn refuse(lock: &str, place: &str, differences: &BTreeSet<String>, command: &str) -> Result<(), Problem> {

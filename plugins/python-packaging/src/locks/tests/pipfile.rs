@@ -64,8 +64,14 @@ fn a_pipfile_of_another_digest_is_noticed() {
     assert_eq!(
         project("[packages]\nsqlparse = '<1'\n").refused(),
         "`Pipfile.lock` does not fit `Pipfile`, which has changed since: the lock's digest of it differs
-run `pipenv lock`, and commit what it writes"
+run `pipenv lock`, and commit what it writes; to take it as it is, name it: `config = { path = \"Pipfile.lock\" }`"
     );
+    let named = project("[packages]\nsqlparse = '<1'\n").ask(|question| question.path = Some("Pipfile.lock".into()));
+    let answer = named.answer().expect("a lock");
+    assert_eq!(answer.lock.packages.len(), 4);
+    assert!(answer.notes[0].starts_with("`Pipfile.lock` does not fit `Pipfile`"), "{:?}", answer.notes);
+    let lacks = project("[packages]\nrequests = '*'\n").ask(|question| question.path = Some("Pipfile.lock".into()));
+    assert!(lacks.refused().contains("`requests` is not in it"));
 }
 
 #[test]

@@ -242,8 +242,14 @@ fn a_project_of_another_digest_is_noticed() {
     let said = "`poetry.lock` does not fit `pyproject.toml`, which has changed since: the lock's digest of it differs";
     assert_eq!(
         Project::new(&[("poetry.lock", GRAPH), ("pyproject.toml", &pyproject)]).refused(),
-        format!("{said}\nrun `poetry lock`, and commit what it writes")
+        format!(
+            "{said}\nrun `poetry lock`, and commit what it writes; to take it as it is, name it: \
+             `config = {{ path = \"poetry.lock\" }}`"
+        )
     );
+    let named = Project::new(&[("poetry.lock", GRAPH), ("pyproject.toml", &pyproject)])
+        .ask(|question| question.path = Some("poetry.lock".into()));
+    assert_eq!(named.answer().expect("a lock").notes, [said]);
     // As Poetry itself did, when it wrote that version.
     let older = GRAPH.replace("lock-version = \"2.0\"", "lock-version = \"1.1\"");
     let answer = Project::new(&[("poetry.lock", &older), ("pyproject.toml", &pyproject)]).answer().expect("a lock");
