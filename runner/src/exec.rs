@@ -3,6 +3,7 @@
 //! Knows the key of such an action and how its root is put together out of the runtime and of trees; knows nothing of how the
 //! kernel makes that root ([`crate::sandbox`]), nor of who may run what ([`crate::plugin`]).
 
+mod memory;
 mod small;
 
 use std::collections::BTreeMap;
@@ -271,16 +272,14 @@ impl Executor {
             Failure { hint: error.hint(), retryable: false, ..failure }
         })?;
         let name = &command.program;
+        let needs_memory = |words: &str| {
+            Failure::new(Code::LimitExceeded, format!("`{name}` needs more memory than the step may use{words}"))
+                .hint(format!("raise `limits.memory` of `[steps.{}]`", services.step))
+        };
         let exit_code = match outcome.ended {
             Ended::Exited(code) => code,
             Ended::Killed(signal) => 128 + signal,
-            Ended::OutOfMemory => {
-                return Err(Failure::new(
-                    Code::LimitExceeded,
-                    format!("`{name}` needs more memory than the step may use"),
-                )
-                .hint(format!("raise `limits.memory` of `[steps.{}]`", services.step)));
-            }
+            Ended::OutOfMemory => return Err(needs_memory("")),
             Ended::Cancelled => return Err(Failure::new(Code::Cancelled, "the run was stopped")),
             Ended::TimedOut => {
                 return Err(Failure::new(
@@ -304,6 +303,13 @@ impl Executor {
                 .hint(format!("raise `limits.output` of `[steps.{}]`", services.step)));
             }
         };
+        if exit_code != 0
+            && limits.program_memory.is_some()
+            && let Some(words) = memory::refused(&outcome.stderr)
+            && !sandbox::limits_memory_together()
+        {
+            return Err(needs_memory(&format!(": it wrote `{words}`")));
+        }
         let kept: Option<Result<_, Failure>> = outcome.collected;
         let (collected, written) = kept.transpose()?.unwrap_or_default();
         let [stdout, stderr] = [outcome.stdout, outcome.stderr].map(|output| self.store.put(&masks.mask_bytes(output)));
