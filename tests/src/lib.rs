@@ -190,7 +190,8 @@ impl Said {
     }
 }
 
-/// Installs what a test needs that is not there, in a container; elsewhere that is for whoever the machine belongs to.
+/// Installs what a test needs that is not there, in a container, by who is root or becomes it without being asked; elsewhere that is
+/// for whoever the machine belongs to.
 pub fn install(program: &str, packages: &[&str]) {
     // Of two that install at one time one would be refused.
     static TURN: Mutex<()> = Mutex::new(());
@@ -198,12 +199,13 @@ pub fn install(program: &str, packages: &[&str]) {
     let is_container = !Path::new("/run/systemd/system").exists();
     let is_root = fs::metadata("/proc/self").is_ok_and(|meta| std::os::unix::fs::MetadataExt::uid(&meta) == 0);
     let packages = packages.join(" ");
-    if !Path::new(program).exists() && is_container && is_root {
+    if !Path::new(program).exists() && is_container {
         let script = format!(
             "apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -qq -y \
              --no-install-recommends {packages}"
         );
-        let _ = Command::new("sh").args(["-c", &script]).stdout(Stdio::null()).status();
+        let as_root = if is_root { &["sh", "-c"][..] } else { &["sudo", "-n", "sh", "-c"] };
+        let _ = Command::new(as_root[0]).args(&as_root[1..]).arg(script).stdout(Stdio::null()).status();
     }
     assert!(Path::new(program).exists(), "install what the test needs: `apt-get install {packages}`");
 }
