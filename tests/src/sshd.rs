@@ -139,8 +139,10 @@ impl Sshd {
     /// Cuts all connections, as a network does that is gone.
     pub fn cut(&self) {
         for child in children(self.child.id()) {
-            // Not the part of it that has no privileges: its parent would hear of that.
+            // Of a plain user's sshd the part without privileges has the connection. Its parent first, which would hear of its end.
+            let parts = children(child);
             kill(child);
+            parts.into_iter().for_each(kill);
         }
     }
 
