@@ -37,6 +37,7 @@ pub mod digest;
 pub mod garbage;
 pub mod lockfile;
 mod private;
+mod shell;
 pub mod store;
 pub mod tree;
 

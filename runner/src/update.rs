@@ -189,7 +189,7 @@ impl Source {
     pub fn install(&self, release: &Release, program: &Path) -> Result<(), UpdateError> {
         let address = format!("{}/{}", self.address, release.packed.file);
         let bytes = fetch::get(&address, LIMITS.1)?;
-        let found = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
+        let found = format!("{:x}", Sha256::digest(&bytes));
         if found != release.packed.sha256 {
             return Err(UpdateError::Damaged { address });
         }

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::protocol::Failure;
 use super::{AgentError, instance::executable, keeper};
 use crate::release;
+use crate::shell::quoted;
 
 /// The subcommand that the machine runs when it comes up; with a target it sees to that.
 pub(crate) const COMMAND: &str = "agent-boot";
@@ -171,8 +172,7 @@ fn private(home: &Path) -> Result<(), BootError> {
 
 /// What has to be run when the machine comes up, for a shell.
 fn command(home: &Path) -> Result<String, BootError> {
-    let quoted = |path: &Path| text(path).map(|text| format!("'{}'", text.replace('\'', r"'\''")));
-    Ok(format!("PIPE_HOME={} {} {COMMAND}", quoted(home)?, quoted(&program(home))?))
+    Ok(format!("PIPE_HOME={} {} {COMMAND}", quoted(text(home)?), quoted(text(&program(home))?)))
 }
 
 fn log(home: &Path) -> PathBuf {

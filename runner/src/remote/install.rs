@@ -68,7 +68,7 @@ pub fn install(
         return Err(RemoteError::Architecture { host, theirs, ours: format!("Linux {}", std::env::consts::ARCH) });
     }
     let program = own_program().map_err(|source| RemoteError::NotStarted { program: "pipe".into(), source })?;
-    let digest = Sha256::digest(&program).iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
+    let digest = format!("{:x}", Sha256::digest(&program));
     if answer("sha256") != digest {
         copy(&ssh, &program, answer("gzip") == "yes", say)?;
     }

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::person::COMMAND;
-use super::script::quoted;
 use crate::agent::protocol::Failure;
 use crate::release::{Deed, Ending, History, HistoryError, Person, PublicKey, Role, Who, is_person, place_program};
+use crate::shell::quoted;
 
 /// Names the file where sshd looks for the user's keys, where that is another than usual.
 const FILE: &str = "PIPE_AUTHORIZED_KEYS";

@@ -1,6 +1,8 @@
 //! The scripts that are run at a host, and the command line that each of them stands in: written for whatever shell a user has over
 //! there, and read where a person's key lets nothing else be run. Knows nothing of what they are for.
 
+use crate::shell::quoted;
+
 /// Finds the directory of pipe's data at the host, as `pipe` itself does there.
 const HOME: &str = "PIPE_HOME=${0:-${PIPE_HOME:-${XDG_DATA_HOME:-$HOME/.local/share}/pipe}}; export PIPE_HOME; ";
 
@@ -72,11 +74,6 @@ pub(super) fn read_line(line: &str) -> Option<(String, String, Vec<String>)> {
     }
     let mut words = words.into_iter();
     Some((words.next()?, words.next()?, words.collect()))
-}
-
-/// A word as every shell takes it.
-pub(super) fn quoted(word: &str) -> String {
-    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 /// The word at the beginning of a text that [`quoted`] has written, and what follows it.

@@ -36,7 +36,7 @@ pub struct Exported {
 pub fn pack(store: &Store, record: &Record, out: impl Write) -> Result<Pack, SlugError> {
     let mut out = Counted { out, hasher: Sha256::new(), size: 0 };
     archive::pack(store, &record.tree, Format::TarZstd, &mut out)?;
-    let sha256 = out.hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
+    let sha256 = format!("{:x}", out.hasher.finalize());
     Ok(Pack { sha256, size: out.size })
 }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use super::{Boot, BootError, command, log, text};
+use crate::shell::quoted;
 
 /// What cron's own process is called, by whom it was written.
 const DAEMONS: [&str; 3] = ["cron", "crond", "fcron"];
@@ -38,9 +39,9 @@ fn others(home: &Path) -> Result<Vec<String>, BootError> {
 }
 
 fn line(home: &Path) -> Result<String, BootError> {
-    let log = text(&log(home))?.replace('\'', r"'\''");
+    let log = log(home);
     // A shell takes what is behind the sign for a comment, and cron a percent sign for the end of a line.
-    let line = format!("@reboot {} >>'{log}' 2>&1", command(home)?).replace('%', "\\%");
+    let line = format!("@reboot {} >>{} 2>&1", command(home)?, quoted(text(&log)?)).replace('%', "\\%");
     Ok(format!("{line}{}", mark(home)?))
 }
 

@@ -2,6 +2,7 @@
 //! says, which is a mail by default. Knows nothing of how a program is run.
 
 use super::super::health::{Healthy, Tls};
+use crate::shell::quoted;
 
 /// Asks for a page as `manage.py` has set Django up.
 const SCRIPT: &str = r#"
@@ -22,8 +23,8 @@ runpy.run_path("manage.py", run_name="__main__")
 /// The command that asks for a page, for a shell where `manage.py` is.
 pub(super) fn command(page: &Healthy) -> String {
     let scheme = if page.tls == Tls::NotWanted { "http" } else { "https" };
-    let words = [page.host.as_str(), scheme, page.path.as_str()].map(|word| word.replace('\'', r"'\''"));
-    format!("exec python -c '{SCRIPT}' '{}'", words.join("' '"))
+    let words = [page.host.as_str(), scheme, page.path.as_str()].map(quoted);
+    format!("exec python -c '{SCRIPT}' {}", words.join(" "))
 }
 
 /// Whether an output tells what was raised.
