@@ -109,7 +109,7 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts a process; until [`Process::keep`] it is not started again when it ends.
+    /// Starts a process; until [`Process::keep`] it is not started again when it ends, also where it has ended before that.
     pub(crate) fn try_out(plan: Plan) -> Self {
         Self::supervise(plan, Wish::Trial, None)
     }
@@ -176,7 +176,9 @@ impl Process {
     /// Stops the process, and waits until nothing of it is left.
     pub(crate) async fn stop(&self) {
         self.wish.send_replace(Wish::Stop);
-        self.ended().await;
+        // Its supervisor is gone then: one that has ended may be about to be started again.
+        let mut status = self.status.clone();
+        while status.changed().await.is_ok() {}
     }
 }
 
@@ -208,18 +210,24 @@ async fn supervise(plan: Plan, mut record: Option<ProcessRecord>, mut wishes: Wi
         plan.clear(&record);
         status.send_modify(|status| (status.exit, status.lost) = (Some(exit), lost));
         if *wishes.wish.borrow() != Wish::Keep {
-            break;
+            status.send_modify(|status| (status.state, status.since) = (ProcessState::Ended, SystemTime::now()));
+            // It may be passed at the very moment at which it ends.
+            if !wishes.kept().await {
+                return;
+            }
         }
         quick_ends = if began.elapsed() < STEADY { quick_ends + 1 } else { 1 };
         let state = if quick_ends < CRASH_LOOP { ProcessState::Waiting } else { ProcessState::CrashLooping };
         status.send_modify(|status| (status.state, status.since) = (state, SystemTime::now()));
         tokio::select! {
             () = tokio::time::sleep(back_off(quick_ends)) => {}
-            _ = wishes.stop() => break,
+            _ = wishes.stop() => {
+                status.send_modify(|status| (status.state, status.since) = (ProcessState::Ended, SystemTime::now()));
+                return;
+            }
         }
         status.send_modify(|status| status.restarts += 1);
     }
-    status.send_modify(|status| (status.state, status.since) = (ProcessState::Ended, SystemTime::now()));
 }
 
 async fn until_end(instance: &Instance, wishes: &mut Wishes, status: &watch::Sender<Status>) -> Exit {
@@ -239,6 +247,11 @@ impl Wishes {
     /// Waits for the wish to stop; false where nobody is left to wish anything.
     async fn stop(&mut self) -> bool {
         self.wish.wait_for(|wish| *wish == Wish::Stop).await.is_ok()
+    }
+
+    /// Waits for what becomes of one on trial; false where it is not to be kept, or nobody is left to wish that.
+    async fn kept(&mut self) -> bool {
+        self.wish.wait_for(|wish| *wish != Wish::Trial).await.is_ok_and(|wish| *wish == Wish::Keep)
     }
 }
 
@@ -299,4 +312,44 @@ pub(crate) fn clear(history: &History, record: &ProcessRecord) -> Result<(), His
     let _ = sandbox::remove_all(&record.directory);
     let _ = fs::remove_dir_all(&record.directory);
     history.remove_process(&record.directory)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A process that ends whenever it is started.
+    fn ends(home: &Path) -> Plan {
+        Plan {
+            history: Arc::new(History::open(home).expect("a history")),
+            run: home.to_owned(),
+            release: 1,
+            number: 1,
+            slot: Slot::first(WEB),
+            port: 0,
+            job: Box::new(|_| Err(io::Error::other("it does not start"))),
+        }
+    }
+
+    #[tokio::test]
+    async fn one_that_ends_as_it_is_passed_is_started_again() {
+        let home = tempfile::tempdir().expect("a directory");
+        let process = Process::try_out(ends(home.path()));
+        assert!(matches!(process.ended().await, Some(Exit::NotStarted { .. })));
+        assert_eq!(process.status().restarts, 0, "not before it is passed");
+        process.keep();
+        let mut status = process.status.clone();
+        assert!(status.wait_for(|status| status.restarts > 0).await.is_ok());
+        process.stop().await;
+        assert_eq!(process.status().state, ProcessState::Ended);
+    }
+
+    #[tokio::test]
+    async fn one_that_has_ended_on_trial_is_stopped_at_once() {
+        let home = tempfile::tempdir().expect("a directory");
+        let process = Process::try_out(ends(home.path()));
+        process.ended().await;
+        process.stop().await;
+        assert_eq!((process.status().state, process.status().restarts), (ProcessState::Ended, 0));
+    }
 }
