@@ -4,7 +4,7 @@ use pipe_sdk::{Failure, Kind, Tree};
 
 use crate::Config;
 
-/// Scripts that Django's `startproject` did not write don't say this.
+/// What the scripts say that Django's `startproject` wrote; others may only run a module that does.
 const MARK: &str = "django";
 /// Directories whose `manage.py` is somebody else's.
 const FOREIGN: [&str; 3] = ["**/node_modules/**", "**/site-packages/**", "**/.*/**"];
@@ -59,9 +59,11 @@ fn depth(path: &str) -> usize {
     path.matches('/').count()
 }
 
-/// Of scripts and whether each mentions Django, shallowest first, the one at the top.
+/// Of scripts and whether each mentions Django, shallowest first, the one at the top; one that doesn't where none does, and
+/// nothing else is known.
 fn choose(scripts: &[(String, bool)], root: String, settings: bool) -> Result<Place, Failure> {
-    let mut django = scripts.iter().filter(|(_, django)| *django).map(|(path, _)| path);
+    let is_any = !settings && !scripts.iter().any(|(_, django)| *django);
+    let mut django = scripts.iter().filter(|(_, django)| *django || is_any).map(|(path, _)| path);
     let Some(first) = django.next() else {
         if settings {
             return Ok(Place { directory: root, manage: None });
@@ -107,6 +109,13 @@ mod tests {
     #[test]
     fn a_script_of_something_else_is_passed_over() {
         assert_eq!(chosen(&[("manage.py", false), ("web/manage.py", true)]).expect("one").directory, "web");
+    }
+
+    #[test]
+    fn a_script_that_only_runs_a_module_is_taken_where_there_is_no_other() {
+        assert_eq!(chosen(&[("manage.py", false)]).expect("one"), Place::of("manage.py"));
+        let place = choose(&[("manage.py".into(), false)], String::new(), true).expect("settings are enough");
+        assert_eq!(place.manage, None);
     }
 
     #[test]

@@ -240,12 +240,17 @@ fn npm(mut fields: Fields<'_, '_>) -> Npm {
 }
 
 fn address(reader: &Reader, text: Spanned<String>) -> Option<Spanned<String>> {
-    let known = ["https://", "http://", "file://"];
-    if known.iter().any(|scheme| text.strip_prefix(scheme).is_some_and(|rest| !rest.is_empty())) {
+    if is_address(&text) {
         return Some(text);
     }
     reader.report(reader.error(text.span(), format!("`{text}` is not an address")).label("such as \"https://…\""));
     None
+}
+
+/// Whether a text is the address of an index or a registry.
+pub(super) fn is_address(text: &str) -> bool {
+    let known = ["https://", "http://", "file://"];
+    known.iter().any(|scheme| text.strip_prefix(scheme).is_some_and(|rest| !rest.is_empty()))
 }
 
 /// One of a closed set of words.

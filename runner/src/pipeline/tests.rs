@@ -788,7 +788,8 @@ fn targets_are_checked_as_far_as_they_go() {
         "[steps.slug]\nplugin = \"slug\"\n[targets.a]\ndriver = \"lcal\"\nrelease = \"slgu\"\naddress = \"8000\"\n\
          host = \"https://example.org\"\ndata = [\"../up\"]\nenv = { \"A-B\" = \"1\", C = 1 }\n\
          [targets.b]\ndriver = \"local\"\npromote = \"c\"\n[targets.c]\ndriver = \"local\"\npromote = \"b\"\n\
-         [targets.d]\ndriver = \"local\"\npromote = \"aa\"\n[targets.e]\ndriver = \"local\"\npromote = \"a\"\nrelease = \"slug\"\n",
+         [targets.d]\ndriver = \"local\"\npromote = \"aa\"\n[targets.e]\ndriver = \"local\"\npromote = \"a\"\nrelease = \"slug\"\n\
+         [targets.f]\ndriver = \"local\"\nrelease = [\"true\"]\n",
         &expect![[r#"
             p:6:10: unknown driver `lcal`
               |
@@ -848,6 +849,12 @@ fn targets_are_checked_as_far_as_they_go() {
             23 | promote = "a"
                | ^^^^^^^
                = hint: keep one of the two
+
+            p:27:11: `targets.f.release` takes the name of a step, not a list
+               |
+            27 | release = ["true"]
+               |           ^^^^^^^^ expected the step whose slug runs here
+               = hint: commands that run before the switch are `release-commands`
         "#]],
     );
 }

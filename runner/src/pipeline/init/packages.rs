@@ -10,6 +10,7 @@ use super::held::Held;
 use super::project::{join, pyproject};
 use super::python::{OfPackages, compiled_for};
 use crate::pipeline::PLATFORMS;
+use crate::pipeline::read::is_address;
 
 /// Locks, those that say the most first.
 const LOCKS: &[&str] = &["uv.lock", "pylock.toml", "poetry.lock", "Pipfile.lock", "requirements.txt"];
@@ -224,7 +225,7 @@ impl Packages {
             let value = |options: &[&str]| {
                 let rest = options.iter().find_map(|option| line.strip_prefix(option))?;
                 let value = rest.trim_start_matches(['=', ' ']).split_whitespace().next()?;
-                value.contains("://").then(|| value.to_owned())
+                is_address(value).then(|| value.to_owned())
             };
             if let Some(url) = value(&["--index-url", "-i "]) {
                 self.index = match url {

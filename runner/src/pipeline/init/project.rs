@@ -94,7 +94,9 @@ fn manage(dir: &Path) -> Result<String, InitError> {
     let mut level = vec![String::new()];
     for _ in 0..=DEPTH {
         let is_django = |sub: &&String| {
-            fs::read_to_string(dir.join(sub).join("manage.py")).is_ok_and(|text| text.to_lowercase().contains("django"))
+            let script = fs::read_to_string(dir.join(sub).join("manage.py"));
+            // One that only runs a module has the settings beside it.
+            script.is_ok_and(|text| text.to_lowercase().contains("django") || has_settings(dir, sub))
         };
         let mut found: Vec<&String> = level.iter().filter(is_django).collect();
         match found.len() {
@@ -107,6 +109,13 @@ fn manage(dir: &Path) -> Result<String, InitError> {
         }
     }
     Err(InitError::NotDjango(dir.to_owned()))
+}
+
+/// Whether a package in a directory has settings.
+fn has_settings(dir: &Path, sub: &str) -> bool {
+    let is_there =
+        |package: &String| ["settings.py", "settings"].iter().any(|name| dir.join(package).join(name).exists());
+    directories(dir, sub).iter().any(is_there)
 }
 
 /// The directories in a directory that may be the project's own, in order.

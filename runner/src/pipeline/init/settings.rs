@@ -213,16 +213,18 @@ fn counts(module: &[&str], used: Option<&str>) -> bool {
     is_used || is_base && is_of_settings || dotted == "settings"
 }
 
-/// The module beside one for development that is for production, where there is one.
+/// The module that is for production, where there is one: beside one for development, or in a package that sets nothing itself.
 fn for_production(dir: &Path, module: &str) -> Option<String> {
-    let (package, name) = module.rsplit_once('.')?;
-    if !is_for_development(name) {
-        return None;
-    }
-    let place = package.replace('.', "/");
-    let mut roots = [dir.to_owned(), dir.join("src")].into_iter();
-    let is_there = |root: &Path, name: &str| root.join(&place).join(format!("{name}.py")).is_file();
-    let found = roots.find_map(|root| PRODUCTION.iter().find(|name| is_there(&root, name)))?;
+    let roots = [dir.to_owned(), dir.join("src")];
+    let place = |module: &str| module.replace('.', "/");
+    let is_silent = |root: &PathBuf| {
+        let text = fs::read_to_string(root.join(place(module)).join("__init__.py"));
+        text.is_ok_and(|text| !text.contains('=') && !text.contains("import"))
+    };
+    let beside = || module.rsplit_once('.').filter(|(_, name)| is_for_development(name)).map(|(package, _)| package);
+    let package = if roots.iter().any(is_silent) { module } else { beside()? };
+    let is_there = |root: &Path, name: &str| root.join(place(package)).join(format!("{name}.py")).is_file();
+    let found = roots.iter().find_map(|root| PRODUCTION.iter().find(|name| is_there(root, name)))?;
     Some(format!("{package}.{found}"))
 }
 

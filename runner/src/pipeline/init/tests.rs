@@ -282,6 +282,10 @@ fn settings_for_production_are_taken_where_scripts_name_those_for_development() 
     assert!(text.contains("env = { DJANGO_SETTINGS_MODULE = \"polls.settings.production\", X_HOST"), "{text}");
     let text = Project::new(&files[..3]).text();
     assert!(!text.contains("settings ="), "{text}");
+    let package = [("manage.py", MANAGE), ("polls/settings/__init__.py", "\n"), files[3]];
+    assert!(Project::new(&package).text().contains("settings = \"polls.settings.production\""));
+    let package = [package[0], ("polls/settings/__init__.py", "from .base import *\n"), files[3]];
+    assert!(!Project::new(&package).text().contains("settings.production"));
     // Some packages set Django up before `wsgi.py` says with which settings.
     assert!(text.contains("env = { DJANGO_SETTINGS_MODULE = \"polls.settings.dev\" }"), "{text}");
 }
@@ -633,8 +637,22 @@ fn the_commented_parts_are_right_too() {
 fn what_is_no_django_project_or_several_is_refused() {
     let error = |files| default_for(Project::new(files).0.path()).expect_err("no pipeline").to_string();
     assert!(error(&[("manage.py", "print('somebody else')")]).starts_with("no `manage.py` of Django in `"));
+    let module = [("manage.py", "runpy.run_module('polls')"), ("polls/settings.py", SETTINGS)];
+    assert!(Project::new(&module).text().contains("django-static"));
     let configurations = "os.environ['DJANGO_SETTINGS_MODULE'] = 'polls.settings'\nimport configurations.management\n";
     assert!(Project::new(&[("manage.py", configurations)]).text().contains("django-static"));
     let several = error(&[("b/manage.py", MANAGE), ("a/manage.py", MANAGE)]);
     assert!(several.ends_with(": `a/manage.py` and `b/manage.py`"), "{several}");
+}
+
+#[test]
+fn any_bytes_are_a_project_that_gets_a_pipeline_without_errors() {
+    let project = Project::new(&[("manage.py", MANAGE), ("polls/wsgi.py", MANAGE), ("package-lock.json", "{}")]);
+    let read = ["polls/settings.py", "Procfile", "package.json", "pyproject.toml", "requirements.txt", "Dockerfile"];
+    pipe_fuzz::attack("project", |bytes| {
+        for name in read {
+            fs::write(project.0.path().join(name), bytes).expect("a file");
+        }
+        project.text();
+    });
 }

@@ -342,8 +342,7 @@ fn otherwise(arguments: &str, is_strict: bool, is_cut: bool) -> Otherwise {
 
 /// The dotted name at the end of a text.
 fn call_before(text: &str) -> &str {
-    let start = text.rfind(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '.'))).map_or(0, |at| at + 1);
-    &text[start..]
+    text.rsplit(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '.'))).next().unwrap_or_default()
 }
 
 fn last_word(text: &str) -> &str {

@@ -38,7 +38,7 @@ fn app(out: &mut String, project: &Project) {
     let packages = &project.packages;
     if packages.index.is_some() || !packages.extra_indexes.is_empty() {
         out.push_str("\n[index]                      # as the requirements say\n");
-        let _ = packages.index.iter().try_for_each(|url| writeln!(out, "url = \"{url}\""));
+        let _ = packages.index.iter().try_for_each(|url| writeln!(out, "url = {}", string(url)));
         if !packages.extra_indexes.is_empty() {
             let _ = writeln!(out, "extra = {}", list(&packages.extra_indexes));
         }
@@ -106,9 +106,9 @@ fn steps(out: &mut String, project: &Project) {
     match lock_path(packages) {
         _ if packages.is_obvious && packages.root.is_empty() => {}
         Some(_) => {
-            lock.extend((!packages.root.is_empty()).then(|| format!("root = \"{}\"", packages.root)));
+            lock.extend((!packages.root.is_empty()).then(|| format!("root = {}", string(&packages.root))));
             let path = packages.lock.iter().filter(|_| !packages.is_obvious);
-            lock.extend(path.map(|path| format!("path = \"{path}\"")));
+            lock.extend(path.map(|path| format!("path = {}", string(path))));
         }
         None => {}
     }
@@ -158,9 +158,9 @@ fn steps(out: &mut String, project: &Project) {
         "inputs = {{ project = \"source\", venv = \"venv\"{overlay}{packages} }}\ngrants = {{ exec = [\"python\"] }}\n"
     );
     let mut collect = Vec::new();
-    collect.extend((!project.directory.is_empty()).then(|| format!("root = \"{}\"", project.directory)));
+    collect.extend((!project.directory.is_empty()).then(|| format!("root = {}", string(&project.directory))));
     let other = settings.module.iter().filter(|_| !settings.is_of_manage);
-    collect.extend(other.map(|module| format!("settings = \"{module}\"")));
+    collect.extend(other.map(|module| format!("settings = {}", string(module))));
     let provided = ["SECRET_KEY", "DJANGO_SECRET_KEY", "DATABASE_URL"];
     let unset = settings.variables.iter().filter(|variable| !provided.contains(&variable.name.as_str()));
     let unset: Vec<String> = unset.map(assignment).collect();
@@ -180,7 +180,7 @@ fn steps(out: &mut String, project: &Project) {
     let mut of_slug = Vec::new();
     if let Some((command, before)) = &project.procfile.web {
         let _ = writeln!(out, "# Without the `{before}` of the `Procfile`: a target has a proxy.");
-        of_slug.push(format!("processes = {{ web = {} }}", toml::Value::from(command.as_str())));
+        of_slug.push(format!("processes = {{ web = {} }}", string(command)));
     }
     if project.procfile.is_for_development {
         out.push_str("# Without the `Procfile`, which starts Django's server for development.\n");
@@ -267,10 +267,10 @@ fn front_end_steps(front_end: &FrontEnd, part: Part) -> String {
     if let Node::At(path) = &front_end.node
         && part != Part::Packages
     {
-        let _ = write!(steps, "[tools]\nnode = \"{}\"\n\n", path.display());
+        let _ = write!(steps, "[tools]\nnode = {}\n\n", string(&path.to_string_lossy()));
     }
     steps.push_str("[steps.node-modules]\nplugin = \"node-modules\"\ninputs = { project = \"source\" }\n");
-    let mut chosen = Vec::from_iter((!root.is_empty()).then(|| format!("root = \"{root}\"")));
+    let mut chosen = Vec::from_iter((!root.is_empty()).then(|| format!("root = {}", string(root))));
     // What is served is no tool of development; where all packages are called such, all are taken.
     chosen.extend((part == Part::Packages && front_end.has_dependencies).then(|| "omit = [\"dev\"]".to_owned()));
     config(&mut steps, &chosen);
@@ -284,15 +284,15 @@ fn front_end_steps(front_end: &FrontEnd, part: Part) -> String {
     let run = front_end.build.as_ref().map_or(&npm[..], |Build(words)| words);
     let has_overlay = front_end.has_workspaces && root.is_empty();
     let overlay = if has_overlay { ", overlay = \"node-modules.workspaces\"" } else { "" };
-    let cwd = if root.is_empty() { String::new() } else { format!(", cwd = \"{root}\"") };
+    let cwd = if root.is_empty() { String::new() } else { format!(", cwd = {}", string(root)) };
     let _ = write!(
         steps,
         "\n[steps.frontend]\nplugin = \"command\"\n\
          inputs = {{ project = \"source\", node-modules = \"node-modules\"{overlay} }}\n\
          config = {{ run = {}{cwd}, exclude = [\"**/*.py\"], collect-written = true }}\n\
-         grants = {{ exec = [\"{}\"] }}\n",
+         grants = {{ exec = {} }}\n",
         list(run),
-        run[0],
+        list(&run[..1]),
     );
     steps
 }
@@ -310,8 +310,10 @@ fn targets(out: &mut String, project: &Project) {
 fn target(out: &mut String, project: &Project, name: &str) {
     let settings = &project.settings;
     out.push_str("driver = \"local\"\n# address = \"127.0.0.1:8000\"   # by default the first free port from 8000 on, which then stays\n");
-    let _ =
-        settings.host.iter().try_for_each(|host| writeln!(out, "host = \"{host}\"             # from ALLOWED_HOSTS"));
+    let _ = settings
+        .host
+        .iter()
+        .try_for_each(|host| writeln!(out, "host = {}             # from ALLOWED_HOSTS", string(host)));
     let commands = release_commands(project);
     if !commands.is_empty() {
         let _ = writeln!(out, "release-commands = {}", list(&commands));
@@ -323,7 +325,7 @@ fn target(out: &mut String, project: &Project, name: &str) {
         let _ = writeln!(out, "data = {}      # kept from release to release", list(&data));
     }
     let mut env: Vec<String> =
-        settings.module.iter().map(|module| format!("DJANGO_SETTINGS_MODULE = \"{module}\"")).collect();
+        settings.module.iter().map(|module| format!("DJANGO_SETTINGS_MODULE = {}", string(module))).collect();
     env.extend(settings.variables.iter().map(assignment));
     if !env.is_empty() {
         if settings.variables.iter().any(Variable::is_open) {
@@ -363,7 +365,7 @@ fn release_commands(project: &Project) -> Vec<String> {
 }
 
 fn assignment(variable: &Variable) -> String {
-    format!("{} = \"{}\"", variable.name, variable.value)
+    format!("{} = {}", variable.name, string(&variable.value))
 }
 
 fn config(out: &mut String, settings: &[String]) {
@@ -373,6 +375,11 @@ fn config(out: &mut String, settings: &[String]) {
 }
 
 fn list<T: AsRef<str>>(names: &[T]) -> String {
-    let names: Vec<String> = names.iter().map(|name| toml::Value::from(name.as_ref()).to_string()).collect();
+    let names: Vec<String> = names.iter().map(|name| string(name.as_ref())).collect();
     format!("[{}]", names.join(", "))
+}
+
+/// A text as TOML has it, whatever is in it.
+fn string(text: &str) -> String {
+    toml::Value::from(text).to_string()
 }

@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Component, Path, PathBuf};
 
+use toml::de::DeValue;
+
 use super::{known, name_of};
 use crate::pipeline::branch::PLACEHOLDER;
 use crate::pipeline::fields::{Fields, Item, Reader};
@@ -121,6 +123,12 @@ fn origin(fields: &mut Fields<'_, '_>) -> Option<Origin> {
     let release = fields.get("release");
     let promote = fields.get("promote");
     match (release, promote) {
+        (Some(item), _) if matches!(item.value, DeValue::Array(_)) => {
+            let message = format!("`{}` takes the name of a step, not a list", item.path);
+            let error = fields.reader.error(item.span, message).label("expected the step whose slug runs here");
+            fields.reader.report(error.hint("commands that run before the switch are `release-commands`"));
+            None
+        }
         (Some(item), None) => fields.reader.string(&item).map(Origin::Release),
         (None, Some(item)) => fields.reader.string(&item).map(Origin::Promote),
         (None, None) => {
