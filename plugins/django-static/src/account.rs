@@ -180,6 +180,12 @@ fn module_in(message: &str) -> Option<&str> {
 
 fn missing_module(module: &str) -> String {
     let package = module.split('.').next().unwrap_or(module);
+    if package == "psycopg2" {
+        // Django asks for it where `psycopg` is there and cannot be imported, and hides why.
+        return "if the lock has `psycopg`, that needs a library of the system: `system = [\"libpq5\"]` in `[runtime]` with `kind = \
+                \"packages\"`, `apt install libpq5` with this machine's own, or lock `psycopg[binary]`; else add `psycopg2` to the lock"
+            .to_owned();
+    }
     format!(
         "the environment has no `{package}`: add the package to the project's lock, or to `python-venv`: `config = {{ add = \
          [\"{package}\"] }}`; a module of the project in its `src` directory comes by `install-project = true` in the config of \
@@ -281,6 +287,7 @@ mod tests {
         );
         assert!(hint("SyntaxError: multiple exception types must be parenthesized").contains("[app] python"));
         assert!(hint("ModuleNotFoundError: No module named 'sass'").contains("the environment has no `sass`"));
+        assert!(hint("ModuleNotFoundError: No module named 'psycopg2'").contains("libpq5"));
         assert!(hint("ImportError: Failed to import X: No module named 'pytest'").contains("no `pytest`"));
         assert_eq!(hint("error: nothing of Python"), "");
     }

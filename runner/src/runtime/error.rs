@@ -7,6 +7,7 @@ use crate::archive::ArchiveError;
 use crate::digest::Digest;
 use crate::fetch::FetchError;
 use crate::lockfile::LockFileError;
+use crate::sandbox::SandboxError;
 use crate::store::StoreError;
 
 /// A runtime could not be made or found.
@@ -93,6 +94,9 @@ pub enum RuntimeError {
     /// An archive could not be unpacked.
     #[error(transparent)]
     Archive(#[from] ArchiveError),
+    /// A program of a runtime could not be run.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
     /// The lock file.
     #[error(transparent)]
     Lock(#[from] LockFileError),
@@ -128,6 +132,7 @@ impl RuntimeError {
             Self::Mirror { .. } => "is the network there? `[runtime] mirror` names another one".to_owned(),
             Self::Store(error) => return error.hint(),
             Self::Fetch(error) => return error.hint(),
+            Self::Sandbox(error) => return error.hint(),
             _ => return None,
         })
     }

@@ -7,6 +7,7 @@ mod closure;
 mod deb;
 mod index;
 mod layout;
+mod loader;
 
 use std::path::PathBuf;
 
@@ -185,13 +186,24 @@ fn tree_of(pins: &[&Pin], resolver: &Resolver<'_>) -> Result<Digest, RuntimeErro
     let blobs = resolver.fetcher.get(&pins.iter().map(request).collect::<Vec<_>>())?;
     let unpack = |(pin, blob): (&&Pin, &Digest)| deb::unpack(resolver.store, &pin.name, blob);
     let trees = pins.iter().zip(&blobs).map(unpack).collect::<Result<Vec<_>, _>>()?;
-    let tree = layout::merge(resolver.store, &trees)?;
+    let tree = loader::add_cache(resolver.store, layout::merge(resolver.store, &trees)?)?;
     let record = serde_json::to_vec(&tree).expect("a digest is plain data");
     resolver.store.put_action(&key, &record, &[tree])?;
     Ok(tree)
 }
 
 pub(super) fn of_tree(store: &Store, tree: &Digest, python: &str) -> Result<Parts, RuntimeError> {
+    let mut mounts = mounts_of(store, tree)?;
+    let short = python.rsplit_once('.').map_or(python, |(short, _)| short);
+    link_python(short, &mut mounts);
+    let digest =
+        KeyBuilder::new("runtime packages").field("tree", tree.as_bytes()).field("python", python.as_bytes()).finish();
+    let record = Record::Packages { tree: *tree, python: python.to_owned() };
+    Ok(Parts { record, digest, python: python.to_owned(), mounts, build: None })
+}
+
+/// What is seen of a tree of packages.
+fn mounts_of(store: &Store, tree: &Digest) -> Result<Vec<Mount>, RuntimeError> {
     let directory = store.lay_out(tree)?;
     let bind = |source: PathBuf, at: String| Mount::Bind { source, at, writable: false };
     let mut mounts = vec![bind(directory.join("usr"), "/usr".into())];
@@ -205,10 +217,5 @@ pub(super) fn of_tree(store: &Store, tree: &Digest, python: &str) -> Result<Part
             _ => bind(directory.join("etc").join(name), format!("/etc/{name}")),
         }));
     }
-    let short = python.rsplit_once('.').map_or(python, |(short, _)| short);
-    link_python(short, &mut mounts);
-    let digest =
-        KeyBuilder::new("runtime packages").field("tree", tree.as_bytes()).field("python", python.as_bytes()).finish();
-    let record = Record::Packages { tree: *tree, python: python.to_owned() };
-    Ok(Parts { record, digest, python: python.to_owned(), mounts, build: None })
+    Ok(mounts)
 }

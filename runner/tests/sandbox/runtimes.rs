@@ -55,7 +55,8 @@ fn a_runtime_of_packages_holds_what_was_asked_for_and_nothing_of_the_machine() {
     let wish = packages(&["libpq5"], &["gcc"]);
     assert!(matches!(resolve_locked(home.path(), &wish, true), Err(RuntimeError::NotLocked(_))));
     let runtime = resolve_locked(home.path(), &wish, false).expect("a runtime");
-    let script = "import ssl, sqlite3, ctypes, zoneinfo; ctypes.CDLL('libpq.so.5')
+    let script = "import ssl, sqlite3, ctypes, ctypes.util, zoneinfo; ctypes.CDLL('libpq.so.5')
+assert ctypes.util.find_library('pq') == 'libpq.so.5'
 print(zoneinfo.ZoneInfo('Europe/Paris'), ssl.create_default_context().cert_store_stats()['x509_ca'] > 50)";
     let outcome = Try::on(&runtime, false, &["python3", "-I", "-c", script]).run();
     assert_eq!((outcome.stdout.as_str(), outcome.stderr.as_str()), ("Europe/Paris True\n", ""));

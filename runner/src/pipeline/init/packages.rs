@@ -55,12 +55,16 @@ const ASGI_SERVERS: &[&str] = &["uvicorn", "granian", "daphne", "hypercorn"];
 const SYSTEM: &[(&str, &[&str], &[&str])] = &[
     ("psycopg2", &["libpq5"], &["gcc", "libpq-dev"]),
     ("psycopg-c", &["libpq5"], &["gcc", "libpq-dev"]),
+    ("psycopg", &["libpq5"], &[]),
     ("mysqlclient", &["libmariadb3"], &["gcc", "libmariadb-dev", "pkg-config"]),
     ("python-ldap", &["libldap-2.5-0", "libsasl2-2"], &["gcc", "libldap2-dev", "libsasl2-dev"]),
     ("uwsgi", &[], &["gcc"]),
     ("weasyprint", &["libpango-1.0-0", "libpangoft2-1.0-0"], &[]),
     ("python-magic", &["libmagic1"], &[]),
 ];
+
+/// What a package needs nothing of the system with, or says by itself what: others, or extras of its own.
+const INSTEAD: &[(&str, &[&str])] = &[("psycopg", &["psycopg-binary", "psycopg-c", "psycopg[binary"])];
 
 /// Packages of the system that have another name since: the release that has the old one last, the old one and the new one.
 const RENAMED: &[(&str, &str, &str)] = &[("bookworm", "libldap-2.5-0", "libldap2")];
@@ -260,8 +264,9 @@ impl Packages {
                 RENAMED.iter().find(|(last, old, _)| old == name && suite.is_some_and(|suite| suite != *last));
             renamed.map_or(*name, |(_, _, new)| new)
         };
+        let brings = |package: &str| INSTEAD.iter().any(|(of, others)| *of == package && held.has_any(others));
         for (package, system, build) in SYSTEM {
-            if held.has(package) {
+            if held.has(package) && !brings(package) {
                 self.because.push(package);
                 self.system.extend(system.iter().map(today));
                 self.build_system.extend(*build);

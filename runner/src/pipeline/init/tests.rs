@@ -223,6 +223,16 @@ fn uv_lock(groups: &str) -> String {
 }
 
 #[test]
+fn a_driver_that_is_python_alone_needs_its_library() {
+    for (requirements, is_needed) in
+        [("psycopg==3.3", true), ("psycopg[binary,pool]==3.3", false), ("psycopg2-binary", false)]
+    {
+        let text = Project::new(&[("manage.py", MANAGE), ("requirements.txt", requirements)]).text();
+        assert_eq!(text.contains("system = [\"libpq5\"]"), is_needed, "{requirements}");
+    }
+}
+
+#[test]
 fn what_only_developers_install_is_not_counted() {
     let lock = uv_lock(
         "[package.dev-dependencies]\ndev = [{ name = \"daphne\" }, { name = \"psycopg2\" }, { name = \"stubs\" }]",

@@ -10,7 +10,7 @@ use super::settings::strings;
 /// Calls that read a variable and fail without it, where they have no default.
 const STRICT: &[&str] = &["environ[", "env(", "config("];
 /// Calls that give nothing without it.
-const LENIENT: &[&str] = &["environ.get(", "getenv("];
+const LENIENT: &[&str] = &["environ.get(", "env.get(", "getenv("];
 /// Calls of django-environ and environs that read no variable.
 const NOT_READ: &[&str] = &[".read_env", ".path", ".prefixed", ".seal", ".dump"];
 /// Calls of django-environ that know which variable they read.
@@ -134,7 +134,8 @@ pub(super) fn needed(text: &str, scheme: &Scheme<'_>) -> Vec<Variable> {
     for line in &lines {
         let indent = line.len() - line.trim_start().len();
         guard = guard.filter(|guard| indent > *guard);
-        if guard.is_some() {
+        // Without the names of hosts nothing is served, whatever copes with their absence.
+        if guard.is_some() && !is_of_hosts(line) || line.trim_start().starts_with("raise ") {
             continue;
         }
         let mut reads = reads(line, &readers);
@@ -142,7 +143,8 @@ pub(super) fn needed(text: &str, scheme: &Scheme<'_>) -> Vec<Variable> {
             read.otherwise = scheme.get(&*read.name).copied().unwrap_or(Otherwise::Fails);
         }
         let is_lenient = reads.iter().any(|read| matches!(read.otherwise, Otherwise::Nothing | Otherwise::Empty));
-        if is_guard(line.trim_start(), is_lenient, &off) {
+        let has_default = reads.iter().any(|read| read.otherwise == Otherwise::Default);
+        if is_guard(line.trim_start(), is_lenient, &off) || has_default && asks_for_another(line.trim_start()) {
             guard = Some(indent);
             continue;
         }
@@ -201,6 +203,13 @@ fn is_guard(line: &str, is_lenient: bool, off: &[&str]) -> bool {
     let mut words = condition.split(|c: char| c != '_' && !c.is_alphanumeric());
     let asks = ["in os.environ", "in environ", "in env:"].iter().any(|it| condition.contains(it));
     asks || is_lenient || words.any(|word| off.contains(&word))
+}
+
+/// Whether a line asks for another value than the one that a variable has by default.
+fn asks_for_another(line: &str) -> bool {
+    let condition = line.strip_prefix("if ").or_else(|| line.strip_prefix("elif "));
+    let Some((read, value)) = condition.and_then(|condition| condition.split_once("==")) else { return false };
+    strings(read).last().is_some_and(|default| strings(value).first().is_some_and(|value| value != default))
 }
 
 /// Whether a line sets what must be off for a first look: at pages for users, at an address without TLS.
@@ -276,13 +285,13 @@ fn strictness(line: &str, open: usize, readers: &[&str]) -> Option<bool> {
     let named = format!("{call}{}", &line[open..=open]);
     let is_one_of = |names: &[&str]| names.iter().any(|it| named == *it || named.ends_with(&format!(".{it}")));
     let reader = call.split('.').next().unwrap_or_default();
-    if configurations::is_value(call) {
+    if configurations::is_value(call) || is_one_of(LENIENT) {
         Some(false)
     } else if is_one_of(STRICT)
         || readers.contains(&reader) && (call == reader || !NOT_READ.contains(&&call[reader.len()..]))
     {
         Some(true)
-    } else if is_one_of(LENIENT) || (is_switch(line) || is_of_hosts(line)) && !call.is_empty() {
+    } else if (is_switch(line) || is_of_hosts(line)) && !call.is_empty() {
         // People have functions of their own for switches and lists.
         Some(false)
     } else {
@@ -416,11 +425,15 @@ mod tests {
         assert_eq!(names("SECRET_KEY = os.environ['SECRET_KEY']"), "SECRET_KEY");
         assert_eq!(names("SECRET_KEY = env(\"DJANGO_SECRET_KEY\")"), "DJANGO_SECRET_KEY");
         assert_eq!(names("X = config('X', cast=int)"), "X");
+        let hosts =
+            "if 'ALLOWED_HOSTS' in env:\n    ALLOWED_HOSTS = env['ALLOWED_HOSTS'].split(',')\n    OTHER = env['OTHER']";
+        assert_eq!(names(hosts), "ALLOWED_HOSTS");
         assert_eq!(names("X = env.list('X')"), "X");
         assert_eq!(names("X = os.environ.get('X').split(',')"), "X");
         for line in [
             "X = config('X', default=1)",
             "X = os.environ.get('X')",
+            "X = env.get('X')",
             "X = env('X', 'y')",
             "X = env('X',",
             "app_config('X')",
@@ -485,6 +498,10 @@ mod tests {
         assert_eq!(names("S3 = env.bool('S3', False)\nif X:\n    pass\nelif S3:\n    Y = env('Y')\n"), "");
         assert_eq!(names("X = loads(os.getenv('X').strip() if os.getenv('X') else '{}')"), "");
         assert_eq!(names("if env.str('X', None) and env('Y'):\n    Z = env('Z')\n"), "");
+        let one_of = "if getenv('DB', 'a') == 'b':\n    X = environ['X']\nelif getenv('DB', 'a') == 'a':\n    Y = environ['Y']\n";
+        assert_eq!(names(one_of), "Y");
+        assert_eq!(names("X = getenv('X')\nraise ValueError('X', getenv('X'))\n"), "X");
+        assert_eq!(names("raise ValueError('X', getenv('X'))\n"), "");
         assert_eq!(names("try:\n    X = os.environ['X']\nexcept KeyError:\n    X = ''\n"), "");
     }
 

@@ -71,7 +71,9 @@ fn runtime(out: &mut String, project: &Project) {
     let _ = python.suite().iter().try_for_each(|suite| writeln!(lines, "suite = \"{suite}\""));
     if !packages.because.is_empty() {
         let _ = writeln!(lines, "system = {}", list(&packages.system));
-        let _ = writeln!(lines, "build-system = {}", list(&packages.build_system));
+        if !packages.build_system.is_empty() {
+            let _ = writeln!(lines, "build-system = {}", list(&packages.build_system));
+        }
     } else if packages.has_sources {
         lines.push_str("build-system = [\"gcc\"]\n");
     }

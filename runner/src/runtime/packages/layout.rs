@@ -9,7 +9,7 @@ use crate::store::{Conflict, Store, TreeBuilder};
 use crate::tree::Entry;
 
 /// Raised when the same packages would give another tree.
-pub(super) const RULES: &[u8] = b"1";
+pub(super) const RULES: &[u8] = b"2";
 
 /// Directories that are links into `/usr`, whatever a package says.
 const MERGED: [&str; 6] = ["bin", "sbin", "lib", "lib32", "lib64", "libx32"];
