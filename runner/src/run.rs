@@ -177,7 +177,12 @@ impl Project {
         cancel: &Arc<AtomicBool>,
     ) -> Result<Execution, RunError> {
         let exclude = self.pipeline.source_exclude();
-        let source = source::snapshot(&self.pipeline.source_directory(), &exclude, &self.store)?;
+        let directory = self.pipeline.source_directory();
+        let source = source::snapshot(&directory, &exclude, &self.store)?;
+        for path in source::unfetched(&directory) {
+            let message = format!("the submodule `{path}` is empty: `git submodule update --init` fetches it");
+            events.send(Event::Note { message });
+        }
         let base = Base {
             digest: runtime.build_digest(),
             mounts: runtime.mounts(true).to_vec(),

@@ -10,6 +10,7 @@ mod known;
 mod lent;
 mod read;
 mod rules;
+mod submodules;
 mod tracked;
 mod walk;
 
@@ -24,6 +25,7 @@ use earlier::Earlier;
 use known::Known;
 use lent::Source;
 use rules::Rules;
+pub(crate) use submodules::unfetched;
 use tracked::Tracked;
 pub use tracked::branch;
 pub(crate) use tracked::repository;

@@ -8,8 +8,7 @@ mod in_place;
 mod report;
 
 use pipe_sdk::exec::{self, Command, Outcome};
-use pipe_sdk::{Failure, Kind, Tree, fetch, read, read_to_string};
-use python_packaging::lock::{Origin, Package};
+use pipe_sdk::{Failure, Kind, Tree, read, read_to_string};
 use python_packaging::wheel::WheelName;
 
 use crate::build::backend::Backend;
@@ -17,7 +16,7 @@ use crate::extra;
 use crate::install;
 use crate::layout::{Interpreter, Layout};
 use crate::merge;
-use crate::obtain::{self, Source, Wheel};
+use crate::obtain::{self, Content, Project, Source, Wheel};
 
 /// Calls one hook of a backend.
 const SCRIPT: &str = include_str!("build/hook.py");
@@ -53,7 +52,7 @@ pub(crate) fn wheels(sources: &[Source], constraints: &[String], python: &Interp
     let (own, mut others): (Vec<&Source>, Vec<&Source>) = sources.iter().partition(|source| source.place.is_some());
     let parts = own.iter().map(|source| in_place::part(source)).collect::<Result<Vec<_>, _>>()?;
     let mut wheels = Vec::with_capacity(sources.len());
-    let made = attempt(&parts.iter().collect::<Vec<_>>(), Manner::InPlace, constraints, python)?;
+    let made = attempt(&parts.iter().collect::<Vec<_>>(), Manner::InPlace, constraints, python, &[])?;
     for (source, made) in own.into_iter().zip(made) {
         match made {
             Ok(wheel) => wheels.push(wheel),
@@ -67,8 +66,20 @@ pub(crate) fn wheels(sources: &[Source], constraints: &[String], python: &Interp
             }
         }
     }
+    wheels.extend(whole(&others, constraints, python, &[])?);
+    Ok(wheels)
+}
+
+/// Builds a wheel of each source; `within` are those whose builds wait for these.
+fn whole(
+    sources: &[&Source],
+    constraints: &[String],
+    python: &Interpreter,
+    within: &[&str],
+) -> Result<Vec<Wheel>, Failure> {
+    let mut wheels = Vec::with_capacity(sources.len());
     let mut failures = Vec::new();
-    for (source, made) in others.iter().zip(attempt(&others, Manner::Whole, constraints, python)?) {
+    for (source, made) in sources.iter().zip(attempt(sources, Manner::Whole, constraints, python, within)?) {
         match made {
             Ok(wheel) => wheels.push(wheel),
             Err(failure) => failures.push((source.name.as_str(), failure)),
@@ -87,6 +98,7 @@ fn attempt(
     manner: Manner,
     constraints: &[String],
     python: &Interpreter,
+    within: &[&str],
 ) -> Result<Vec<Result<Wheel, Failure>>, Failure> {
     if sources.is_empty() {
         return Ok(Vec::new());
@@ -94,7 +106,8 @@ fn attempt(
     let mut builds = Vec::with_capacity(sources.len());
     for source in sources {
         let backend = Backend::of(source, constraints)?;
-        let environment = environment(&backend.requires, constraints, python)?;
+        let within = [within, &[source.name.as_str()]].concat();
+        let environment = environment(&backend.requires, constraints, python, &within)?;
         builds.push(Build { source, manner, version: backend::version(source)?, backend, environment });
     }
     let mut ready = Vec::with_capacity(builds.len());
@@ -104,7 +117,8 @@ fn attempt(
             Ok(further) => {
                 if !further.is_empty() {
                     build.backend.requires.extend(further);
-                    build.environment = environment(&build.backend.requires, constraints, python)?;
+                    let within = [within, &[build.source.name.as_str()]].concat();
+                    build.environment = environment(&build.backend.requires, constraints, python, &within)?;
                 }
                 Ok(build)
             }
@@ -134,26 +148,29 @@ fn further_requirements(builds: &[Build]) -> Result<Vec<Result<Vec<String>, Fail
     Ok(builds.iter().zip(outcomes).map(further).collect())
 }
 
-/// An environment of pinned requirements, at its own fixed path.
-fn environment(requires: &[String], constraints: &[String], python: &Interpreter) -> Result<Tree, Failure> {
+/// An environment of pinned requirements, at its own fixed path. Those that have no wheel are built themselves.
+fn environment(
+    requires: &[String],
+    constraints: &[String],
+    python: &Interpreter,
+    within: &[&str],
+) -> Result<Tree, Failure> {
     let layout = Layout::build(python);
     let packages = if requires.is_empty() { Vec::new() } else { extra::pin(requires, constraints, python)? };
-    let files: Vec<_> = packages.iter().filter_map(|package| Some((package, wheel_file(package)?))).collect();
-    let requests: Vec<_> = files.iter().map(|(_, file)| obtain::request(file)).collect();
-    let blobs = if requests.is_empty() { Vec::new() } else { fetch::get(&requests)? };
-    let mut installed = Vec::with_capacity(files.len());
-    for ((package, file), blob) in files.iter().zip(&blobs) {
-        let wheel = obtain::unpack_wheel(&package.name, package.version.as_deref(), &file.name, blob)?;
-        installed.push(install::install(&wheel, &layout)?);
+    let (mut wheels, mut sources) = (Vec::new(), Vec::new());
+    for content in obtain::obtain(&packages, python, &Project(None))? {
+        match content {
+            Content::Wheel(wheel) => wheels.push(wheel),
+            Content::Source(source) => sources.push(source),
+        }
     }
+    if let Some(source) = sources.iter().find(|source| within.contains(&source.name.as_str())) {
+        return Err(Failure::failed(format!("`{}` cannot be built: it is needed to build itself", source.name))
+            .hint("limit what needs it to a version that has a wheel, in `build-constraints`"));
+    }
+    wheels.extend(whole(&sources.iter().collect::<Vec<_>>(), constraints, python, within)?);
+    let installed = wheels.iter().map(|wheel| install::install(wheel, &layout)).collect::<Result<Vec<_>, _>>()?;
     merge::environment(&layout, &installed)
-}
-
-fn wheel_file(package: &Package) -> Option<&python_packaging::lock::File> {
-    match &package.origin {
-        Origin::Wheel(file) => Some(file),
-        _ => None,
-    }
 }
 
 impl Manner {

@@ -6,8 +6,9 @@ use python_packaging::requirement::Requirement;
 
 use crate::layout::Interpreter;
 use crate::mendable;
+use crate::obtain;
 
-/// A version that the runner pinned, with all of its wheels.
+/// A version that the runner pinned, with all of its wheels, or else with its sources.
 #[derive(Deserialize)]
 #[serde(crate = "pipe_sdk::serde")]
 struct Pinned {
@@ -46,7 +47,7 @@ pub(crate) fn with_added(lock: &Lock, add: &[String], python: &Interpreter) -> R
     Ok(packages)
 }
 
-/// Versions for requirements, as wheels that fit.
+/// Versions for requirements: wheels that fit, or sources where there is no wheel at all.
 pub(crate) fn pin(
     requirements: &[String],
     constraints: &[String],
@@ -61,13 +62,18 @@ pub(crate) fn pin(
 fn choose(pinned: Pinned, python: &Interpreter) -> Result<Package, Failure> {
     let Pinned { name, version, files } = pinned;
     let best = python.tags.best(files.iter().map(|file| file.name.as_str())).map(str::to_owned);
-    let Some(file) = files.into_iter().find(|file| best.as_ref() == Some(&file.name)) else {
+    let is_sdist = best.is_none();
+    let mut files = files.into_iter();
+    let Some(file) =
+        files.find(|file| if is_sdist { obtain::is_sdist(&file.name) } else { best.as_ref() == Some(&file.name) })
+    else {
         return Err(Failure::failed(format!("`{name}` {version} has no wheel for {}", python.tags.wanted())).hint(
             "constrain it to a version that has one: in `build-constraints` for what a build needs, in `add` else",
         ));
     };
     let file = File { name: file.name, url: file.url, sha256: file.sha256, subdirectory: None };
-    Ok(Package::new(name, Some(version), Origin::Wheel(file)))
+    let origin = if is_sdist { Origin::Sdist(file) } else { Origin::Wheel(file) };
+    Ok(Package::new(name, Some(version), origin))
 }
 
 /// What the lock has must be what `add` asks for.

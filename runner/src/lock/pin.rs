@@ -31,7 +31,7 @@ struct Pin {
     packages: Vec<Package>,
 }
 
-/// A version, with all of its wheels for the platform.
+/// A version, with all of its wheels for the platform; with its sources where it has none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Package {
     name: String,
@@ -39,7 +39,7 @@ struct Package {
     files: Vec<File>,
 }
 
-/// A wheel.
+/// A wheel, or sources.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct File {
     name: String,
@@ -115,15 +115,23 @@ impl Question<'_> {
     fn resolve(&self, events: &Events) -> Result<Pin, LockError> {
         let Resolver { python, platform, .. } = self.resolver;
         let directory = std::env::temp_dir();
-        let text = Uv::find(self.resolver, &directory, events)?.compile(&Resolution {
-            input: Input::Lines(self.requirements.clone()),
-            output: None,
-            directory: &directory,
-            wanted: &Wanted::new(python, platform, &[], &[]),
-            upgraded: &[],
-            constraints: self.constraints,
-            only_wheels: true,
-        })?;
+        let uv = Uv::find(self.resolver, &directory, events)?;
+        let compile = |only_wheels| {
+            uv.compile(&Resolution {
+                input: Input::Lines(self.requirements.clone()),
+                output: None,
+                directory: &directory,
+                wanted: &Wanted::new(python, platform, &[], &[]),
+                upgraded: &[],
+                constraints: self.constraints,
+                only_wheels,
+            })
+        };
+        let text = match compile(true) {
+            // Old ones have none: those are built as well.
+            Err(LockError::Unresolvable { offline: false, .. }) => compile(false)?,
+            answer => answer?,
+        };
         let packages = packages(&text, python, platform)?;
         Ok(Pin {
             requirements: self.requirements.clone(),
@@ -167,17 +175,20 @@ fn packages(pylock: &str, python: &str, platform: &str) -> Result<Vec<Package>, 
 impl From<Entry> for Package {
     fn from(entry: Entry) -> Self {
         let mut files: Vec<File> = entry.wheels.into_iter().map(File::from).collect();
+        if files.is_empty() {
+            files.extend(entry.sdist.map(File::from));
+        }
         files.sort_by(|a, b| a.name.cmp(&b.name));
         Self { name: entry.name, version: entry.version.unwrap_or_default(), files }
     }
 }
 
 impl From<Distribution> for File {
-    fn from(mut wheel: Distribution) -> Self {
-        let name = wheel.file_name();
+    fn from(mut file: Distribution) -> Self {
+        let name = file.file_name();
         // A file of this machine is found again by its name and digest.
-        let url = wheel.url.filter(|url| !url.starts_with("file:")).unwrap_or_default();
-        Self { name, url, sha256: wheel.hashes.remove("sha256").unwrap_or_default() }
+        let url = file.url.filter(|url| !url.starts_with("file:")).unwrap_or_default();
+        Self { name, url, sha256: file.hashes.remove("sha256").unwrap_or_default() }
     }
 }
 
@@ -198,8 +209,13 @@ name = "colorama"
 version = "0.4"
 marker = "sys_platform == 'win32'"
 [[packages]]
+name = "versiontools"
+version = "1.9.1"
+sdist = { url = "https://files/versiontools-1.9.1.tar.gz", hashes = { sha256 = "dd" } }
+[[packages]]
 name = "gunicorn"
 version = "23.0.0"
+sdist = { url = "https://files/gunicorn-23.0.0.tar.gz", hashes = { sha256 = "ee" } }
 wheels = [
     { url = "https://files/gunicorn-23.0.0-py3-none-manylinux1_x86_64.whl", hashes = { sha256 = "cc" } },
     { url = "https://files/gunicorn-23.0.0-py3-none-any.whl", hashes = { sha256 = "bb" } },
@@ -213,7 +229,8 @@ wheels = [
                 r#"[{"name":"gunicorn","version":"23.0.0","files":["#,
                 r#"{"name":"gunicorn-23.0.0-py3-none-any.whl","url":"https://files/gunicorn-23.0.0-py3-none-any.whl","sha256":"bb"},"#,
                 r#"{"name":"gunicorn-23.0.0-py3-none-manylinux1_x86_64.whl","url":"https://files/gunicorn-23.0.0-py3-none-manylinux1_x86_64.whl","sha256":"cc"}]},"#,
-                r#"{"name":"packaging","version":"26.0","files":[{"name":"packaging-26.0+x-py3-none-any.whl","url":"","sha256":"aa"}]}]"#,
+                r#"{"name":"packaging","version":"26.0","files":[{"name":"packaging-26.0+x-py3-none-any.whl","url":"","sha256":"aa"}]},"#,
+                r#"{"name":"versiontools","version":"1.9.1","files":[{"name":"versiontools-1.9.1.tar.gz","url":"https://files/versiontools-1.9.1.tar.gz","sha256":"dd"}]}]"#,
             )
         );
     }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use python_packaging::lock::{Origin, Package};
 use python_packaging::locks::Question;
+use python_packaging::requirement::Requirement;
 
 /// What is known of an environment before it is made.
 #[derive(Debug)]
@@ -31,6 +32,13 @@ impl Held {
     /// Whether one of some packages is there.
     pub(super) fn has_any(&self, packages: &[&str]) -> bool {
         packages.iter().any(|package| self.has(package))
+    }
+
+    /// Whether a package is surely there in a version that a requirement allows.
+    pub(super) fn has_version(&self, requirement: &str) -> bool {
+        let (Self::Exactly(packages), Ok(wanted)) = (self, requirement.parse::<Requirement>()) else { return false };
+        let is_wanted = |version: &String| version.parse().is_ok_and(|version| wanted.versions.contains(&version));
+        packages.iter().any(|held| held.name == wanted.name && held.version.as_ref().is_some_and(is_wanted))
     }
 
     /// Whether a package is surely built of its sources.

@@ -66,6 +66,9 @@ const SYSTEM: &[(&str, &[&str], &[&str])] = &[
 /// What a package needs nothing of the system with, or says by itself what: others, or extras of its own.
 const INSTEAD: &[(&str, &[&str])] = &[("psycopg", &["psycopg-binary", "psycopg-c", "psycopg[binary"])];
 
+/// Packages whose sources are older than what is built with today, and what they are built with instead.
+const BUILT_WITH: &[(&str, &str)] = &[("pyyaml<6.0.1", "Cython<3")];
+
 /// Packages of the system that have another name since: the release that has the old one last, the old one and the new one.
 const RENAMED: &[(&str, &str, &str)] = &[("bookworm", "libldap-2.5-0", "libldap2")];
 
@@ -87,6 +90,8 @@ pub(super) struct Packages {
     pub(super) has_git: bool,
     /// Whether a package of a lock is built of its sources.
     pub(super) has_sources: bool,
+    /// What sources must be built with.
+    pub(super) build_constraints: Vec<&'static str>,
     /// Groups and extras for production.
     pub(super) groups: Vec<String>,
     pub(super) extras: Vec<String>,
@@ -179,6 +184,8 @@ impl Packages {
         }
         self.has_git = held.has_commit();
         self.has_sources = held.has_sources();
+        let built_with = BUILT_WITH.iter().filter(|(old, _)| held.has_version(old));
+        self.build_constraints = built_with.map(|(_, constraint)| *constraint).collect();
         self.find_system(&held, suite);
     }
 

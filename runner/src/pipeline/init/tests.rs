@@ -223,6 +223,16 @@ fn uv_lock(groups: &str) -> String {
 }
 
 #[test]
+fn what_today_cannot_build_is_built_with_what_could() {
+    for (version, is_old) in [("5.4.1", true), ("6.0.1", false)] {
+        let hash = "12ec0b40b0273f95296233e8750441339298e6a572f7039da5b260e3c8b60e11";
+        let requirements = format!("gunicorn==23.0.0 --hash=sha256:{hash}\nPyYAML=={version} --hash=sha256:{hash}\n");
+        let text = Project::new(&[("manage.py", MANAGE), ("requirements.txt", &requirements)]).text();
+        assert_eq!(text.contains("config = { build-constraints = [\"Cython<3\"] }"), is_old, "{text}");
+    }
+}
+
+#[test]
 fn a_driver_that_is_python_alone_needs_its_library() {
     for (requirements, is_needed) in
         [("psycopg==3.3", true), ("psycopg[binary,pool]==3.3", false), ("psycopg2-binary", false)]

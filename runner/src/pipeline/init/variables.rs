@@ -134,8 +134,8 @@ pub(super) fn needed(text: &str, scheme: &Scheme<'_>) -> Vec<Variable> {
     for line in &lines {
         let indent = line.len() - line.trim_start().len();
         guard = guard.filter(|guard| indent > *guard);
-        // Without the names of hosts nothing is served, whatever copes with their absence.
-        if guard.is_some() && !is_of_hosts(line) || line.trim_start().starts_with("raise ") {
+        // Without these nothing is served, whatever copes with their absence.
+        if guard.is_some() && !is_of_hosts(line) && !is_of_key(line) || line.trim_start().starts_with("raise ") {
             continue;
         }
         let mut reads = reads(line, &readers);
@@ -222,6 +222,11 @@ fn is_of_hosts(line: &str) -> bool {
     line.trim_start().starts_with("ALLOWED_HOSTS =")
 }
 
+/// Whether a line sets the key without which Django does not start.
+fn is_of_key(line: &str) -> bool {
+    line.trim_start().starts_with("SECRET_KEY =")
+}
+
 /// Whether the text refuses to go on without a variable that it has read: it raises an error that names it.
 fn is_demanded(text: &str, read: &Read<'_>) -> bool {
     let raised = text.split("raise ").skip(1).filter_map(|rest| rest.split_once('('));
@@ -235,7 +240,7 @@ fn is_needed(read: &Read<'_>, line: &str) -> bool {
     if is_switch(line) {
         return matches!(read.otherwise, Otherwise::Fails | Otherwise::Default);
     }
-    let serves = read.name.ends_with("ALLOWED_HOSTS") || line.trim_start().starts_with("SECRET_KEY =");
+    let serves = read.name.ends_with("ALLOWED_HOSTS") || is_of_key(line);
     match read.otherwise {
         Otherwise::Fails => true,
         // What is asked of it on a condition copes with nothing.
@@ -428,6 +433,7 @@ mod tests {
         let hosts =
             "if 'ALLOWED_HOSTS' in env:\n    ALLOWED_HOSTS = env['ALLOWED_HOSTS'].split(',')\n    OTHER = env['OTHER']";
         assert_eq!(names(hosts), "ALLOWED_HOSTS");
+        assert_eq!(names("if 'SECRET_KEY' in env:\n    SECRET_KEY = env['SECRET_KEY']\n"), "SECRET_KEY");
         assert_eq!(names("X = env.list('X')"), "X");
         assert_eq!(names("X = os.environ.get('X').split(',')"), "X");
         for line in [

@@ -134,11 +134,13 @@ fn steps(out: &mut String, project: &Project) {
     );
     let sources: &[&str] = if packages.has_git { &["index", "git"] } else { &["index"] };
     let _ = writeln!(out, "grants = {{ fetch = {}, exec = [\"python\"] }}", list(sources));
-    let server = packages.server.map(|server| format!("add = [\"{server}\"]"));
-    if server.is_some() {
+    let mut made = Vec::from_iter(packages.server.map(|server| format!("add = [\"{server}\"]")));
+    if packages.server.is_some() {
         out.push_str("# The project has no server for production.\n");
     }
-    config(out, server.as_slice());
+    let constraints = &packages.build_constraints;
+    made.extend((!constraints.is_empty()).then(|| format!("build-constraints = {}", list(constraints))));
+    config(out, &made);
 
     out.push_str(
         "\n# `manage.py collectstatic`, without a network or a database.\n[steps.static]\nplugin = \"django-static\"\n\
