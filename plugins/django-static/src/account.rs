@@ -195,7 +195,7 @@ fn missing_module(module: &str) -> String {
 }
 
 fn missing_path(path: &str, beside: bool) -> String {
-    if path.contains("/node_modules/") {
+    if path.contains("/node_modules/") || path.ends_with("/node_modules") {
         return "let a step of `node-modules` install the packages, and give this one the input `node-modules` from it"
             .to_owned();
     }

@@ -58,7 +58,12 @@ fn database(line: &str) -> Option<String> {
     if line.contains("settings.DATABASES is improperly configured") {
         return Some(format!("say which database it is {SAID} (`DATABASE_URL`, or what the settings read)"));
     }
-    let words = ["could not connect to server", "could not translate host name", "Can't connect to MySQL server"];
+    let words = [
+        "connection failed: Connection refused",
+        "could not connect to server",
+        "could not translate host name",
+        "Can't connect to MySQL server",
+    ];
     let is_refused = line.contains("connection to server ") && line.contains(" failed");
     (is_refused || words.iter().any(|word| line.contains(word))).then(|| {
         format!("the database is not reached: start it, or say where it is {SAID} (`DATABASE_URL`, or what the settings read)")
@@ -109,6 +114,14 @@ fn code(line: &str) -> Option<String> {
         return Some(format!("set `{variable}` {SAID}"));
     }
     let module = between(line, "ModuleNotFoundError: No module named '", "'")?;
+    if module == "psycopg2" {
+        // Django asks for it where `psycopg` is there and cannot be imported, and hides why.
+        return Some(
+            "if the lock has `psycopg`, that needs a library of the system: `system = [\"libpq5\"]` in `[runtime]` with `kind = \
+             \"packages\"`, `apt install libpq5` with this machine's own, or lock `psycopg[binary]`; else add `psycopg2` to it"
+                .to_owned(),
+        );
+    }
     Some(format!(
         "no package of the lock has the module `{module}`: add it to the project's requirements, or to the step's \
          `config = {{ add = […] }}` of `python-venv`"
@@ -157,6 +170,8 @@ mod tests {
                 "`createdb polls`",
             ),
             ("FATAL:  role \"polls\" does not exist", "`createuser polls`"),
+            ("django.db.utils.OperationalError: connection failed: Connection refused", "not reached"),
+            ("ModuleNotFoundError: No module named 'psycopg2'", "libpq5"),
             (
                 "psycopg2.OperationalError: could not translate host name \"db\" to address: Name or service not known",
                 "not reached",

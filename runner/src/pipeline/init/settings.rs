@@ -154,7 +154,8 @@ impl Settings {
         self.database_variables.extend(variables::of_database(text));
         for line in text.lines().filter(|line| !line.trim_start().starts_with('#')) {
             self.data.extend(database(line).map(|path| below_variable(text, line, path)));
-            self.uses_node_modules |= literals(line).iter().any(|(_, text)| text.contains("node_modules"));
+            let is_of_node = |text: &str| text.contains("node_modules") || text == "npm.finders.NpmFinder";
+            self.uses_node_modules |= literals(line).iter().any(|(_, text)| is_of_node(text));
             self.has_cache_table |=
                 literals(line).iter().any(|(_, text)| text.ends_with("cache.backends.db.DatabaseCache"));
             self.makes_catalogs |= literals(line).iter().any(|(_, text)| *text == "statici18n");

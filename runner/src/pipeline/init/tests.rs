@@ -626,6 +626,13 @@ fn what_settings_take_out_of_node_modules_is_there() {
     let package = ("package.json", r#"{"dependencies": {"bootstrap": "5"}, "devDependencies": {"react": "19"}}"#);
     let text = Project::new(&[files[0], files[1], package, files[3]]).text();
     assert!(text.contains("config = { omit = [\"dev\"] }\ngrants = { fetch = [\"npm\"] }"), "{text}");
+    let below = [
+        ("web/manage.py", MANAGE),
+        ("web/polls/settings.py", "FINDERS = ['npm.finders.NpmFinder']\n"),
+        files[2],
+        files[3],
+    ];
+    assert!(Project::new(&below).text().contains("venv = \"venv\", node-modules = \"node-modules\" }"));
 }
 
 #[test]

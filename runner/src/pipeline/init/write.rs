@@ -1,6 +1,7 @@
 //! The text of a pipeline for what is known of a project.
 
 use std::fmt::Write as _;
+use std::path::Path;
 
 use super::frontend::{Build, FrontEnd, Node, Part};
 use super::packages::lock_path;
@@ -154,8 +155,8 @@ fn steps(out: &mut String, project: &Project) {
         [step] => format!(", overlay = \"{step}\""),
         _ => format!(", overlay = {}", list(&overlays)),
     };
-    let is_beside = project.front_end.as_ref().is_some_and(|front_end| front_end.root == project.directory);
-    let needs_packages = settings.uses_node_modules && is_beside && project.part() != Part::Nothing;
+    let is_around = project.front_end.as_ref().is_some_and(|it| Path::new(&project.directory).starts_with(&it.root));
+    let needs_packages = settings.uses_node_modules && is_around && project.part() != Part::Nothing;
     let packages = if needs_packages { ", node-modules = \"node-modules\"" } else { "" };
     let _ = write!(
         out,
