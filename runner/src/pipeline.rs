@@ -344,7 +344,8 @@ pub struct Target {
     /// Its processes' environment, in the clear.
     #[schemars(default, with = "BTreeMap<String, String>")]
     pub env: BTreeMap<String, Spanned<String>>,
-    /// A file of `NAME=value` lines that are no part of a slug or of the repository, relative to the pipeline file.
+    /// A file of `NAME=value` lines that are no part of a slug or of the repository, relative to the pipeline file. What it says
+    /// counts instead of what `env` says.
     #[schemars(default, with = "Option<String>")]
     pub env_file: Option<Spanned<PathBuf>>,
     /// Commands that run once for each release, before it is switched to: migrations.

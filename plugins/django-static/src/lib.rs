@@ -35,6 +35,9 @@ struct DjangoStatic;
 struct Config {
     /// The directory of the project that holds `manage.py`, where there is more than one.
     root: Option<String>,
+    /// The directory of the project in which `node_modules` is shown, by default `root`: `"."` is its top.
+    #[serde(rename = "node-root")]
+    node_root: Option<String>,
     /// The path of `manage.py` in the project, where it isn't found by itself or has another name.
     manage: Option<String>,
     /// The settings module, instead of the one that `manage.py` sets.
@@ -136,7 +139,9 @@ fn command(config: &Config, place: &manage::Place, project: &Tree, inputs: &Inpu
     command.cwd(SOURCE);
     command.mount(SOURCE, project);
     if let Some(modules) = inputs.optional_tree("node-modules") {
-        command.mount(&join(&join(SOURCE, config.root.as_deref().unwrap_or("")), "node_modules"), modules);
+        let root = config.node_root.as_ref().or(config.root.as_ref()).map_or("", String::as_str);
+        let root = manage::normalised("node-root", root)?;
+        command.mount(&join(&join(SOURCE, &root), "node_modules"), modules);
     }
     command.mount(VENV, venv);
     command.mount(DRIVER, &driver(&request)?);

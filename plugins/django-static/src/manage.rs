@@ -81,7 +81,7 @@ fn choose(scripts: &[(String, bool)], root: String, settings: bool) -> Result<Pl
 }
 
 /// A path as trees want it: no `./`, no trailing `/`, nothing that leaves the project.
-fn normalised(key: &str, path: &str) -> Result<String, Failure> {
+pub(crate) fn normalised(key: &str, path: &str) -> Result<String, Failure> {
     let parts: Vec<_> = path.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
     if path.starts_with('/') || parts.contains(&"..") {
         return Err(Failure::invalid(format!("`{key}` is `{path}`, which isn't a path inside the project")));

@@ -54,7 +54,8 @@ impl Target {
     /// A target of a pipeline.
     pub fn of(pipeline: &Pipeline, target: &pipeline::Target) -> Result<Self, SettingsError> {
         let name = target.name.to_string();
-        let mut env = BTreeMap::new();
+        let mut env: BTreeMap<_, _> =
+            target.env.iter().map(|(name, value)| (name.clone(), value.to_string())).collect();
         if let Some(file) = &target.env_file {
             let path = pipeline.resolve(file);
             let text = fs::read_to_string(&path).map_err(|source| SettingsError::EnvFile {
@@ -62,9 +63,9 @@ impl Target {
                 path: path.clone(),
                 source,
             })?;
-            env = env_file(&text).map_err(|line| SettingsError::Line { path, line })?;
+            // What nobody else may read knows better.
+            env.extend(env_file(&text).map_err(|line| SettingsError::Line { path, line })?);
         }
-        env.extend(target.env.iter().map(|(name, value)| (name.clone(), value.to_string())));
         if env.contains_key("PORT") {
             return Err(SettingsError::Reserved { target: name, name: "PORT".into() });
         }
@@ -189,6 +190,18 @@ mod tests {
         let pem = "-----BEGIN-----\r\nx=y\n# no comment\n-----END-----";
         let expected = [("A", pem), ("B", "{\n  \"b\": 1\n}"), ("C", "{\"c\": \"1\"}"), ("D", "\"it"), ("E", "1")];
         assert_eq!(env, expected.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
+    }
+
+    #[test]
+    fn the_file_says_more_than_the_pipeline() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let target = "[targets.t]\ndriver = \"local\"\nrelease = \"slug\"\nenv = { A = \"1\", B = \"2\" }\nenv-file = \".env\"\n";
+        let text = format!("[app]\nname = \"polls\"\n[steps.slug]\nplugin = \"slug\"\n{target}");
+        let pipeline = crate::pipeline::parse(&dir.path().join("release.pipeline"), &text).expect("a pipeline");
+        fs::write(dir.path().join(".env"), "B=3\nC=4\n").expect("a file");
+        let target = Target::of(&pipeline, &pipeline.targets[0]).expect("a target");
+        let expected = [("A", "1"), ("B", "3"), ("C", "4")];
+        assert_eq!(target.settings.env, expected.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
     }
 
     #[test]

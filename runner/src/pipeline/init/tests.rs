@@ -90,7 +90,7 @@ driver = "local"
 release-commands = ["python manage.py migrate --noinput"]
 data = ["db.sqlite3", "media"]      # kept from release to release
 env = { DJANGO_SETTINGS_MODULE = "polls.settings", SECRET_KEY = "for-a-first-look-on-this-machine-only-replace-it-by-an-env-file" }
-# env-file = ".env.staging"   # what a slug and a repository must not hold
+# env-file = ".env.staging"   # what a slug and a repository must not hold, instead of what `env` says
 
 # Never built: `pipe promote staging production` releases the very slug that staging runs.
 [targets.production]
@@ -100,7 +100,7 @@ driver = "local"
 release-commands = ["python manage.py migrate --noinput"]
 data = ["db.sqlite3", "media"]      # kept from release to release
 env = { DJANGO_SETTINGS_MODULE = "polls.settings", SECRET_KEY = "for-a-first-look-on-this-machine-only-replace-it-by-an-env-file" }
-# env-file = ".env.production"   # what a slug and a repository must not hold
+# env-file = ".env.production"   # what a slug and a repository must not hold, instead of what `env` says
 "#;
     assert_eq!(project.text(), expected);
 }
@@ -132,7 +132,7 @@ fn a_project_in_a_directory_with_settings_and_requirements_for_production_is_und
         "config = { root = \"backend\", settings = \"config.settings.production\", environment = { ADMIN_URL = \"http://localhost\" } }",
         "host = \"example.org\"             # from ALLOWED_HOSTS",
         "# `frontend/package-lock.json` is there. If a front end is built before `collectstatic`, take the # away and",
-        "# env-file = \".env.staging\"   # what a slug and a repository must not hold, as `.env.example` shows",
+        "# env-file = \".env.staging\"   # what a slug and a repository must not hold, instead of what `env` says, as `.env.example` shows",
         "data = [\"db.sqlite3\"]      # kept from release to release",
     ] {
         assert!(text.lines().any(|found| found == line), "no line `{line}` in\n{text}");
@@ -632,7 +632,9 @@ fn what_settings_take_out_of_node_modules_is_there() {
         files[2],
         files[3],
     ];
-    assert!(Project::new(&below).text().contains("venv = \"venv\", node-modules = \"node-modules\" }"));
+    let text = Project::new(&below).text();
+    assert!(text.contains("venv = \"venv\", node-modules = \"node-modules\" }"), "{text}");
+    assert!(text.contains("root = \"web\", node-root = \".\""), "{text}");
 }
 
 #[test]

@@ -71,7 +71,9 @@ fn runtime(out: &mut String, project: &Project) {
     let mut lines = String::from("[runtime]\nkind = \"packages\"\n");
     let _ = python.suite().iter().try_for_each(|suite| writeln!(lines, "suite = \"{suite}\""));
     if !packages.because.is_empty() {
-        let _ = writeln!(lines, "system = {}", list(&packages.system));
+        if !packages.system.is_empty() {
+            let _ = writeln!(lines, "system = {}", list(&packages.system));
+        }
         if !packages.build_system.is_empty() {
             let _ = writeln!(lines, "build-system = {}", list(&packages.build_system));
         }
@@ -164,6 +166,8 @@ fn steps(out: &mut String, project: &Project) {
     );
     let mut collect = Vec::new();
     collect.extend((!project.directory.is_empty()).then(|| format!("root = {}", string(&project.directory))));
+    let above = project.front_end.as_ref().filter(|it| needs_packages && it.root != project.directory);
+    collect.extend(above.map(|it| format!("node-root = {}", string(if it.root.is_empty() { "." } else { &it.root }))));
     let other = settings.module.iter().filter(|_| !settings.is_of_manage);
     collect.extend(other.map(|module| format!("settings = {}", string(module))));
     let provided = ["SECRET_KEY", "DJANGO_SECRET_KEY", "DATABASE_URL"];
@@ -350,7 +354,10 @@ fn target(out: &mut String, project: &Project, name: &str) {
         let _ = writeln!(out, "# Where the database is, say these, unless the project's own values do: {names}");
     }
     let like = settings.example.map(|example| format!(", as `{example}` shows")).unwrap_or_default();
-    let _ = writeln!(out, "# env-file = \".env.{name}\"   # what a slug and a repository must not hold{like}");
+    let _ = writeln!(
+        out,
+        "# env-file = \".env.{name}\"   # what a slug and a repository must not hold, instead of what `env` says{like}"
+    );
 }
 
 /// The commands before a release. Those that a target names stand in the place of the one in the `Procfile`. The table of a cache
