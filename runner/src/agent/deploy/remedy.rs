@@ -173,6 +173,10 @@ mod tests {
             ("django.db.utils.OperationalError: connection failed: Connection refused", "not reached"),
             ("ModuleNotFoundError: No module named 'psycopg2'", "libpq5"),
             (
+                "connection to server at \"db\", port 5432 failed: server does not support SSL, but SSL was required",
+                "TLS",
+            ),
+            (
                 "psycopg2.OperationalError: could not translate host name \"db\" to address: Name or service not known",
                 "not reached",
             ),
