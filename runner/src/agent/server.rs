@@ -10,6 +10,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf, ReuniteError};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use super::Agent;
 use super::canary;
@@ -47,24 +48,26 @@ pub(super) enum End {
 
 /// Answers commands until the end.
 pub(super) async fn serve(agent: &Arc<Agent>, listener: UnixListener) -> End {
-    let (ending, mut ended) = mpsc::channel(1);
     let listener = Arc::new(listener);
+    let mut open = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
-                    let (agent, listener, ending) = (Arc::clone(agent), Arc::clone(&listener), ending.clone());
-                    tokio::spawn(async move {
-                        // A command that is gone needs no answer.
-                        let end = converse(&agent, &listener, stream).await.ok().flatten();
-                        if let Some(end) = end.or_else(|| agent.is_idle().then_some(End::Done)) {
-                            let _ = ending.send(end).await;
-                        }
-                    });
+                    let (agent, listener) = (Arc::clone(agent), Arc::clone(&listener));
+                    // A command that is gone needs no answer.
+                    open.spawn(async move { converse(&agent, &listener, stream).await.ok().flatten() });
                 }
                 Err(_) => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
             },
-            end = ended.recv() => return end.unwrap_or(End::Done),
+            Some(ended) = open.join_next() => {
+                // A command that is still there may be about to give it something to do.
+                let is_over = || (open.is_empty() && agent.is_idle()).then_some(End::Done);
+                if let Some(end) = ended.ok().flatten().or_else(is_over) {
+                    open.detach_all();
+                    return end;
+                }
+            }
         }
     }
 }

@@ -3,9 +3,10 @@
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -66,6 +67,20 @@ fn an_agent_that_begins_answers_nobody_before_it_knows_where_requests_go() {
             client.join().expect("only pages");
         }
     });
+}
+
+#[test]
+fn an_agent_with_nothing_to_do_still_answers_whoever_has_come() {
+    let host = Host::new();
+    host.release(&host.target("staging"), &Slug::new("one")).up();
+    let mut command = UnixStream::connect(host.home.path().join("agent/agent.sock")).expect("it listens");
+    release::stop(&host.place(), None).expect("it stops");
+    thread::sleep(Duration::from_millis(200));
+    writeln!(command, r#"{{"request":"hello"}}"#).expect("it is still there");
+    let mut answer = String::new();
+    BufReader::new(&command).read_line(&mut answer).expect("an answer");
+    assert!(answer.contains("hello"), "{answer}");
+    eventually("then it ends", || host.agent().is_none());
 }
 
 #[test]
