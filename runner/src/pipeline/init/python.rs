@@ -6,10 +6,14 @@ use std::str::FromStr;
 
 use pep440_rs::{Version, VersionSpecifiers};
 
-use super::project::pyproject;
+use super::project::{directories, join, pyproject};
+use super::settings::is_for_production;
 
 /// What is taken where a project says nothing and the machine has nothing.
 const DEFAULT: u64 = 11;
+/// Where images are built that are not built at the top, and how far below.
+const IMAGES: [&str; 3] = ["compose", "docker", "deploy"];
+const DEPTH_OF_IMAGES: usize = 3;
 /// The minor versions that are looked at.
 pub(super) const MINORS: std::ops::RangeInclusive<u64> = 8..=15;
 
@@ -32,6 +36,11 @@ impl Python {
     pub(super) fn suite(&self) -> Option<&'static str> {
         SUITES.iter().find(|(version, _)| *version == self.version).map(|(_, suite)| *suite)
     }
+}
+
+/// Whether some release of Debian has a minor version.
+fn is_of_debian(minor: u64) -> bool {
+    SUITES.iter().any(|(version, _)| *version == format!("3.{minor}"))
 }
 
 /// What a project's packages say of the minor version of Python 3.
@@ -67,10 +76,12 @@ fn choose(dirs: &[impl AsRef<Path>], packages: OfPackages, installed: &[u64]) ->
     let allows = |minor: &u64| {
         range.as_ref().is_none_or(|(range, _)| allows(range, *minor)) && least.is_none_or(|least| *minor >= least)
     };
-    let compiled = packages.compiled.map(|minor| (minor, "the requirements, which were compiled for it"));
+    let compiled = packages.compiled.map(|minor| (minor, "the requirements, which were compiled for it".to_owned()));
     let mut named = dirs().find_map(container).into_iter().chain(compiled);
-    if let Some((minor, file)) = named.find(|(minor, _)| allows(minor) && installed.contains(minor)) {
-        return Python { version: format!("3.{minor}"), reason: Some(format!("as in {file}")), is_here: true };
+    let can_be_had = |minor: &u64| installed.contains(minor) || is_of_debian(*minor);
+    if let Some((minor, file)) = named.find(|(minor, _)| allows(minor) && can_be_had(minor)) {
+        let is_here = installed.contains(&minor);
+        return Python { version: format!("3.{minor}"), reason: Some(format!("as in {file}")), is_here };
     }
     let here = installed.iter().copied().find(allows);
     let minor = here.or_else(|| [DEFAULT].into_iter().chain(MINORS).find(allows)).unwrap_or(DEFAULT);
@@ -96,12 +107,30 @@ fn pinned(dir: &Path) -> Option<(u64, &'static str)> {
 }
 
 /// The version of the image that a container of the project starts from, and the file that says so.
-fn container(dir: &Path) -> Option<(u64, &'static str)> {
-    ["Dockerfile", "docker/Dockerfile", "Dockerfile.prod", "Dockerfile.production"].into_iter().find_map(|file| {
-        let text = fs::read_to_string(dir.join(file)).ok()?;
-        let version = text.lines().find_map(|line| line.trim_start().strip_prefix("FROM python:3."))?;
-        Some((version.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()?, file))
+fn container(dir: &Path) -> Option<(u64, String)> {
+    let usual = ["Dockerfile", "docker/Dockerfile", "Dockerfile.prod", "Dockerfile.production"].map(str::to_owned);
+    usual.into_iter().chain(images(dir)).find_map(|file| {
+        let text = fs::read_to_string(dir.join(&file)).ok()?;
+        let images = text.lines().filter_map(|line| line.trim_start().strip_prefix("FROM "));
+        let mut versions = images.filter_map(|image| {
+            let name = image.trim_start().trim_start_matches("docker.io/").trim_start_matches("library/");
+            name.strip_prefix("python:3.")
+        });
+        Some((versions.next()?.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()?, file))
     })
+}
+
+/// What builds images below the directories where people keep that, for production first.
+fn images(dir: &Path) -> Vec<String> {
+    let mut level = IMAGES.map(str::to_owned).to_vec();
+    let mut found = Vec::new();
+    for _ in 0..DEPTH_OF_IMAGES {
+        let files = level.iter().map(|place| join(place, "Dockerfile")).filter(|file| dir.join(file).is_file());
+        found.extend(files);
+        level = level.iter().flat_map(|place| directories(dir, place)).collect();
+    }
+    found.sort_by_key(|file| !file.split('/').any(is_for_production));
+    found
 }
 
 /// The range that a file asks for, and that file.
@@ -191,10 +220,25 @@ mod tests {
     }
 
     #[test]
-    fn the_container_of_a_project_counts_where_its_python_is_here() {
+    fn the_container_of_a_project_counts_where_its_python_can_be_had() {
         let files = [("Dockerfile", "FROM node:24 AS ui\nFROM python:3.12.4-slim AS app\n")];
         assert_eq!(version(&files, &[11, 13, 12]).version, "3.12");
         assert_eq!(version(&files, &[11, 13]).version, "3.11");
+        let of_debian = version(&[("Dockerfile", "FROM docker.io/library/python:3.13-slim\n")], &[11]);
+        assert_eq!((of_debian.version.as_str(), of_debian.is_here), ("3.13", false));
+    }
+
+    #[test]
+    fn the_container_for_production_is_found_where_people_keep_several() {
+        let dir = tempfile::tempdir().expect("a directory");
+        for (place, minor) in [("compose/local/django", 12), ("compose/production/django", 13)] {
+            fs::create_dir_all(dir.path().join(place)).expect("a directory");
+            let text = format!("FROM docker.io/python:3.{minor}-slim-bookworm AS python\n");
+            fs::write(dir.path().join(place).join("Dockerfile"), text).expect("a file");
+        }
+        let found = choose(&[dir.path()], OfPackages::default(), &[11, 13, 12]);
+        assert_eq!(found.version, "3.13");
+        assert_eq!(found.reason.as_deref(), Some("as in compose/production/django/Dockerfile"));
     }
 
     #[test]
