@@ -36,8 +36,9 @@ pub(crate) fn compile(installed: Vec<Installed>, layout: &Layout) -> Result<Vec<
 
 fn command(wheel: &Installed, layout: &Layout) -> Command {
     let command = Command::new(PYTHON);
-    // Nothing of an environment or of a site is loaded: it would change what the process has seen before it compiles.
-    for argument in ["-I", "-S", "-B", "-c", SCRIPT, &layout.absolute(&layout.site()), OUT] {
+    // Nothing of a site is loaded: it would change what the process has seen before it compiles. Not `-I`, which would have strings
+    // hashed by chance: before Python 3.11 the sets among constants are written in the order of their hashes.
+    for argument in ["-s", "-S", "-B", "-c", SCRIPT, &layout.absolute(&layout.site()), OUT] {
         command.arg(argument);
     }
     command.mount(layout.prefix, &wheel.tree);

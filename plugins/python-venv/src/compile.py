@@ -1,8 +1,13 @@
 """Compiles the files below the first argument into the directory that the second one names, always in the same order."""
 
+import sys
+
+del sys.path[0]  # the working directory
+if sys.flags.hash_randomization:
+    sys.exit("strings are hashed by chance: no two runs would write the same")
+
 import os
 import py_compile
-import sys
 import warnings
 
 site, out = sys.argv[1:]
