@@ -6,6 +6,7 @@ use runner::agent::{self, Part};
 use runner::sandbox;
 
 mod cli;
+mod names;
 mod report;
 
 fn main() -> ExitCode {
@@ -13,6 +14,7 @@ fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|command| command == sandbox::INIT_COMMAND) {
         sandbox::init_main();
     }
+    names::load_nothing();
     // A file that may not grow is an error of the one who writes it, and no end of the process.
     runner::store::ignore_file_size_signal();
     match agent::main(std::env::args_os()) {
