@@ -210,7 +210,7 @@ async fn supervise(plan: Plan, mut record: Option<ProcessRecord>, mut wishes: Wi
         plan.clear(&record);
         status.send_modify(|status| (status.exit, status.lost) = (Some(exit), lost));
         if *wishes.wish.borrow() != Wish::Keep {
-            status.send_modify(|status| (status.state, status.since) = (ProcessState::Ended, SystemTime::now()));
+            is_now(&status, ProcessState::Ended);
             // It may be passed at the very moment at which it ends.
             if !wishes.kept().await {
                 return;
@@ -218,16 +218,17 @@ async fn supervise(plan: Plan, mut record: Option<ProcessRecord>, mut wishes: Wi
         }
         quick_ends = if began.elapsed() < STEADY { quick_ends + 1 } else { 1 };
         let state = if quick_ends < CRASH_LOOP { ProcessState::Waiting } else { ProcessState::CrashLooping };
-        status.send_modify(|status| (status.state, status.since) = (state, SystemTime::now()));
+        is_now(&status, state);
         tokio::select! {
             () = tokio::time::sleep(back_off(quick_ends)) => {}
-            _ = wishes.stop() => {
-                status.send_modify(|status| (status.state, status.since) = (ProcessState::Ended, SystemTime::now()));
-                return;
-            }
+            _ = wishes.stop() => return is_now(&status, ProcessState::Ended),
         }
         status.send_modify(|status| status.restarts += 1);
     }
+}
+
+fn is_now(status: &watch::Sender<Status>, state: ProcessState) {
+    status.send_modify(|status| (status.state, status.since) = (state, SystemTime::now()));
 }
 
 async fn until_end(instance: &Instance, wishes: &mut Wishes, status: &watch::Sender<Status>) -> Exit {
@@ -237,7 +238,7 @@ async fn until_end(instance: &Instance, wishes: &mut Wishes, status: &watch::Sen
         () = again.notified() => instance.stop().await,
         // The handle's end is no wish: the process then stays with its shim.
         true = wishes.stop() => {
-            status.send_modify(|status| (status.state, status.since) = (ProcessState::Stopping, SystemTime::now()));
+            is_now(status, ProcessState::Stopping);
             instance.stop().await
         }
     }

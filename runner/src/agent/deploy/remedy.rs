@@ -58,6 +58,12 @@ fn database(line: &str) -> Option<String> {
     if line.contains("settings.DATABASES is improperly configured") {
         return Some(format!("say which database it is {SAID} (`DATABASE_URL`, or what the settings read)"));
     }
+    if line.contains("server does not support SSL") {
+        return Some(format!(
+            "the application wants TLS of a database that does not speak it: turn it on there, or off where the settings read \
+             it, {SAID}"
+        ));
+    }
     let words = [
         "connection failed: Connection refused",
         "could not connect to server",
