@@ -232,7 +232,7 @@ fn is_local(file: &File) -> bool {
 /// How a source distribution is packed.
 /// Whether a file is called as source distributions are.
 pub(crate) fn is_sdist(name: &str) -> bool {
-    !name.ends_with(".whl") && format_of(name).is_some()
+    format_of(name).is_some()
 }
 
 fn format_of(name: &str) -> Option<Format> {
