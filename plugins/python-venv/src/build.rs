@@ -9,6 +9,7 @@ mod report;
 
 use pipe_sdk::exec::{self, Command, Outcome};
 use pipe_sdk::{Failure, Kind, Tree, read, read_to_string};
+use python_packaging::lock::Package;
 use python_packaging::wheel::WheelName;
 
 use crate::build::backend::Backend;
@@ -46,13 +47,44 @@ struct Build<'a> {
     environment: Tree,
 }
 
+/// The wheels of packages, in order of names: as they come, or built of their sources. `within` are the sources whose builds wait for
+/// them.
+pub(crate) fn wheels(
+    packages: &[Package],
+    project: &Project,
+    constraints: &[String],
+    python: &Interpreter,
+    within: &[&str],
+) -> Result<Vec<Wheel>, Failure> {
+    let mut wheels = Vec::with_capacity(packages.len());
+    let mut sources = Vec::new();
+    for content in obtain::obtain(packages, python, project)? {
+        match content {
+            Content::Wheel(wheel) => wheels.push(wheel),
+            Content::Source(source) => sources.push(source),
+        }
+    }
+    if let Some(source) = sources.iter().find(|source| within.contains(&source.name.as_str())) {
+        return Err(Failure::failed(format!("`{}` cannot be built: it is needed to build itself", source.name))
+            .hint("limit what needs it to a version that has a wheel, in `build-constraints`"));
+    }
+    wheels.extend(built(&sources, constraints, python, within)?);
+    wheels.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(wheels)
+}
+
 /// Builds a wheel of each source. Directories of the project are installed in place where their backend can do that: they
 /// are at `/app/src` in every root and in the slug, and an edit to them is no other environment.
-pub(crate) fn wheels(sources: &[Source], constraints: &[String], python: &Interpreter) -> Result<Vec<Wheel>, Failure> {
+fn built(
+    sources: &[Source],
+    constraints: &[String],
+    python: &Interpreter,
+    within: &[&str],
+) -> Result<Vec<Wheel>, Failure> {
     let (own, mut others): (Vec<&Source>, Vec<&Source>) = sources.iter().partition(|source| source.place.is_some());
     let parts = own.iter().map(|source| in_place::part(source)).collect::<Result<Vec<_>, _>>()?;
     let mut wheels = Vec::with_capacity(sources.len());
-    let made = attempt(&parts.iter().collect::<Vec<_>>(), Manner::InPlace, constraints, python, &[])?;
+    let made = attempt(&parts.iter().collect::<Vec<_>>(), Manner::InPlace, constraints, python, within)?;
     for (source, made) in own.into_iter().zip(made) {
         match made {
             Ok(wheel) => wheels.push(wheel),
@@ -66,20 +98,8 @@ pub(crate) fn wheels(sources: &[Source], constraints: &[String], python: &Interp
             }
         }
     }
-    wheels.extend(whole(&others, constraints, python, &[])?);
-    Ok(wheels)
-}
-
-/// Builds a wheel of each source; `within` are those whose builds wait for these.
-fn whole(
-    sources: &[&Source],
-    constraints: &[String],
-    python: &Interpreter,
-    within: &[&str],
-) -> Result<Vec<Wheel>, Failure> {
-    let mut wheels = Vec::with_capacity(sources.len());
     let mut failures = Vec::new();
-    for (source, made) in sources.iter().zip(attempt(sources, Manner::Whole, constraints, python, within)?) {
+    for (source, made) in others.iter().zip(attempt(&others, Manner::Whole, constraints, python, within)?) {
         match made {
             Ok(wheel) => wheels.push(wheel),
             Err(failure) => failures.push((source.name.as_str(), failure)),
@@ -103,11 +123,13 @@ fn attempt(
     if sources.is_empty() {
         return Ok(Vec::new());
     }
+    let environment = |source: &Source, requires: &[String]| {
+        environment(requires, constraints, python, &[within, &[source.name.as_str()]].concat())
+    };
     let mut builds = Vec::with_capacity(sources.len());
     for source in sources {
         let backend = Backend::of(source, constraints)?;
-        let within = [within, &[source.name.as_str()]].concat();
-        let environment = environment(&backend.requires, constraints, python, &within)?;
+        let environment = environment(source, &backend.requires)?;
         builds.push(Build { source, manner, version: backend::version(source)?, backend, environment });
     }
     let mut ready = Vec::with_capacity(builds.len());
@@ -117,8 +139,7 @@ fn attempt(
             Ok(further) => {
                 if !further.is_empty() {
                     build.backend.requires.extend(further);
-                    let within = [within, &[build.source.name.as_str()]].concat();
-                    build.environment = environment(&build.backend.requires, constraints, python, &within)?;
+                    build.environment = environment(build.source, &build.backend.requires)?;
                 }
                 Ok(build)
             }
@@ -157,18 +178,7 @@ fn environment(
 ) -> Result<Tree, Failure> {
     let layout = Layout::build(python);
     let packages = if requires.is_empty() { Vec::new() } else { extra::pin(requires, constraints, python)? };
-    let (mut wheels, mut sources) = (Vec::new(), Vec::new());
-    for content in obtain::obtain(&packages, python, &Project(None))? {
-        match content {
-            Content::Wheel(wheel) => wheels.push(wheel),
-            Content::Source(source) => sources.push(source),
-        }
-    }
-    if let Some(source) = sources.iter().find(|source| within.contains(&source.name.as_str())) {
-        return Err(Failure::failed(format!("`{}` cannot be built: it is needed to build itself", source.name))
-            .hint("limit what needs it to a version that has a wheel, in `build-constraints`"));
-    }
-    wheels.extend(whole(&sources.iter().collect::<Vec<_>>(), constraints, python, within)?);
+    let wheels = wheels(&packages, &Project(None), constraints, python, within)?;
     let installed = wheels.iter().map(|wheel| install::install(wheel, &layout)).collect::<Result<Vec<_>, _>>()?;
     merge::environment(&layout, &installed)
 }

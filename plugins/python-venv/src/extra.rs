@@ -62,17 +62,15 @@ pub(crate) fn pin(
 fn choose(pinned: Pinned, python: &Interpreter) -> Result<Package, Failure> {
     let Pinned { name, version, files } = pinned;
     let best = python.tags.best(files.iter().map(|file| file.name.as_str())).map(str::to_owned);
-    let is_sdist = best.is_none();
-    let mut files = files.into_iter();
-    let Some(file) =
-        files.find(|file| if is_sdist { obtain::is_sdist(&file.name) } else { best.as_ref() == Some(&file.name) })
-    else {
+    let is_it =
+        |file: &PinnedFile| best.as_ref().map_or_else(|| obtain::is_sdist(&file.name), |best| *best == file.name);
+    let Some(file) = files.into_iter().find(is_it) else {
         return Err(Failure::failed(format!("`{name}` {version} has no wheel for {}", python.tags.wanted())).hint(
             "constrain it to a version that has one: in `build-constraints` for what a build needs, in `add` else",
         ));
     };
     let file = File { name: file.name, url: file.url, sha256: file.sha256, subdirectory: None };
-    let origin = if is_sdist { Origin::Sdist(file) } else { Origin::Wheel(file) };
+    let origin = if best.is_some() { Origin::Wheel(file) } else { Origin::Sdist(file) };
     Ok(Package::new(name, Some(version), origin))
 }
 

@@ -24,7 +24,7 @@ use python_packaging::lock::Lock;
 use python_packaging::problem::Problem;
 
 use crate::layout::{Interpreter, Layout};
-use crate::obtain::{Content, Project};
+use crate::obtain::Project;
 
 /// Makes the environment that a lock describes.
 struct PythonVenv;
@@ -69,16 +69,7 @@ impl Step for PythonVenv {
         let project = Project(inputs.optional_tree("project"));
 
         let packages = extra::with_added(&lock, &config.add, &python)?;
-        let mut wheels = Vec::with_capacity(packages.len());
-        let mut sources = Vec::new();
-        for content in obtain::obtain(&packages, &python, &project)? {
-            match content {
-                Content::Wheel(wheel) => wheels.push(wheel),
-                Content::Source(source) => sources.push(source),
-            }
-        }
-        wheels.extend(build::wheels(&sources, &config.build_constraints, &python)?);
-        wheels.sort_by(|a, b| a.name.cmp(&b.name));
+        let wheels = build::wheels(&packages, &project, &config.build_constraints, &python, &[])?;
 
         let layout = Layout::application(&python);
         let total = wheels.len() as u64;

@@ -229,12 +229,12 @@ fn is_local(file: &File) -> bool {
     !file.url.is_empty() && !file.url.contains("://")
 }
 
-/// How a source distribution is packed.
 /// Whether a file is called as source distributions are.
 pub(crate) fn is_sdist(name: &str) -> bool {
     format_of(name).is_some()
 }
 
+/// How a source distribution is packed.
 fn format_of(name: &str) -> Option<Format> {
     let known = [
         (".tar.gz", Format::TarGzip),

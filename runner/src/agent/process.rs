@@ -109,7 +109,7 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts a process; until [`Process::keep`] it is not started again when it ends, also where it has ended before that.
+    /// Starts a process; until [`Process::keep`] it is not started again when it ends, and then it is where it has ended.
     pub(crate) fn try_out(plan: Plan) -> Self {
         Self::supervise(plan, Wish::Trial, None)
     }

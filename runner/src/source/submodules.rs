@@ -2,7 +2,7 @@
 //! on it. Knows nothing of git beyond `.gitmodules`.
 
 use std::fs;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 use super::tracked::repository;
 
@@ -12,14 +12,11 @@ pub(crate) fn unfetched(dir: &Path) -> Vec<String> {
     let root = repository(&dir).unwrap_or(&dir);
     let Ok(text) = fs::read_to_string(root.join(".gitmodules")) else { return Vec::new() };
     let paths = text.lines().filter_map(|line| line.trim().strip_prefix("path")?.trim_start().strip_prefix('='));
-    let inside = paths.filter_map(|path| {
-        let path = Path::new(path.trim().trim_matches('"'));
-        let is_plain = path.components().all(|part| matches!(part, Component::Normal(_)));
-        let full = root.join(path);
-        let is_empty = fs::read_dir(&full).map_or(true, |mut entries| entries.next().is_none());
-        (is_plain && is_empty).then(|| Some(full.strip_prefix(&dir).ok()?.to_str()?.to_owned()))?
-    });
-    inside.collect()
+    let paths = paths.map(|path| Path::new(path.trim().trim_matches('"')));
+    let inside = paths.filter(|path| path.components().all(|part| matches!(part, Component::Normal(_))));
+    let is_empty = |path: &PathBuf| fs::read_dir(path).map_or(true, |mut entries| entries.next().is_none());
+    let empty = inside.map(|path| root.join(path)).filter(is_empty);
+    empty.filter_map(|path| Some(path.strip_prefix(&dir).ok()?.to_str()?.to_owned())).collect()
 }
 
 #[cfg(test)]

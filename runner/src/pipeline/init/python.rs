@@ -34,13 +34,13 @@ const SUITES: &[(&str, &str)] = &[("3.11", "bookworm"), ("3.13", "trixie"), ("3.
 impl Python {
     /// The release of Debian that has it.
     pub(super) fn suite(&self) -> Option<&'static str> {
-        SUITES.iter().find(|(version, _)| *version == self.version).map(|(_, suite)| *suite)
+        suite_of(&self.version)
     }
 }
 
-/// Whether some release of Debian has a minor version.
-fn is_of_debian(minor: u64) -> bool {
-    SUITES.iter().any(|(version, _)| *version == format!("3.{minor}"))
+/// The release of Debian that has a version.
+fn suite_of(version: &str) -> Option<&'static str> {
+    SUITES.iter().find(|(has, _)| *has == version).map(|(_, suite)| *suite)
 }
 
 /// What a project's packages say of the minor version of Python 3.
@@ -78,7 +78,7 @@ fn choose(dirs: &[impl AsRef<Path>], packages: OfPackages, installed: &[u64]) ->
     };
     let compiled = packages.compiled.map(|minor| (minor, "the requirements, which were compiled for it".to_owned()));
     let mut named = dirs().find_map(container).into_iter().chain(compiled);
-    let can_be_had = |minor: &u64| installed.contains(minor) || is_of_debian(*minor);
+    let can_be_had = |minor: &u64| installed.contains(minor) || suite_of(&format!("3.{minor}")).is_some();
     if let Some((minor, file)) = named.find(|(minor, _)| allows(minor) && can_be_had(minor)) {
         let is_here = installed.contains(&minor);
         return Python { version: format!("3.{minor}"), reason: Some(format!("as in {file}")), is_here };

@@ -144,7 +144,7 @@ pub(super) fn needed(text: &str, scheme: &Scheme<'_>) -> Vec<Variable> {
         }
         let is_lenient = reads.iter().any(|read| matches!(read.otherwise, Otherwise::Nothing | Otherwise::Empty));
         let has_default = reads.iter().any(|read| read.otherwise == Otherwise::Default);
-        if is_guard(line.trim_start(), is_lenient, &off) || has_default && asks_for_another(line.trim_start()) {
+        if is_guard(line.trim_start(), (is_lenient, has_default), &off) {
             guard = Some(indent);
             continue;
         }
@@ -195,20 +195,19 @@ pub(super) fn scheme(text: &str) -> impl Iterator<Item = (&str, Otherwise)> {
 }
 
 /// Whether what is below a line copes with variables that are not set: the line asks for one, or for what is off without it.
-fn is_guard(line: &str, is_lenient: bool, off: &[&str]) -> bool {
+fn is_guard(line: &str, (is_lenient, has_default): (bool, bool), off: &[&str]) -> bool {
     let condition = line.strip_prefix("if ").or_else(|| line.strip_prefix("elif "));
     let Some(condition) = condition.filter(|condition| !condition.starts_with("not ")) else {
         return line.starts_with("try:");
     };
     let mut words = condition.split(|c: char| c != '_' && !c.is_alphanumeric());
     let asks = ["in os.environ", "in environ", "in env:"].iter().any(|it| condition.contains(it));
-    asks || is_lenient || words.any(|word| off.contains(&word))
+    asks || is_lenient || has_default && asks_for_another(condition) || words.any(|word| off.contains(&word))
 }
 
-/// Whether a line asks for another value than the one that a variable has by default.
-fn asks_for_another(line: &str) -> bool {
-    let condition = line.strip_prefix("if ").or_else(|| line.strip_prefix("elif "));
-    let Some((read, value)) = condition.and_then(|condition| condition.split_once("==")) else { return false };
+/// Whether a condition asks for another value than the one that a variable has by default.
+fn asks_for_another(condition: &str) -> bool {
+    let Some((read, value)) = condition.split_once("==") else { return false };
     strings(read).last().is_some_and(|default| strings(value).first().is_some_and(|value| value != default))
 }
 

@@ -1,7 +1,7 @@
 //! The cache in which the loader looks libraries up. Programs ask it too where a library is, as Python's `ctypes.util.find_library`
 //! does, and find none without it. Written by the `ldconfig` of the packages, which sees nothing but them.
 
-use std::io;
+use std::io::Read;
 
 use super::{Mount, mounts_of};
 use crate::digest::Digest;
@@ -33,9 +33,9 @@ fn cache(store: &Store, mounts: Vec<Mount>) -> Result<Digest, RuntimeError> {
     let keep = |root: &sandbox::Root| {
         let found = root.open(WRITTEN).map_err(|error| failed(error.to_string()))?;
         let Found::File { mut file, .. } = found else { return Err(failed("its `ldconfig` writes nothing".into())) };
-        let mut writer = store.writer()?;
-        io::copy(&mut file, &mut writer).map_err(|error| failed(error.to_string()))?;
-        Ok(writer.finish()?)
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(|error| failed(error.to_string()))?;
+        Ok(store.put(&bytes)?)
     };
     let outcome = sandbox::run(&Monitors::default(), &spec, Run::default(), |_, _| (), |root, _| keep(root))?;
     match (outcome.ended, outcome.collected) {
