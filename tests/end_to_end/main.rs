@@ -19,6 +19,7 @@ mod restarts;
 mod secrets;
 mod seen;
 mod small;
+mod sources;
 mod steps;
 mod updates;
 mod upgrades;
