@@ -10,6 +10,7 @@ mod connection;
 mod listener;
 mod proxy;
 mod public;
+mod threads;
 mod trial;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -28,6 +29,7 @@ pub(crate) use listener::{Inherited, Listener, Listeners, Way};
 use proxy::{Body, Idle, Manner};
 pub(crate) use proxy::{Scheme, get};
 pub(crate) use public::{Public, Site, Sites, Wanted};
+pub(crate) use threads::Threads;
 use trial::Part;
 pub(crate) use trial::{Counts, Trial};
 

@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, watch};
 use super::account::Ports;
 use super::acme::Acme;
 use super::expiry;
-use super::front::{Listeners, Public};
+use super::front::{Listeners, Public, Threads};
 use super::handover::{Handover, Place};
 use super::instance::Instance;
 use super::process::{back_off, clear};
@@ -43,12 +43,12 @@ pub(super) fn serve(home: &Path, succeeds: bool) -> Result<(), AgentError> {
     };
     // All that can fail does so before another agent gives its place.
     let (store, history) = (Store::open_for_releases(home)?, Arc::new(History::open(home)?));
-    let threads = || tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let work = threads().map_err(failed("start its threads"))?;
-    let connections = threads().map_err(failed("start its threads"))?;
+    let work = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let work = work.map_err(failed("start its threads"))?;
+    let (connections, _running) = Threads::start().map_err(failed("start its threads"))?;
     let place = if is_free { Ok(Place::new(lock)) } else { Place::take(home, lock) };
     let Place { lock, commands, listeners, earlier } = place.map_err(failed("take the place of another agent"))?;
-    let listeners = Arc::new(Listeners::new(connections.handle().clone(), listeners));
+    let listeners = Arc::new(Listeners::new(Arc::clone(&connections), listeners));
     let public = Public::new(&listeners);
     let agent = Arc::new(Agent {
         acme: Acme::new(home, public.sites()),
@@ -102,7 +102,7 @@ fn leave(
     handover: Handover,
     lock: File,
     work: Runtime,
-    connections: &Runtime,
+    connections: &Threads,
     listeners: &Listeners,
     is_alone: watch::Receiver<bool>,
 ) -> io::Result<()> {

@@ -86,7 +86,8 @@ impl Stream for TlsStream<TcpStream> {
 }
 
 /// Agrees with a client on how to speak, and answers its requests.
-pub(super) async fn welcome(stream: TcpStream, peer: SocketAddr, entrance: Arc<Entrance>, heirs: Heirs) {
+pub(super) async fn welcome(stream: std::net::TcpStream, peer: SocketAddr, entrance: Arc<Entrance>, heirs: Heirs) {
+    let Ok(stream) = TcpStream::from_std(stream) else { return };
     let Some(acceptor) = entrance.acceptor() else {
         return one_by_one(stream, Bytes::new(), peer, &entrance, heirs).await;
     };

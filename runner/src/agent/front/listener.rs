@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use super::super::lock;
 use super::Entrance;
 use super::connection::{Connection, Heir, go_on, welcome};
+use super::threads::Threads;
 
 /// By which way clients come in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,7 +42,7 @@ pub(crate) struct Inherited {
 /// All that an agent listens at for the public.
 pub(crate) struct Listeners {
     /// Where connections are spoken over: they may outlive all else of the agent.
-    threads: Handle,
+    threads: Arc<Threads>,
     open: Mutex<Vec<Weak<Listener>>>,
     inherited: Mutex<Vec<Inherited>>,
     heir: watch::Sender<Option<Heir>>,
@@ -59,7 +59,7 @@ pub(crate) struct Listener {
 }
 
 impl Listeners {
-    pub(crate) fn new(threads: Handle, inherited: Vec<Inherited>) -> Self {
+    pub(crate) fn new(threads: Arc<Threads>, inherited: Vec<Inherited>) -> Self {
         let inherited = Mutex::new(inherited);
         Self { threads, open: Mutex::default(), inherited, heir: watch::Sender::new(None) }
     }
@@ -70,12 +70,13 @@ impl Listeners {
         if let Some(listener) = self.at(&way, address) {
             return Ok(listener);
         }
+        let accepting = self.threads.next();
         let socket = match self.inherited_at(&way, address) {
             Some(socket) => {
-                let _threads = self.threads.enter();
+                let _thread = accepting.enter();
                 TcpListener::from_std(socket)
             }
-            None => self.threads.spawn(bind(address)).await.map_err(io::Error::other)?,
+            None => accepting.spawn(bind(address)).await.map_err(io::Error::other)?,
         };
         let socket = match socket {
             Ok(socket) => Arc::new(socket),
@@ -85,10 +86,10 @@ impl Listeners {
         let accepts = Arc::new(Notify::new());
         let weak = Arc::downgrade(&socket);
         let accepting = {
-            let (accepts, heir) = (Arc::clone(&accepts), self.heir.subscribe());
-            self.threads.spawn(async move {
+            let (accepts, heir, threads) = (Arc::clone(&accepts), self.heir.subscribe(), Arc::clone(&self.threads));
+            accepting.spawn(async move {
                 accepts.notified().await;
-                listen(&socket, &Arc::new(entrance), &heir).await;
+                listen(&socket, &Arc::new(entrance), &heir, &threads).await;
             })
         };
         let listener = Arc::new(Listener { way, address, socket: weak, accepts, accepting });
@@ -127,7 +128,7 @@ impl Listeners {
     /// Goes on with a connection that an earlier agent had.
     pub(crate) fn adopt(&self, connection: Connection, entrance: Entrance) {
         let heir = self.heir.subscribe();
-        self.threads.spawn(go_on(connection, entrance, heir));
+        self.threads.next().spawn(go_on(connection, entrance, heir));
     }
 
     /// Accepts nobody any more: whoever connects waits for somebody else who has the same sockets.
@@ -141,7 +142,7 @@ impl Listeners {
     pub(crate) async fn give_to(&self, heir: Heir, mut is_alone: watch::Receiver<bool>) {
         self.heir.send_replace(Some(heir));
         let _ = is_alone.wait_for(|is_alone| *is_alone).await;
-        while self.threads.metrics().num_alive_tasks() > 0 {
+        while self.threads.tasks() > 0 {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         self.heir.send_replace(None);
@@ -180,10 +181,18 @@ fn is_no_family(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(nix::libc::EAFNOSUPPORT | nix::libc::EADDRNOTAVAIL))
 }
 
-async fn listen(socket: &TcpListener, entrance: &Arc<Entrance>, heir: &watch::Receiver<Option<Heir>>) {
+async fn listen(
+    socket: &TcpListener,
+    entrance: &Arc<Entrance>,
+    heir: &watch::Receiver<Option<Heir>>,
+    threads: &Threads,
+) {
     loop {
         let (stream, peer) = accept(socket).await;
-        tokio::spawn(welcome(stream, peer, Arc::clone(entrance), heir.clone()));
+        // A socket belongs to the thread that has first taken it up: this one lets go of it.
+        if let Ok(stream) = stream.into_std() {
+            threads.next().spawn(welcome(stream, peer, Arc::clone(entrance), heir.clone()));
+        }
     }
 }
 
@@ -210,6 +219,10 @@ mod tests {
 
     use super::*;
 
+    fn threads() -> Arc<Threads> {
+        Threads::of(vec![tokio::runtime::Handle::current()])
+    }
+
     fn entrance() -> Entrance {
         Entrance::Target { app: "demo".into(), target: "staging".into(), current: super::super::Current::default() }
     }
@@ -229,7 +242,7 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_connects_early_waits_until_clients_are_answered() {
-        let listeners = Listeners::new(Handle::current(), Vec::new());
+        let listeners = Listeners::new(threads(), Vec::new());
         let listener = listeners.listen(free_address(), entrance()).await.expect("it is free");
         let mut stream = TcpStream::connect(listener.address).await.expect("it waits");
         let early = tokio::time::timeout(Duration::from_millis(300), asked(&mut stream)).await;
@@ -242,7 +255,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_heir_goes_on_with_sockets_and_connections_and_nobody_else_listens() {
-        let old = Arc::new(Listeners::new(Handle::current(), Vec::new()));
+        let old = Arc::new(Listeners::new(threads(), Vec::new()));
         let listener = old.listen(free_address(), entrance()).await.expect("it is free");
         listener.accept();
         let address = listener.address;
@@ -256,7 +269,7 @@ mod tests {
         drop(listener);
 
         let inherited = Inherited { way: entrance().way(), address, socket: socket.into() };
-        let new = Listeners::new(Handle::current(), vec![inherited]);
+        let new = Listeners::new(threads(), vec![inherited]);
         assert_eq!(new.inherited("demo", "staging"), Some(address));
         let listener = new.listen(address, entrance()).await.expect("it is inherited");
         assert_eq!(new.inherited("demo", "staging"), None);

@@ -5,10 +5,12 @@
 //! known at once. The connection is
 //! driven by whoever waits for the answer: nothing of a request waits for another task. Knows nothing of which process to ask.
 
+use std::collections::HashMap;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll};
+use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use http_body_util::Empty;
@@ -45,13 +47,22 @@ pub(super) struct Kept {
 
 /// The connections of a process that nobody uses at the moment.
 #[derive(Default)]
-pub(in super::super) struct Idle(Arc<Mutex<Vec<Kept>>>);
+pub(in super::super) struct Idle(Arc<Mutex<Pool>>);
+
+#[derive(Default)]
+struct Pool {
+    /// By the thread that drives them: another one would wait for it.
+    kept: HashMap<ThreadId, Vec<Kept>>,
+    /// Whether somebody sees to it that they do not stay too long.
+    is_watched: bool,
+}
 
 impl Idle {
-    /// The one that was used last, of those that still seem to be open.
+    /// The one of this thread that was used last, of those that still seem to be open.
     pub(super) fn take(&self) -> Option<Kept> {
+        let here = thread::current().id();
         loop {
-            let mut kept = lock(&self.0).pop()?;
+            let mut kept = lock(&self.0).kept.get_mut(&here)?.pop()?;
             if kept.is_open() {
                 return Some(kept);
             }
@@ -59,23 +70,26 @@ impl Idle {
     }
 
     fn put(&self, kept: Kept) {
-        let mut idle = lock(&self.0);
-        let is_first = idle.is_empty();
-        idle.push(kept);
-        if is_first {
-            let weak = Arc::downgrade(&self.0);
-            // Gone with the last of them.
-            tokio::spawn(async move {
-                loop {
-                    tokio::time::sleep(LOOK).await;
-                    let Some(idle) = weak.upgrade() else { return };
-                    let mut idle = lock(&idle);
-                    idle.retain(|kept| kept.used.elapsed() < IDLE);
-                    if idle.is_empty() {
-                        return;
-                    }
-                }
-            });
+        let mut pool = lock(&self.0);
+        pool.kept.entry(thread::current().id()).or_default().push(kept);
+        if !std::mem::replace(&mut pool.is_watched, true) {
+            tokio::spawn(watch(Arc::downgrade(&self.0)));
+        }
+    }
+}
+
+/// Closes connections that were not used for too long; ends with the last of them.
+async fn watch(pool: Weak<Mutex<Pool>>) {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let Some(pool) = pool.upgrade() else { return };
+        let mut pool = lock(&pool);
+        for kept in pool.kept.values_mut() {
+            kept.retain(|kept| kept.used.elapsed() < IDLE);
+        }
+        if pool.kept.values().all(Vec::is_empty) {
+            pool.is_watched = false;
+            return;
         }
     }
 }
