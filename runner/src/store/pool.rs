@@ -6,12 +6,20 @@
 
 use std::fs::{self, File, Metadata, Permissions};
 use std::io;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, UNIX_EPOCH};
 
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, open, openat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstatat, mkdirat};
+use nix::unistd::{UnlinkatFlags, linkat, symlinkat, unlinkat};
+use rayon::prelude::*;
+
 use super::lease::Gate;
-use super::{Store, StoreError};
+use super::{POISONED, Store, StoreError};
 use crate::digest::Digest;
 use crate::tree::Entry;
 
@@ -25,7 +33,7 @@ impl Store {
         }
         let stage = self.scratch()?;
         let staged = stage.path().join("tree");
-        self.lay_out_into(tree, &staged, &pool.join("files"))?;
+        self.fill(tree, &Place::make(staged.clone())?, &Pooled::at(pool.join("files")))?;
         match fs::rename(&staged, &home) {
             Ok(()) => Ok(home),
             // Another run was faster; what it made is the same.
@@ -46,31 +54,33 @@ impl Store {
         if !home.is_dir() {
             return Ok(false);
         }
-        let mut changed = Vec::new();
-        let is_as_laid = self.compare_layout(tree, home, &mut changed)?;
+        let changed = Mutex::default();
+        let is_as_laid = self.compare_layout(tree, home, &changed)?;
         if !is_as_laid {
-            self.set_aside_layout(tree, &changed)?;
+            self.set_aside_layout(tree, &changed.into_inner().expect(POISONED))?;
         }
         Ok(is_as_laid)
     }
 
     /// Whether nothing was changed in the directory of a tree since it was laid out; collects the files that were.
-    fn compare_layout(&self, tree: &Digest, dir: &Path, changed: &mut Vec<Digest>) -> Result<bool, StoreError> {
+    fn compare_layout(&self, tree: &Digest, dir: &Path, changed: &Mutex<Vec<Digest>>) -> Result<bool, StoreError> {
         let tree = self.tree(tree)?;
         let there = fs::read_dir(dir).map_err(StoreError::io("list", dir))?.count();
         let mut same = there == tree.entries().len();
+        let mut below = Vec::new();
         for (name, entry) in tree.entries() {
             let path = dir.join(name);
             let metadata = path.symlink_metadata().ok();
             same &= match (entry, metadata) {
                 (Entry::Tree { digest }, Some(metadata)) if metadata.is_dir() => {
-                    self.compare_layout(digest, &path, changed)?
+                    below.push((digest, path));
+                    true
                 }
                 (Entry::Symlink { target }, Some(_)) => {
                     fs::read_link(&path).is_ok_and(|found| found == Path::new(target))
                 }
                 (Entry::File { digest, .. }, Some(metadata)) if !is_unchanged(&metadata) => {
-                    changed.push(*digest);
+                    changed.lock().expect(POISONED).push(*digest);
                     false
                 }
                 (Entry::File { executable, .. }, Some(metadata)) => {
@@ -79,7 +89,8 @@ impl Store {
                 _ => false,
             };
         }
-        Ok(same)
+        let same_below = below.par_iter().map(|(digest, path)| self.compare_layout(digest, path, changed));
+        Ok(same_below.try_reduce(|| true, |one, other| Ok(one & other))? & same)
     }
 
     /// Takes the directory of a tree out of use, and pooled files that have other bytes than their names say, so that both are
@@ -106,46 +117,57 @@ impl Store {
         fs::rename(&home, kept.keep().join("tree")).map_err(StoreError::io("move", &home))
     }
 
-    fn lay_out_into(&self, tree: &Digest, dir: &Path, files: &Path) -> Result<(), StoreError> {
-        fs::create_dir(dir)
-            .and_then(|()| fs::set_permissions(dir, Permissions::from_mode(0o777)))
-            .map_err(StoreError::io("create", dir))?;
-        for (name, entry) in self.tree(tree)?.entries() {
-            let path = dir.join(name);
+    /// Fills the directory of a tree, all processors at once: each directory is the work of one.
+    fn fill(&self, tree: &Digest, dir: &Place, files: &Pooled) -> Result<(), StoreError> {
+        let tree = self.tree(tree)?;
+        let mut below = Vec::new();
+        for (name, entry) in tree.entries() {
             match entry {
-                Entry::Tree { digest } => self.lay_out_into(digest, &path, files)?,
-                Entry::Symlink { target } => symlink(target, &path).map_err(StoreError::io("create", &path))?,
-                Entry::File { digest, executable } => self.link_file(digest, *executable, &path, files)?,
+                Entry::Tree { digest } => below.push((digest, name)),
+                Entry::Symlink { target } => {
+                    symlinkat(&**target, &dir.fd, name).map_err(|errno| dir.failed("create", name, errno))?;
+                }
+                Entry::File { digest, executable } => self.link_file(digest, *executable, dir, name, files)?,
             }
         }
-        Ok(())
+        below.par_iter().try_for_each(|(digest, name)| self.fill(digest, &dir.within(name)?, files))
     }
 
-    fn link_file(&self, digest: &Digest, executable: bool, path: &Path, files: &Path) -> Result<(), StoreError> {
+    fn link_file(
+        &self,
+        digest: &Digest,
+        executable: bool,
+        dir: &Place,
+        name: &str,
+        files: &Pooled,
+    ) -> Result<(), StoreError> {
         let hex = digest.hex();
-        let folder = files.join(&hex[..2]);
-        let pooled = folder.join(if executable { format!("{hex}.x") } else { hex });
-        match fs::hard_link(&pooled, path) {
-            Ok(()) if path.symlink_metadata().is_ok_and(|metadata| is_unchanged(&metadata)) => return Ok(()),
+        let folder = files.folder(&hex)?;
+        let pooled = if executable { format!("{hex}.x") } else { hex };
+        match linkat(&folder.fd, &*pooled, &dir.fd, name, AtFlags::empty()) {
+            Ok(()) if fstatat(&dir.fd, name, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok_and(|found| is_as_laid(&found)) => {
+                return Ok(());
+            }
             Ok(()) => {
-                for changed in [path, &pooled] {
-                    fs::remove_file(changed).map_err(StoreError::io("remove", changed))?;
+                // Of two who find it changed at once, one is late.
+                for (place, name) in [(dir, name), (folder, &pooled)] {
+                    match unlinkat(&place.fd, name, UnlinkatFlags::NoRemoveDir) {
+                        Ok(()) | Err(Errno::ENOENT) => {}
+                        Err(errno) => return Err(place.failed("remove", name, errno)),
+                    }
                 }
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(Errno::ENOENT) => {}
             // A file system allows only so many links to a file, and some allow none.
-            Err(error) if matches!(error.kind(), io::ErrorKind::TooManyLinks | io::ErrorKind::Unsupported) => {
-                return self.write_file(digest, executable, path);
+            Err(Errno::EMLINK | Errno::EOPNOTSUPP | Errno::EPERM) => {
+                return self.write_file(digest, executable, &dir.path.join(name));
             }
-            Err(error) => return Err(StoreError::io("link", path)(error)),
+            Err(errno) => return Err(dir.failed("link", name, errno)),
         }
-        fs::create_dir_all(&folder).map_err(StoreError::io("create", &folder))?;
-        self.write_file(digest, executable, path)?;
-        match fs::hard_link(path, &pooled) {
-            Err(error) if !matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::Unsupported) => {
-                Err(StoreError::io("link", &pooled)(error))
-            }
-            _ => Ok(()),
+        self.write_file(digest, executable, &dir.path.join(name))?;
+        match linkat(&dir.fd, name, &folder.fd, &*pooled, AtFlags::empty()) {
+            Ok(()) | Err(Errno::EEXIST | Errno::EOPNOTSUPP | Errno::EPERM) => Ok(()),
+            Err(errno) => Err(folder.failed("link", &pooled, errno)),
         }
     }
 
@@ -165,4 +187,68 @@ pub const LAID_OUT: u64 = 315_532_801;
 
 fn is_unchanged(metadata: &Metadata) -> bool {
     metadata.is_file() && (metadata.mtime(), metadata.mtime_nsec()) == (LAID_OUT.cast_signed(), 0)
+}
+
+fn is_as_laid(found: &FileStat) -> bool {
+    found.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFREG.bits()
+        && (found.st_mtime, found.st_mtime_nsec) == (LAID_OUT.cast_signed(), 0)
+}
+
+/// A directory that is being filled, open: the way there is gone once for all that is put into it.
+struct Place {
+    fd: OwnedFd,
+    path: PathBuf,
+}
+
+impl Place {
+    /// Makes it, with open modes.
+    fn make(path: PathBuf) -> Result<Self, StoreError> {
+        fs::create_dir(&path).map_err(StoreError::io("create", &path))?;
+        Self::opened(AT_FDCWD, &path, &path)
+    }
+
+    /// Makes a directory in it.
+    fn within(&self, name: &str) -> Result<Self, StoreError> {
+        mkdirat(&self.fd, name, Mode::S_IRWXU).map_err(|errno| self.failed("create", name, errno))?;
+        Self::opened(self.fd.as_fd(), Path::new(name), &self.path.join(name))
+    }
+
+    fn opened(dir: BorrowedFd<'_>, name: &Path, path: &Path) -> Result<Self, StoreError> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let opened = openat(dir, name, flags, Mode::empty()).and_then(|fd| {
+            fchmod(&fd, Mode::from_bits_truncate(0o777))?;
+            Ok(Self { fd, path: path.to_owned() })
+        });
+        opened.map_err(|errno| StoreError::io("create", path)(errno.into()))
+    }
+
+    fn failed(&self, action: &'static str, name: &str, errno: Errno) -> StoreError {
+        StoreError::io(action, &self.path.join(name))(errno.into())
+    }
+}
+
+/// The files that layouts are made of, in folders by the first byte of their digests.
+struct Pooled {
+    path: PathBuf,
+    folders: [OnceLock<Place>; 256],
+}
+
+impl Pooled {
+    fn at(path: PathBuf) -> Self {
+        Self { path, folders: [const { OnceLock::new() }; 256] }
+    }
+
+    /// The folder of a digest, made where it is missing.
+    fn folder(&self, hex: &str) -> Result<&Place, StoreError> {
+        let first = &hex[..2];
+        let number = usize::from_str_radix(first, 16).expect("a digest in hexadecimal digits");
+        if let Some(folder) = self.folders[number].get() {
+            return Ok(folder);
+        }
+        let path = self.path.join(first);
+        fs::create_dir_all(&path).map_err(StoreError::io("create", &path))?;
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let fd = open(&path, flags, Mode::empty()).map_err(|errno| StoreError::io("open", &path)(errno.into()))?;
+        Ok(self.folders[number].get_or_init(|| Place { fd, path }))
+    }
 }
