@@ -110,10 +110,11 @@ impl Project {
         Ok(Built { executed, slugs })
     }
 
-    /// Lets go of a project at the end of a process: what was read goes with that. Of thousands of steps, to take each apart by
+    /// Lets go of a project at the end of a process: what was read and built goes with that. Of thousands of steps, to take each apart by
     /// itself takes as long as to look at all of them.
-    pub fn leave(self) {
-        std::mem::forget((self.pipeline, self.graph));
+    pub fn leave(self, built: Built) {
+        self.store.leave_lent();
+        std::mem::forget((self.pipeline, self.graph, built));
     }
 
     /// What all steps give: by one look-up where nothing has changed, else step by step.

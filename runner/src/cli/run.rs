@@ -183,7 +183,7 @@ fn attempt(
         let released = release::release(&place, &target, &slug, &How::Run, events, &interrupt.cancel)?;
         progress.url = Some(released.url);
     }
-    project.leave();
+    project.leave(built);
     Ok(())
 }
 

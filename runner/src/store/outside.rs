@@ -52,6 +52,11 @@ impl Store {
         self.0.outside.write().expect(POISONED).push(outside);
     }
 
+    /// Leaves all that was lent where it is at the end of a process, rather than to take it apart.
+    pub fn leave_lent(&self) {
+        std::mem::forget(std::mem::take(&mut *self.0.outside.write().expect(POISONED)));
+    }
+
     /// Where bytes are that the store itself does not have.
     pub(super) fn lent(&self, digest: &Digest) -> Option<Lent> {
         self.0.outside.read().expect(POISONED).iter().rev().find_map(|outside| outside.find(digest))

@@ -8,6 +8,7 @@
 
 use std::fs::{self, File};
 use std::io::Read as _;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -119,7 +120,9 @@ impl SegmentWriter {
         current.buffer.extend_from_slice(payload);
         let at = At { segment: current.id, offset };
         if current.buffer.len() >= BUFFER {
+            let (file, start, len) = (Arc::clone(&current.file), current.written, current.buffer.len());
             self.write_out()?;
+            begin_flush(&file, start, len);
         }
         Ok(at)
     }
@@ -183,6 +186,16 @@ impl Current {
         let metadata = file.metadata().ok().filter(|metadata| metadata.nlink() > 0 && metadata.len() < FULL)?;
         let salt = read_head(&file)?;
         Some(Self { id, file: Arc::new(file), salt, written: metadata.len(), buffer: Vec::new() })
+    }
+}
+
+/// Has the disk begin with what was just written, so that less is left to wait for when it is flushed. It promises nothing.
+fn begin_flush(file: &File, offset: u64, len: usize) {
+    let (Ok(offset), Ok(len)) = (offset.try_into(), len.try_into()) else { return };
+    #[expect(unsafe_code, reason = "no safe wrapper of sync_file_range is at hand")]
+    // SAFETY: takes numbers, and a descriptor that is open during the call.
+    unsafe {
+        libc::sync_file_range(file.as_raw_fd(), offset, len, libc::SYNC_FILE_RANGE_WRITE);
     }
 }
 
