@@ -5,6 +5,7 @@ measure side by side and the bars that pipe's is held against. Any module there 
 """
 
 import argparse
+import atexit
 import importlib
 import pkgutil
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 import rows  # noqa: E402
-from bench import Bench  # noqa: E402
+from bench import Bench, cleared  # noqa: E402
 from measure import measure  # noqa: E402
 from row import ROWS  # noqa: E402
 from table import machine, print_row  # noqa: E402
@@ -29,6 +30,7 @@ def main() -> int:
     for module in pkgutil.iter_modules(rows.__path__):
         importlib.import_module(f"rows.{module.name}")
     bench = Bench(args.pipe)
+    atexit.register(cleared)
     print(machine(bench), flush=True)
     missed = 0
     for name, build in ROWS.items():
