@@ -12,8 +12,10 @@ use super::python::{OfPackages, compiled_for};
 use crate::pipeline::PLATFORMS;
 use crate::pipeline::read::is_address;
 
+/// A lock of the standard format, which runs write too.
+const PYLOCK: &str = "pylock.toml";
 /// Locks, those that say the most first.
-const LOCKS: &[&str] = &["uv.lock", "pylock.toml", "poetry.lock", "Pipfile.lock", "requirements.txt"];
+const LOCKS: &[&str] = &["uv.lock", PYLOCK, "poetry.lock", "Pipfile.lock", "requirements.txt"];
 /// Requirements under other names, those for production first.
 const REQUIREMENTS: &[&str] = &[
     "requirements/production.txt",
@@ -124,7 +126,8 @@ impl Packages {
         let roots = Path::new(directory).ancestors().filter_map(Path::to_str);
         let roots: Vec<&str> = roots.chain((directory.is_empty()).then_some("")).collect();
         let present = |files: &[&str], root: &str| -> Vec<String> {
-            files.iter().filter(|file| dir.join(root).join(file).is_file()).map(|&file| file.to_owned()).collect()
+            let is_there = |path: &Path| path.is_file() && !is_of_a_run(path);
+            files.iter().filter(|file| is_there(&dir.join(root).join(file))).map(|&file| file.to_owned()).collect()
         };
         for files in [LOCKS, REQUIREMENTS, UNLOCKED] {
             for root in &roots {
@@ -336,6 +339,12 @@ fn read_with_includes(path: &Path, texts: &mut Vec<String>, seen: &mut BTreeSet<
         }
     }
     texts.push(text);
+}
+
+/// Whether a file is what an earlier run has resolved, of a file that is the project's own.
+pub(super) fn is_of_a_run(path: &Path) -> bool {
+    let of_a_run = |text: &str| Some(text.parse::<toml::Table>().ok()?.get("tool")?.get("pipe").is_some());
+    path.ends_with(PYLOCK) && fs::read_to_string(path).is_ok_and(|text| of_a_run(&text) == Some(true))
 }
 
 /// The directory of the lock as `python-lock` wants it said.

@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use pep440_rs::{Version, VersionSpecifiers};
 
+use super::packages::is_of_a_run;
 use super::project::{directories, join, pyproject};
 use super::settings::is_for_production;
 
@@ -151,6 +152,7 @@ fn range(dir: &Path) -> Option<(VersionSpecifiers, &'static str)> {
     };
     ["pyproject.toml", "uv.lock", "pylock.toml", "Pipfile"]
         .into_iter()
+        .filter(|file| !is_of_a_run(&dir.join(file)))
         .find_map(|file| Some((specifiers(&asked(file)?)?, file)))
 }
 

@@ -40,6 +40,19 @@ impl Project {
 }
 
 #[test]
+fn what_an_earlier_run_has_resolved_is_no_lock_of_the_project() {
+    let lock = "requires-python = \">=3.11\"\n";
+    let text = |lock: Option<&str>| {
+        let files = [("manage.py", MANAGE), ("requirements.txt", "django")].into_iter();
+        let text = Project::new(&files.chain(lock.map(|lock| ("pylock.toml", lock))).collect::<Vec<_>>()).text();
+        // Without the name, which is that of its directory.
+        text[text.find("python =").expect("its Python")..].to_owned()
+    };
+    assert_eq!(text(Some(&format!("{lock}[tool.pipe]\nversion = 1\n"))), text(None));
+    assert!(text(Some(lock)).contains("path = \"pylock.toml\""), "one of the project's own is");
+}
+
+#[test]
 fn a_plain_project_gets_a_pipeline_that_says_little() {
     let project = Project::new(&[
         ("manage.py", MANAGE),
