@@ -22,6 +22,7 @@ use crate::plugin::{Code, Failure, Services};
 use crate::sandbox::{self, Ended, Monitors, Mount, Run, Scratch, Spec, Stream};
 use crate::secret::{self, Leak, Search, SearchError, Secrets};
 use crate::store::{LAID_OUT, Store, StoreError, TreeBuilder};
+use crate::tree::STACK;
 
 /// Raised when a change to how programs are run could change what they give.
 const RULES: &[u8] = b"1";
@@ -170,7 +171,8 @@ impl Executor {
         };
         std::thread::scope(|scope| {
             for _ in 1..self.permits.total.min(commands.len()) {
-                scope.spawn(work);
+                // Without another thread this one does all.
+                let _ = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, work);
             }
             work();
         });

@@ -29,6 +29,7 @@ use crate::secret::Secrets;
 use crate::slug::{self, Manifest, Registry};
 use crate::source;
 use crate::store::Store;
+use crate::tree::STACK;
 
 pub use crate::event::Fault;
 pub use error::RunError;
@@ -129,6 +130,7 @@ impl Project {
         let tokio = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .max_blocking_threads(execution.jobs + 1)
+            .thread_stack_size(STACK)
             .enable_all()
             .build()
             .map_err(RunError::Threads)?;

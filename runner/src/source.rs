@@ -20,6 +20,7 @@ use std::sync::Arc;
 
 use crate::digest::Digest;
 use crate::store::{Store, StoreError};
+use crate::tree::{DEEPEST, threads};
 
 use earlier::Earlier;
 use known::Known;
@@ -72,6 +73,9 @@ pub enum SourceError {
         /// What it is instead.
         kind: &'static str,
     },
+    /// Deeper than a tree can be.
+    #[error("`{0}` is more than {DEEPEST} directories deep")]
+    TooDeep(PathBuf),
     /// Written to while it was read, twice.
     #[error("`{0}` changed while it was read")]
     Changed(PathBuf),
@@ -105,7 +109,7 @@ impl SourceError {
             }
             Self::Io { path, .. } => Some(format!("make `{0}` readable, or name it in `.pipeignore`", path.display())),
             Self::Name(_) | Self::Link(_) => Some("rename it, or name it in `.pipeignore`".to_owned()),
-            Self::Special { .. } => Some("remove it, or name it in `.pipeignore`".to_owned()),
+            Self::Special { .. } | Self::TooDeep(_) => Some("remove it, or name it in `.pipeignore`".to_owned()),
             Self::Changed(_) => Some("run again when nothing writes to it, or name it in `.pipeignore`".to_owned()),
             Self::Pattern { .. } => Some("the patterns are those of `.gitignore`".to_owned()),
             Self::Index(_) => Some("see what `git status` says; `git reset` writes it anew".to_owned()),
@@ -118,6 +122,10 @@ impl SourceError {
 ///
 /// Files that are as they were at the last snapshot, by size, mode, times and inode, are not read again.
 pub fn snapshot(dir: &Path, exclude: &[String], store: &Store) -> Result<SourceSnapshot, SourceError> {
+    threads().install(|| take(dir, exclude, store))
+}
+
+fn take(dir: &Path, exclude: &[String], store: &Store) -> Result<SourceSnapshot, SourceError> {
     let not_a_directory = || SourceError::NotADirectory(dir.to_owned());
     let dir = dir.canonicalize().ok().filter(|dir| dir.is_dir()).ok_or_else(not_a_directory)?;
     let (tracked, known) = rayon::join(|| Tracked::around(&dir), || Known::open(store.root(), &dir));

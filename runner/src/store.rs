@@ -36,7 +36,7 @@ use std::sync::{Arc, RwLock};
 
 use crate::digest::Digest;
 use crate::private;
-use crate::tree::Tree;
+use crate::tree::{DEEPEST, Entry, Tree};
 
 pub use blobs::{BlobReader, BlobWriter};
 pub use builder::{Conflict, TreeBuilder};
@@ -69,10 +69,17 @@ struct Inner {
     index: Arc<Index>,
     files: Arc<Files>,
     claims: Arc<Claims>,
-    trees: RwLock<HashMap<Digest, Arc<Tree>>>,
+    trees: RwLock<HashMap<Digest, Held>>,
     outside: RwLock<Vec<Arc<dyn Outside>>>,
     lease: Lease,
     _clearing: Clearing,
+}
+
+/// A tree in memory.
+struct Held {
+    tree: Arc<Tree>,
+    /// How many directories are one in the other, as far as this process has put them.
+    depth: usize,
 }
 
 impl Store {
@@ -118,21 +125,37 @@ impl Store {
 
     /// Keeps a tree, whose children must be kept or lent already.
     pub fn put_tree(&self, tree: &Tree) -> Result<Digest, StoreError> {
+        let depth = self.depth(tree);
+        if depth > DEEPEST {
+            return Err(StoreError::TooDeep);
+        }
         self.take_in_entries(tree)?;
         let digest = self.put(&tree.encode())?;
-        self.0.trees.write().expect(POISONED).entry(digest).or_insert_with(|| Arc::new(tree.clone()));
+        let mut trees = self.0.trees.write().expect(POISONED);
+        let held = trees.entry(digest).or_insert_with(|| Held { tree: Arc::new(tree.clone()), depth });
+        held.depth = held.depth.max(depth);
         Ok(digest)
+    }
+
+    fn depth(&self, tree: &Tree) -> usize {
+        let trees = self.0.trees.read().expect(POISONED);
+        let of_entry = |entry: &Entry| match entry {
+            Entry::Tree { digest } => trees.get(digest).map_or(0, |held| held.depth),
+            _ => 0,
+        };
+        1 + tree.entries().map(|(_, entry)| of_entry(entry)).max().unwrap_or_default()
     }
 
     /// Gives a tree back.
     pub fn tree(&self, digest: &Digest) -> Result<Arc<Tree>, StoreError> {
-        if let Some(tree) = self.0.trees.read().expect(POISONED).get(digest) {
-            return Ok(Arc::clone(tree));
+        if let Some(held) = self.0.trees.read().expect(POISONED).get(digest) {
+            return Ok(Arc::clone(&held.tree));
         }
         let bytes = self.get(digest)?;
         let tree = Tree::decode(&bytes).map_err(|source| StoreError::NotATree { digest: *digest, source })?;
         let tree = Arc::new(tree);
-        self.0.trees.write().expect(POISONED).insert(*digest, Arc::clone(&tree));
+        let held = || Held { tree: Arc::clone(&tree), depth: 0 };
+        self.0.trees.write().expect(POISONED).entry(*digest).or_insert_with(held);
         Ok(tree)
     }
 

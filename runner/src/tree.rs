@@ -4,11 +4,29 @@
 //! directories is a Merkle tree. Knows nothing of where encodings are kept; [`crate::store`] does.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::digest::Digest;
 
 /// The first bytes of every encoded tree: what it is, and of which version.
 pub(crate) const MAGIC: &[u8] = b"pipe.tree.1\n";
+
+/// How many directories may be one in the other: whoever goes through them needs room on its stack for each, and many hold each open.
+pub(crate) const DEEPEST: usize = 500;
+
+/// The stack of threads that go through trees, in bytes.
+pub(crate) const STACK: usize = 32 << 20;
+
+/// Threads for whoever goes through a tree on all processors.
+pub(crate) fn threads() -> &'static ThreadPool {
+    static THREADS: LazyLock<ThreadPool> = LazyLock::new(|| {
+        let threads = ThreadPoolBuilder::new().thread_name(|_| "tree".to_owned()).stack_size(STACK).build();
+        threads.expect("a process that may start threads")
+    });
+    &THREADS
+}
 
 /// What a name in a directory stands for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

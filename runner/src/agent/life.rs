@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::runtime::Runtime;
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, watch};
 
 use super::account::Ports;
@@ -24,6 +24,7 @@ use super::server::{self, End};
 use super::{Agent, AgentError, DRAIN};
 use crate::release::{Deed, Ending, History, HistoryError, Release, Stage, Target, Who};
 use crate::store::Store;
+use crate::tree::STACK;
 
 /// How long work that cannot be interrupted has before the next agent begins.
 const LAST_WORK: Duration = Duration::from_secs(1);
@@ -43,7 +44,7 @@ pub(super) fn serve(home: &Path, succeeds: bool) -> Result<(), AgentError> {
     };
     // All that can fail does so before another agent gives its place.
     let (store, history) = (Store::open_for_releases(home)?, Arc::new(History::open(home)?));
-    let work = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let work = Builder::new_multi_thread().worker_threads(2).thread_stack_size(STACK).enable_all().build();
     let work = work.map_err(failed("start its threads"))?;
     let (connections, _running) = Threads::start().map_err(failed("start its threads"))?;
     let place = if is_free { Ok(Place::new(lock)) } else { Place::take(home, lock) };

@@ -120,7 +120,7 @@ impl From<StoreError> for Failure {
         let code = match &error {
             _ if error.is_storage() => Code::Storage,
             StoreError::Changed(_) => Code::Unavailable,
-            StoreError::Path { .. } | StoreError::Conflict(_) => Code::Failed,
+            StoreError::Path { .. } | StoreError::TooDeep | StoreError::Conflict(_) => Code::Failed,
             _ => Code::Internal,
         };
         Self { hint: error.hint(), retryable: false, ..Self::of(code, &error) }

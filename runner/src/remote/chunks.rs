@@ -12,7 +12,10 @@ pub(super) const LARGE: u64 = 64 << 10;
 pub(super) const HUGE: u64 = 128 << 20;
 
 /// Bytes of the smallest part, of most of them, and of the largest. The list of parts costs 36 bytes for each.
-const SIZES: (usize, usize, usize) = (4 << 10, 16 << 10, 64 << 10);
+const SIZES: (usize, usize, usize) = (4 << 10, 16 << 10, LONGEST as usize);
+
+/// Bytes of the largest part.
+pub(super) const LONGEST: u32 = 64 << 10;
 
 /// A part of a blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

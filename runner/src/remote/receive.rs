@@ -15,7 +15,7 @@ use crate::digest::Digest;
 use crate::release::{History, Role, SlugRef};
 use crate::runtime::Runtime;
 use crate::store::{Store, StoreError};
-use crate::tree::{Entry, Tree};
+use crate::tree::{DEEPEST, Entry, Tree};
 
 /// How many blobs are asked for at once.
 const AT_ONCE: usize = 4096;
@@ -111,7 +111,12 @@ impl<R: Read, W: Write> Receiver<'_, R, W> {
     fn fetch_trees(&mut self, roots: &[Digest]) -> Result<(), Failure> {
         let mut wave: Vec<Digest> = roots.iter().copied().filter(|root| !self.store.contains(root)).collect();
         let mut known: HashSet<Digest> = wave.iter().copied().collect();
+        let mut depth = 0;
         while !wave.is_empty() {
+            depth += 1;
+            if depth > DEEPEST {
+                return Err(store_failed(StoreError::TooDeep));
+            }
             self.want(&Want::Trees(wave.clone()))?;
             let mut next = Vec::new();
             for digest in wave {
@@ -170,6 +175,9 @@ impl<R: Read, W: Write> Receiver<'_, R, W> {
                     for _ in 0..count {
                         let digest = read_digest(&mut self.from).map_err(lost)?;
                         let length = read_u32(&mut self.from).map_err(lost)?;
+                        if length > chunks::LONGEST {
+                            return Err(damaged(&digest));
+                        }
                         parts.push(Part { digest, offset, length });
                         offset += u64::from(length);
                     }

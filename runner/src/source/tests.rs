@@ -504,3 +504,12 @@ fn a_wrong_pattern_of_pipes_own_is_refused() {
     let error = project.snapshot().expect_err("the pattern cannot be read");
     assert!(matches!(error, SourceError::Pattern { .. }), "{error}");
 }
+
+#[test]
+fn a_directory_that_is_too_deep_is_told_of() {
+    let project = Project::new().file(&format!("{}f", "d/".repeat(DEEPEST - 1)), "");
+    assert_eq!(project.snapshot().expect("a snapshot").files, 1);
+    project.write(&format!("{}f", "d/".repeat(DEEPEST + 1)), "");
+    let error = project.snapshot().expect_err("too deep");
+    assert!(matches!(&error, SourceError::TooDeep(path) if path.ends_with("d/d")), "{error}");
+}

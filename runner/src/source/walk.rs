@@ -22,6 +22,7 @@ use super::read::{Fresh, Named, read_unchanged};
 use super::rules::{Rules, Said};
 use crate::digest::Digest;
 use crate::store::join;
+use crate::tree::DEEPEST;
 
 /// So many files of a directory are worth a processor's while.
 const WORTH_IT: usize = 64;
@@ -154,6 +155,9 @@ impl<'a> Walk<'a> {
         let kept = match listed.kind {
             Kind::Directory => {
                 let relative = join(place.relative, name);
+                if relative.split('/').count() > DEEPEST {
+                    return Err(SourceError::TooDeep(place.path(listed)));
+                }
                 match self.directory(&place.path(listed), &relative, place.rules, said)? {
                     Some(digest) => Kept::Directory(digest),
                     None => return Ok(Looked::Hollow(name.into())),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rusqlite::ErrorCode;
 
 use crate::digest::Digest;
-use crate::tree::TreeError;
+use crate::tree::{DEEPEST, TreeError};
 
 /// What to do where something is damaged.
 const AGAIN: &str = "run again: what is damaged was set aside and is built anew";
@@ -61,6 +61,9 @@ pub enum StoreError {
         /// What is wrong with it.
         why: String,
     },
+    /// A tree that whoever goes through it would not come back from.
+    #[error("a tree cannot be more than {DEEPEST} directories deep")]
+    TooDeep,
     /// Two trees hold different things at one path.
     #[error("both sides hold a different `{0}`")]
     Conflict(String),
@@ -99,7 +102,12 @@ impl StoreError {
                 _ => false,
             },
             Self::Earlier(error) => error.is_damage(),
-            Self::Io { .. } | Self::Changed(_) | Self::NotATree { .. } | Self::Path { .. } | Self::Conflict(_) => false,
+            Self::Io { .. }
+            | Self::Changed(_)
+            | Self::NotATree { .. }
+            | Self::Path { .. }
+            | Self::TooDeep
+            | Self::Conflict(_) => false,
         }
     }
 
@@ -108,7 +116,7 @@ impl StoreError {
         match self {
             Self::Io { .. } | Self::Index { .. } | Self::Missing(_) | Self::Damaged(_) => true,
             Self::Earlier(error) => error.is_storage(),
-            Self::Changed(_) | Self::NotATree { .. } | Self::Path { .. } | Self::Conflict(_) => false,
+            Self::Changed(_) | Self::NotATree { .. } | Self::Path { .. } | Self::TooDeep | Self::Conflict(_) => false,
         }
     }
 
@@ -144,7 +152,7 @@ impl StoreError {
             Self::Earlier(error) => error.hint(),
             Self::Missing(_) | Self::Damaged(_) | Self::NotATree { .. } => Some(AGAIN.to_owned()),
             Self::Changed(_) => Some("run again: a run builds what was there when it began".to_owned()),
-            Self::Path { .. } | Self::Conflict(_) => None,
+            Self::Path { .. } | Self::TooDeep | Self::Conflict(_) => None,
         }
     }
 }

@@ -21,7 +21,7 @@ use rayon::prelude::*;
 use super::lease::Gate;
 use super::{POISONED, Store, StoreError};
 use crate::digest::Digest;
-use crate::tree::Entry;
+use crate::tree::{Entry, threads};
 
 impl Store {
     /// The directory of a tree, made where it is not yet. Nobody may write into it.
@@ -33,7 +33,8 @@ impl Store {
         }
         let stage = self.scratch()?;
         let staged = stage.path().join("tree");
-        self.fill(tree, &Place::make(staged.clone())?, &Pooled::at(pool.join("files")))?;
+        let (place, files) = (Place::make(staged.clone())?, Pooled::at(pool.join("files")));
+        threads().install(|| self.fill(tree, &place, &files))?;
         match fs::rename(&staged, &home) {
             Ok(()) => Ok(home),
             // Another run was faster; what it made is the same.
@@ -55,7 +56,7 @@ impl Store {
             return Ok(false);
         }
         let changed = Mutex::default();
-        let is_as_laid = self.compare_layout(tree, home, &changed)?;
+        let is_as_laid = threads().install(|| self.compare_layout(tree, home, &changed))?;
         if !is_as_laid {
             self.set_aside_layout(tree, &changed.into_inner().expect(POISONED))?;
         }

@@ -155,3 +155,27 @@ fn paths_that_leave_the_tree_are_refused() {
         assert!(builder.put(path, file(&store, "x")).is_err(), "{path:?}");
     }
 }
+
+#[test]
+fn a_tree_is_as_deep_as_whoever_goes_through_it_can_come_back_from() {
+    let (_home, store) = store();
+    let within = |digest| {
+        let mut tree = Tree::default();
+        tree.insert("d", Entry::Tree { digest }).expect("a name");
+        store.put_tree(&tree)
+    };
+    let bottom = store.put_tree(&Tree::default()).expect("kept");
+    let deepest = (1..DEEPEST).try_fold(bottom, |digest, _| within(digest)).expect("kept");
+    let laid_out = store.lay_out(&deepest).expect("laid out");
+    assert!(laid_out.join(["d"; DEEPEST - 1].join("/")).is_dir());
+    assert_eq!(store.walk(&deepest).expect("gone through").len(), 1, "the last of them");
+    assert!(matches!(within(deepest), Err(StoreError::TooDeep)));
+
+    let path = ["d"; DEEPEST / 2].join("/");
+    let mut builder = TreeBuilder::new(&store, None).expect("a builder");
+    builder.put_tree(&path, &deepest, Conflict::Refuse).expect("put");
+    assert!(matches!(builder.finish(), Err(StoreError::TooDeep)), "of two that each are not");
+    let path = ["d"; 100_000].join("/");
+    let mut builder = TreeBuilder::new(&store, None).expect("a builder");
+    assert!(matches!(builder.put_directory(&path), Err(StoreError::TooDeep)));
+}

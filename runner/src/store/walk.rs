@@ -4,7 +4,7 @@ use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
 use super::{Store, StoreError};
 use crate::digest::Digest;
-use crate::tree::{Entry, Tree};
+use crate::tree::{DEEPEST, Entry, Tree};
 
 /// Something found in a tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,6 +93,9 @@ pub(crate) fn names(path: &str) -> Result<Vec<&str>, StoreError> {
     let names: Vec<&str> = path.split('/').collect();
     if names.iter().any(|name| matches!(*name, "" | "." | "..")) || path.contains('\0') {
         return Err(StoreError::Path { path: path.to_owned(), why: "it is not relative and normalised".to_owned() });
+    }
+    if names.len() > DEEPEST {
+        return Err(StoreError::TooDeep);
     }
     Ok(names)
 }
