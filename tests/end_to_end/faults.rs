@@ -242,6 +242,35 @@ fn a_power_cut_at_any_moment_costs_unfinished_steps_only() {
     }
 }
 
+/// Trees of many files are laid out for programs, and laid-out files are not read again before they are used.
+#[test]
+#[ignore = "needs root and a loop device: `make torture`"]
+fn what_was_laid_out_before_a_power_cut_is_on_the_disk_or_made_anew() {
+    const FILES: usize = 700;
+    let step = |words: &str| {
+        format!(
+            "[app]\nname = \"many\"\n\n[source]\nexclude = [\"release.pipeline\"]\n\n[steps.count]\nplugin = \"command\"\n\
+             inputs = {{ project = \"source\" }}\ngrants = {{ exec = [\"sh\"] }}\n\
+             config = {{ run = \"{words} test $(cat data/* | wc -c) = {}\" }}\n",
+            FILES * "a file\n".len()
+        )
+    };
+    let project = Project::new().pipeline(&step("true;"));
+    (0..FILES).for_each(|number| project.write(&format!("data/{number}"), "a file\n"));
+    project.write("again.pipeline", &step("true; true;"));
+    let scratch = tempfile::tempdir().expect("a directory");
+    let text = format!(
+        "cd {scratch}; truncate -s 512M disk; mkfs.ext4 -q disk; mkdir at; mount -o loop disk at
+         cd {project}; export PIPE_HOME={scratch}/at/home; {pipe} run --no-release
+         cp --sparse=always {scratch}/disk {scratch}/cut; umount {scratch}/at; mount -o loop {scratch}/cut {scratch}/at
+         {pipe} run --no-release again.pipeline; cd /; umount {scratch}/at",
+        scratch = scratch.path().display(),
+        project = project.path().display(),
+        pipe = project.command().get_program().display(),
+    );
+    assert!(script(&text));
+}
+
 /// The disk is full at any write, or cannot be written at all.
 #[test]
 #[ignore = "needs root, and takes minutes: `make torture`"]

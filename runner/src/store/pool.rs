@@ -15,7 +15,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, open, openat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstatat, mkdirat};
-use nix::unistd::{UnlinkatFlags, linkat, symlinkat, unlinkat};
+use nix::unistd::{UnlinkatFlags, linkat, symlinkat, syncfs, unlinkat};
 use rayon::prelude::*;
 
 use super::lease::Gate;
@@ -33,8 +33,9 @@ impl Store {
         }
         let stage = self.scratch()?;
         let staged = stage.path().join("tree");
-        let (place, files) = (Place::make(staged.clone())?, Pooled::at(pool.join("files")));
+        let (place, files) = (Place::make(&staged)?, Pooled::at(pool.join("files")));
         threads().install(|| self.fill(tree, &place, &files))?;
+        files.keep_new(&staged)?;
         match fs::rename(&staged, &home) {
             Ok(()) => Ok(home),
             // Another run was faster; what it made is the same.
@@ -165,11 +166,10 @@ impl Store {
             }
             Err(errno) => return Err(dir.failed("link", name, errno)),
         }
-        self.write_file(digest, executable, &dir.path.join(name))?;
-        match linkat(&dir.fd, name, &folder.fd, &*pooled, AtFlags::empty()) {
-            Ok(()) | Err(Errno::EEXIST | Errno::EOPNOTSUPP | Errno::EPERM) => Ok(()),
-            Err(errno) => Err(folder.failed("link", &pooled, errno)),
-        }
+        let path = dir.path.join(name);
+        self.write_file(digest, executable, &path)?;
+        files.new.lock().expect(POISONED).push((path, folder.path.join(pooled)));
+        Ok(())
     }
 
     fn write_file(&self, digest: &Digest, executable: bool, path: &Path) -> Result<(), StoreError> {
@@ -181,6 +181,15 @@ impl Store {
             .and_then(|()| file.set_modified(UNIX_EPOCH + Duration::from_secs(LAID_OUT)))
             .map_err(StoreError::io("write", path))
     }
+}
+
+/// New files from which flushing the whole file system is cheaper than one by one.
+const MANY: usize = 32;
+
+/// Whether a link is there already, or cannot be.
+fn is_no_link(error: &io::Error) -> bool {
+    use io::ErrorKind::{AlreadyExists, PermissionDenied, TooManyLinks, Unsupported};
+    matches!(error.kind(), AlreadyExists | PermissionDenied | TooManyLinks | Unsupported)
 }
 
 /// When all laid-out files were last changed, in seconds since 1970: the time that programs are told it is.
@@ -203,9 +212,9 @@ struct Place {
 
 impl Place {
     /// Makes it, with open modes.
-    fn make(path: PathBuf) -> Result<Self, StoreError> {
-        fs::create_dir(&path).map_err(StoreError::io("create", &path))?;
-        Self::opened(AT_FDCWD, &path, &path)
+    fn make(path: &Path) -> Result<Self, StoreError> {
+        fs::create_dir(path).map_err(StoreError::io("create", path))?;
+        Self::opened(AT_FDCWD, path, path)
     }
 
     /// Makes a directory in it.
@@ -228,15 +237,39 @@ impl Place {
     }
 }
 
-/// The files that layouts are made of, in folders by the first byte of their digests.
+/// The files that layouts are made of, in folders by the first byte of their digests. What is there is on the disk: nobody reads
+/// it again before it is used.
 struct Pooled {
     path: PathBuf,
     folders: [OnceLock<Place>; 256],
+    /// Files that were written for a layout, and where they are to be in the pool.
+    new: Mutex<Vec<(PathBuf, PathBuf)>>,
 }
 
 impl Pooled {
     fn at(path: PathBuf) -> Self {
-        Self { path, folders: [const { OnceLock::new() }; 256] }
+        Self { path, folders: [const { OnceLock::new() }; 256], new: Mutex::default() }
+    }
+
+    /// Brings what was written onto the disk, and then into the pool, for other layouts.
+    fn keep_new(self, layout: &Path) -> Result<(), StoreError> {
+        let new = self.new.into_inner().expect(POISONED);
+        if new.len() > MANY {
+            let dir = File::open(layout).map_err(StoreError::io("open", layout))?;
+            syncfs(&dir).map_err(|errno| StoreError::io("flush", layout)(errno.into()))?;
+        } else {
+            for (path, _) in &new {
+                File::open(path).and_then(|file| file.sync_all()).map_err(StoreError::io("flush", path))?;
+            }
+        }
+        for (path, pooled) in new {
+            match fs::hard_link(&path, &pooled) {
+                // Another run was faster, or the file system has no links.
+                Err(error) if !is_no_link(&error) => return Err(StoreError::io("link", &pooled)(error)),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// The folder of a digest, made where it is missing.
