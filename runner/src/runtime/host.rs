@@ -98,7 +98,7 @@ pub(super) fn system(key: &mut KeyBuilder, identities: &mut Identities) -> Resul
         let at = format!("/etc/{name}");
         let path = Path::new(&at);
         if path.is_dir() {
-            key.add(&at, identities.directory(path, &[])?.as_bytes());
+            key.add(&at, identities.directory(path)?.as_bytes());
         } else if path.is_file() {
             key.add(&at, identities.file(path)?.as_bytes());
         } else {
@@ -256,13 +256,13 @@ impl Interpreter {
         if self.is_packaged() {
             let local = format!("/etc/python{}", self.short_version());
             if Path::new(&local).is_dir() {
-                key.add(&local, identities.directory(local.as_ref(), &[])?.as_bytes());
+                key.add(&local, identities.installed(local.as_ref(), &[])?.as_bytes());
             }
             return Ok(());
         }
         let lib = self.prefix.join("lib");
         let standard = lib.join(format!("python{}", self.short_version()));
-        key.add("standard library", identities.directory(&standard, &INSTALLED)?.as_bytes());
+        key.add("standard library", identities.installed(&standard, &INSTALLED)?.as_bytes());
         for library in shared_libraries(&lib)? {
             let name = library.file_name().unwrap_or_default().to_string_lossy().into_owned();
             key.add(&format!("lib/{name}"), identities.file(&library)?.as_bytes());

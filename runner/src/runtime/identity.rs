@@ -1,8 +1,9 @@
 //! What files of the machine are, by content, without reading them each time: a file that still has the same inode, size and
 //! times has the same content.
 //!
-//! Directories are held to have changed when their own times or those of the directories in them have: a file of a standard
-//! library that is edited in place, and nothing beside it, goes unnoticed.
+//! So does a directory of which that is so for all below it. An interpreter's own, of thousands of files that only its installer
+//! writes, is held to have changed when its times or those of the directories in it have: a file of a standard library that is
+//! edited in place, and nothing beside it, goes unnoticed.
 
 use std::collections::BTreeMap;
 use std::fs::{self, Metadata};
@@ -40,7 +41,7 @@ impl Identities {
     /// Takes up what an earlier run has left in the cache; nothing where that cannot be read.
     pub(super) fn open(home: &Path) -> Self {
         let path = home.join("cache/runtime.json");
-        let known = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+        let known = fs::read(&path).ok().and_then(|bytes| decode(&bytes)).unwrap_or_default();
         Self { path, known, changed: false }
     }
 
@@ -49,7 +50,7 @@ impl Identities {
         let save = || -> io::Result<()> {
             let dir = self.path.parent().unwrap_or(Path::new("/"));
             private::directory(dir)?;
-            private::replace(&self.path, &serde_json::to_vec(&self.known)?)
+            private::replace(&self.path, &encode(&self.known)?)
         };
         if self.changed {
             let _ = save();
@@ -82,8 +83,15 @@ impl Identities {
         Ok(text.parse().unwrap_or_else(|_| Digest::of(text.as_bytes())))
     }
 
-    /// The digest of a directory's names, links and contents, without directories of the names `except`.
-    pub(super) fn directory(&mut self, path: &Path, except: &[&str]) -> Result<Digest, RuntimeError> {
+    /// The digest of a directory's names, links, contents and executable bits.
+    pub(super) fn directory(&mut self, path: &Path) -> Result<Digest, RuntimeError> {
+        let mut stamp = Stamp::of([path]);
+        stamp.add_all(path).map_err(RuntimeError::io("list", path))?;
+        self.contents(path, &[], stamp)
+    }
+
+    /// The same of a directory that only an installer writes, without directories of the names `except`.
+    pub(super) fn installed(&mut self, path: &Path, except: &[&str]) -> Result<Digest, RuntimeError> {
         let entries = fs::read_dir(path).map_err(RuntimeError::io("list", path))?;
         // Links are what they say, wherever they lead.
         let directories = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
@@ -91,15 +99,31 @@ impl Identities {
         watched.retain(|path| !ignored(path, except));
         watched.push(path.to_owned());
         watched.sort();
+        self.contents(path, except, Stamp::of(watched.iter().map(PathBuf::as_path)))
+    }
+
+    fn contents(&mut self, path: &Path, except: &[&str], stamp: Stamp) -> Result<Digest, RuntimeError> {
         let compute = || {
             let mut key = KeyBuilder::new("directory of the machine");
             hash_directory(path, path, except, &mut key).map_err(RuntimeError::io("read", path))?;
             Ok(key.finish().to_string())
         };
-        let stamp = Stamp::of(watched.iter().map(PathBuf::as_path));
         let text = self.remember(format!("directory {}", path.display()), stamp, compute)?;
         Ok(text.parse().unwrap_or_else(|_| Digest::of(text.as_bytes())))
     }
+}
+
+/// Behind its own digest: what is damaged is unknown.
+fn encode(known: &BTreeMap<String, Known>) -> io::Result<Vec<u8>> {
+    let known = serde_json::to_vec(known)?;
+    Ok([Digest::of(&known).hex().as_bytes(), b"\n", &known].concat())
+}
+
+fn decode(bytes: &[u8]) -> Option<BTreeMap<String, Known>> {
+    let (digest, known) = bytes.split_at_checked(64)?;
+    let known = known.strip_prefix(b"\n")?;
+    let is_whole = Digest::of(known).hex().as_bytes() == digest;
+    is_whole.then(|| serde_json::from_slice(known).ok()).flatten()
 }
 
 /// By what a file is held to be the same as before.
@@ -123,6 +147,22 @@ impl Stamp {
         &self.text
     }
 
+    /// All below a directory, whatever it is; of links what they are, not where they lead.
+    fn add_all(&mut self, dir: &Path) -> io::Result<()> {
+        let mut entries = fs::read_dir(dir)?.collect::<io::Result<Vec<_>>>()?;
+        entries.retain(|entry| !ignored(&entry.path(), &[]));
+        entries.sort_by_key(fs::DirEntry::file_name);
+        for entry in entries {
+            self.add(entry.metadata().ok().as_ref());
+            if entry.file_type()?.is_dir() {
+                self.add_all(&entry.path())?;
+            }
+        }
+        // Of thousands of files it would be a long text.
+        self.text = Digest::of(self.text.as_bytes()).hex();
+        Ok(())
+    }
+
     fn add(&mut self, metadata: Option<&Metadata>) {
         use std::fmt::Write as _;
         let Some(found) = metadata else {
@@ -130,7 +170,8 @@ impl Stamp {
             return;
         };
         let (mtime, ctime) = ((found.mtime(), found.mtime_nsec()), (found.ctime(), found.ctime_nsec()));
-        let _ = write!(self.text, "{}:{}:{}:{mtime:?}:{ctime:?} ", found.dev(), found.ino(), found.size());
+        let (dev, ino, size, mode) = (found.dev(), found.ino(), found.size(), found.mode());
+        let _ = write!(self.text, "{dev}:{ino}:{size}:{mode:o}:{mtime:?}:{ctime:?} ");
         let changed = SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(found.ctime()).unwrap_or(0));
         self.settled &= changed.elapsed().is_ok_and(|age| age > Duration::from_secs(2));
     }
@@ -151,7 +192,8 @@ fn hash_directory(root: &Path, dir: &Path, except: &[&str], key: &mut KeyBuilder
     paths.retain(|path| !ignored(path, except));
     paths.sort();
     for path in paths {
-        let kind = path.symlink_metadata()?.file_type();
+        let metadata = path.symlink_metadata()?;
+        let kind = metadata.file_type();
         let name = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().into_owned();
         if kind.is_dir() {
             hash_directory(root, &path, except, key)?;
@@ -159,6 +201,9 @@ fn hash_directory(root: &Path, dir: &Path, except: &[&str], key: &mut KeyBuilder
             key.add(&name, fs::read_link(&path)?.as_os_str().as_bytes());
         } else if kind.is_file() {
             key.add(&name, hash_file(&path)?.as_bytes());
+            if metadata.mode() & 0o111 != 0 {
+                key.add("executable", name.as_bytes());
+            }
         }
     }
     Ok(())
@@ -171,7 +216,7 @@ mod tests {
     #[test]
     fn a_directory_is_its_names_and_contents_and_not_its_caches() {
         let dir = tempfile::tempdir().expect("a directory");
-        let digest = |dir: &Path| Identities::default().directory(dir, &[]).expect("a digest");
+        let digest = |dir: &Path| Identities::default().directory(dir).expect("a digest");
         fs::write(dir.path().join("os.py"), "a").expect("a file");
         let first = digest(dir.path());
         fs::create_dir(dir.path().join("__pycache__")).expect("a directory");
@@ -179,6 +224,43 @@ mod tests {
         assert_eq!(digest(dir.path()), first);
         fs::write(dir.path().join("os.py"), "c").expect("a file");
         assert_ne!(digest(dir.path()), first);
+    }
+
+    #[test]
+    fn a_directory_that_is_remembered_is_looked_at_to_its_last_file() {
+        let home = tempfile::tempdir().expect("a directory");
+        let dir = home.path().join("tool");
+        let (program, library) = (dir.join("bin/tool"), dir.join("lib/deep/er/x.sh"));
+        for file in [&program, &library] {
+            fs::create_dir_all(file.parent().expect("a directory")).expect("made");
+            fs::write(file, "1").expect("a file");
+        }
+        let mut identities = Identities::open(home.path());
+        let mut digests = Vec::new();
+        let mut settled = |identities: &mut Identities| {
+            std::thread::sleep(Duration::from_millis(3100));
+            let digest = identities.directory(&dir).expect("a digest");
+            assert_eq!(identities.directory(&dir).expect("known"), digest);
+            digests.push(digest);
+        };
+        settled(&mut identities);
+        fs::write(&library, "2").expect("written in place");
+        settled(&mut identities);
+        fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("a mode");
+        settled(&mut identities);
+        assert!(digests[0] != digests[1] && digests[1] != digests[2], "{digests:?}");
+    }
+
+    #[test]
+    fn what_is_damaged_is_unknown() {
+        let value = || Known { stamp: "stamp".into(), value: "value".into() };
+        let bytes = encode(&BTreeMap::from([("a".to_owned(), value())])).expect("plain data");
+        assert!(decode(&bytes).is_some_and(|known| known["a"].value == "value"));
+        for at in 0..bytes.len() {
+            let mut flipped = bytes.clone();
+            flipped[at] ^= 1;
+            assert!(decode(&flipped).is_none() && decode(&bytes[..at]).is_none(), "{at}");
+        }
     }
 
     #[test]

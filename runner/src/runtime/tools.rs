@@ -34,7 +34,7 @@ pub(super) fn resolve(wanted: &BTreeMap<String, PathBuf>, identities: &mut Ident
         let digest = match own_directory(&real) {
             Some(directory) => {
                 tools.mounts.push(bind(&directory, home));
-                identities.directory(&directory, &[])?
+                identities.directory(&directory)?
             }
             None => tools.add_alone(path, &real, &home, identities)?,
         };
@@ -69,7 +69,7 @@ impl Tools {
         let prefix = path.parent().and_then(Path::parent).unwrap_or(Path::new("/"));
         let modules = prefix.join("lib").join(format!("{program}_modules"));
         if modules.is_dir() {
-            key.add("modules", identities.directory(&modules, &[])?.as_bytes());
+            key.add("modules", identities.directory(&modules)?.as_bytes());
             self.mounts.push(bind(&modules, format!("{home}/lib/{program}_modules")));
             for (name, target) in links_into(&prefix.join("bin"), &format!("../lib/{program}_modules/")) {
                 key.add(&format!("bin/{name}"), target.as_bytes());
