@@ -95,6 +95,13 @@ impl Cache {
         if let Some(component) = load(engine, &path) {
             return Ok(component);
         }
+        // Of many runs that begin at once one compiles it. Without the lock each would.
+        let lock = fs::File::open(&self.dir).and_then(|file| file.lock().map(|()| file));
+        if lock.is_ok()
+            && let Some(component) = load(engine, &path)
+        {
+            return Ok(component);
+        }
         let refuse = |source| PluginError::NotAComponent { name: name.to_owned(), source };
         let encoded = encode(bytes).map_err(refuse)?;
         let compiled = engine.precompile_component(encoded.as_deref().unwrap_or(bytes)).map_err(refuse)?;
@@ -111,11 +118,17 @@ fn encode(bytes: &[u8]) -> wasmtime::Result<Option<Vec<u8>>> {
     if !wasmparser::Parser::is_core_wasm(bytes) {
         return Ok(None);
     }
-    let component = wit_component::ComponentEncoder::default()
-        .module(bytes)
-        .and_then(|encoder| encoder.validate(true).encode())
-        .map_err(|error| wasmtime::Error::msg(format!("{error:#}")))?;
-    Ok(Some(component))
+    // The encoder believes what it reads: one that was cut off is told of here.
+    wasmparser::Validator::new_with_features(wasmparser::WasmFeatures::all())
+        .validate_all(bytes)
+        .map_err(|error| wasmtime::Error::msg(error.to_string()))?;
+    let encode = || {
+        let encoder = wit_component::ComponentEncoder::default().module(bytes);
+        encoder.and_then(|encoder| encoder.validate(true).encode()).map_err(|error| format!("{error:#}"))
+    };
+    let encoded = std::panic::catch_unwind(encode);
+    let encoded = encoded.unwrap_or_else(|_| Err("what it says of its interface is damaged".to_owned()));
+    encoded.map(Some).map_err(wasmtime::Error::msg)
 }
 
 fn compatibility(engine: &Engine) -> u64 {
