@@ -44,7 +44,8 @@ impl Registry {
         store.flush()?;
         let path = self.dir.join(format!("{}.json", record.id.hex()));
         let mut record = record.clone();
-        if let Some(known) = read(&path)? {
+        // One that is damaged is made anew.
+        if let Ok(Some(known)) = read(&path) {
             record.created = known.created;
             record.attestation = record.attestation.or(known.attestation);
         }
@@ -67,7 +68,13 @@ impl Registry {
         for entry in entries {
             let path = entry.map_err(unreadable)?.path();
             if path.extension().is_some_and(|extension| extension == "json") {
-                records.extend(read(&path)?);
+                match read(&path) {
+                    // The run that gives that slug makes it anew.
+                    Err(SlugError::File { source, .. }) if source.kind() != io::ErrorKind::PermissionDenied => {
+                        let _ = fs::rename(&path, path.with_extension("damaged"));
+                    }
+                    read => records.extend(read?),
+                }
             }
         }
         records.sort_by_key(|record| (std::cmp::Reverse(record.created), record.id));
