@@ -2,7 +2,7 @@
 //!
 //! Knows which service it is in by the variable that each sets, and nothing else of the environment.
 
-mod github;
+pub(super) mod github;
 mod gitlab;
 
 use std::collections::HashMap;
@@ -65,7 +65,7 @@ impl Log {
                 if let Some(text) = self.output.remove(step).filter(|text| !text.trim().is_empty()) {
                     // A line of a program must not be taken for a command to the service.
                     let lines = text.trim_end().lines().flat_map(|line| ["  | ", line, "\n"]).collect::<String>();
-                    let lines = neutral(&lines, false);
+                    let lines = github::tame(&neutral(&lines, false));
                     let title = format!("output of {step}");
                     match self.ci {
                         Ci::GitHub => github::fold(&title, &lines, out)?,

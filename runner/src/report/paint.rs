@@ -6,6 +6,7 @@ use std::io::IsTerminal;
 use clap::ColorChoice;
 use runner::diagnostic::Colour;
 
+use super::ci::{Ci, github};
 use super::neutral::neutral;
 
 /// Colours text, or doesn't; and knows which signs a terminal can show.
@@ -80,7 +81,10 @@ impl Paint {
 
     /// What was written by others, as it may be shown here: colours where there are colours, and nothing else that is no text.
     pub(crate) fn shown(self, text: &str) -> Cow<'_, str> {
-        neutral(text, self.colour)
+        match (neutral(text, self.colour), Ci::found()) {
+            (shown, Some(Ci::GitHub)) => Cow::Owned(github::tame(&shown)),
+            (shown, _) => shown,
+        }
     }
 
     fn with(self, code: &str, text: &str) -> String {

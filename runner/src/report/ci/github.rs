@@ -76,6 +76,16 @@ fn of_pipeline(place: &Location) -> Option<Place> {
     Some(Place { file: file.display().to_string(), line: place.line, column: Some(place.column) })
 }
 
+/// Text as it may be shown: none of its lines is a command to GitHub, which looks for those behind spaces, and for those of an
+/// older kind in all of a line.
+pub(crate) fn tame(text: &str) -> String {
+    let lines = text.split_inclusive('\n').map(|line| {
+        let mark = if line.trim_start().starts_with("::") { "| " } else { "" };
+        format!("{mark}{}", line.replace("##[", "## ["))
+    });
+    lines.collect()
+}
+
 /// Lines that are folded under a title.
 pub(super) fn fold(title: &str, lines: &str, out: &mut impl Write) -> io::Result<()> {
     write!(out, "::group::{}\n{lines}::endgroup::\n", data(title))
@@ -105,6 +115,12 @@ fn property(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_line_of_what_is_shown_is_a_command() {
+        let text = "well\n   ::add-mask::a\n::stop-commands::b\nno ##[error]c\na::b\n";
+        assert_eq!(tame(text), "well\n|    ::add-mask::a\n| ::stop-commands::b\nno ## [error]c\na::b\n");
+    }
 
     #[test]
     fn an_annotation_has_its_place_and_keeps_its_lines() {
