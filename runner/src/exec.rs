@@ -125,6 +125,10 @@ impl Command {
         if !self.collect_written.is_empty() {
             key.add_list("collect written", self.collect_written.iter().map(String::as_str));
         }
+        if sandbox::build_owner().is_none() {
+            // What the runner has laid out belongs to the program, too: it may do more with it.
+            key.add("owner", b"the program");
+        }
         for (at, tree) in &self.mounts {
             key.add(&format!("mount {at}"), tree.as_bytes());
         }

@@ -504,11 +504,11 @@ impl Default for Runtime {
 }
 
 /// The pattern for one file of a directory, if it is in there.
-fn anchored(directory: &Path, file: &Path) -> Option<String> {
+pub(crate) fn anchored(directory: &Path, file: &Path) -> Option<String> {
     let directory = directory.canonicalize().ok()?;
     let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let file = parent.canonicalize().ok()?.join(file.file_name()?);
-    let relative = file.strip_prefix(directory).ok()?.to_str()?;
+    let relative = file.strip_prefix(directory).ok()?.to_str().filter(|relative| !relative.is_empty())?;
     Some(format!("/{}", globset::escape(relative)))
 }
 

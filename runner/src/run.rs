@@ -179,8 +179,11 @@ impl Project {
         events: &Events,
         cancel: &Arc<AtomicBool>,
     ) -> Result<Execution, RunError> {
-        let exclude = self.pipeline.source_exclude();
         let directory = self.pipeline.source_directory();
+        let mut exclude = self.pipeline.source_exclude();
+        // What is kept here is nothing that is built, and a key is among it.
+        let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        exclude.extend(pipeline::anchored(&real(&directory), &real(&self.home)));
         let source = source::snapshot(&directory, &exclude, &self.store)?;
         for path in source::unfetched(&directory) {
             let message = format!("the submodule `{path}` is empty: `git submodule update --init` fetches it");

@@ -101,6 +101,11 @@ impl SourceError {
         move |source| Self::Io { action, path, source }
     }
 
+    /// Whether it is what the pipeline names that is wrong.
+    pub const fn is_the_pipelines(&self) -> bool {
+        matches!(self, Self::NotADirectory(_))
+    }
+
     /// What a user can do about it.
     pub fn hint(&self) -> Option<String> {
         match self {

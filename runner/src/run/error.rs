@@ -100,6 +100,7 @@ impl RunError {
         match self {
             Self::Read { .. } | Self::NoSlug | Self::Init(_) | Self::Pipeline(_) => Fault::Pipeline,
             Self::Plugin(error) if error.is_the_files() => Fault::Plugin,
+            Self::Source(error) if error.is_the_pipelines() => Fault::Pipeline,
             Self::Lock(error) if !error.is_environment() => Fault::Step,
             Self::Plugin(_)
             | Self::Lock(_)

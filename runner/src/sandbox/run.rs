@@ -367,8 +367,9 @@ impl Child {
                 program: self.program.clone(),
                 reason: Errno::from_raw(errno).desc().to_lowercase(),
             }),
-            // Even of one that ended well: what it gave hangs on how much memory there was.
-            Ok(Some((Report::Ended { .. }, _))) if self.ran_out() => Ok(Some(Ended::OutOfMemory)),
+            // Even of one that ended well: what it gave hangs on how much memory there was. What is in `/tmp` counts too, and then
+            // it is not always the program that is killed.
+            Ok(Some((Report::Ended { .. }, _))) | Err(_) if self.ran_out() => Ok(Some(Ended::OutOfMemory)),
             Ok(Some((Report::Ended { code: Some(code), .. }, _))) => Ok(Some(Ended::Exited(code))),
             Ok(Some((Report::Ended { signal, .. }, _))) => Ok(Some(Ended::Killed(signal.unwrap_or(0)))),
             Ok(None) => Ok(None),

@@ -140,12 +140,14 @@ impl StoreError {
                 Some(ErrorCode::DiskFull) => {
                     Some("free some space, or set PIPE_HOME to a directory on a larger disk".to_owned())
                 }
-                Some(
-                    ErrorCode::ReadOnly
-                    | ErrorCode::CannotOpen
-                    | ErrorCode::PermissionDenied
-                    | ErrorCode::SystemIoFailure,
-                ) => Some(format!("make `{}` writable, or set PIPE_HOME to a directory that is", path.display())),
+                // Of the file that it maps it cannot tell why it may not grow.
+                Some(ErrorCode::SystemIoFailure) => Some(format!(
+                    "see that the disk of `{}` has space and can be written to, or set PIPE_HOME to a directory on another one",
+                    path.display()
+                )),
+                Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
+                    Some(format!("make `{}` writable, or set PIPE_HOME to a directory that is", path.display()))
+                }
                 _ if self.is_damage() => Some(AGAIN.to_owned()),
                 _ => None,
             },
