@@ -33,7 +33,7 @@ pub(super) fn exec(args: &ExecArgs, context: &Context) -> Result<ExitCode, Failu
         let name = target.full_name();
         let arguments = ["exec", &name, "--"].into_iter().chain(args.command.iter().map(String::as_str));
         let terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
-        return pass_on(server, &arguments.collect::<Vec<_>>(), terminal, context);
+        match pass_on(server, &arguments.collect::<Vec<_>>(), terminal, context)? {}
     }
     let who = context.who();
     let start = |stdio| Session::start((&home, &who), &target.app, &target.name, &args.command, stdio);

@@ -5,7 +5,6 @@ use std::fs;
 use std::io;
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
@@ -53,19 +52,19 @@ struct Log {
 pub(super) fn logs(args: &LogsArgs, context: &Context) -> Result<(), Failure> {
     let target = args.target.find(context)?;
     if let Some(server) = target.place.server() {
-        let code = pass_on(
-            server,
-            &args.words(&target.full_name()).iter().map(String::as_str).collect::<Vec<_>>(),
-            false,
-            context,
-        )?;
-        return if code == ExitCode::SUCCESS { Ok(()) } else { Err(Failure::told(Kind::Environment)) };
+        let words = args.words(&target.full_name());
+        match pass_on(server, &words.iter().map(String::as_str).collect::<Vec<_>>(), false, context)? {}
     }
     let home = context.home()?;
     let history = History::open(&home)?;
+    let known = history.releases(&target.app, &target.name)?;
     let releases = match args.release {
+        Some(number) if known.iter().all(|release| release.number != number) => {
+            return Err(Failure::new(Kind::Usage, format!("there is no release {number} of `{}`", target.name))
+                .hint(format!("`pipe releases {}` lists them", target.name)));
+        }
         Some(number) => vec![number],
-        None => running_since(&history.releases(&target.app, &target.name)?),
+        None => running_since(&known),
     };
     let directory = target_directory(&home, &target.app, &target.name).join("logs");
     let mut logs = all_logs(&directory);

@@ -14,7 +14,7 @@ use super::wire::{Asked, Call, Heard, Want, greeting, write_line, write_want};
 use super::{people, permit};
 use crate::agent::protocol::{Answer, Failure, Reply, Request};
 use crate::garbage;
-use crate::release::{self, Ending, History, Place, Release, ReleaseError, Who, origin};
+use crate::release::{self, Deed, Ending, History, Place, Release, ReleaseError, Who, origin};
 
 /// The subcommand.
 pub(crate) const COMMAND: &str = "agent-connect";
@@ -27,6 +27,9 @@ pub(crate) enum Login {
     Person(Who),
 }
 
+/// The longest call that is read, in bytes: a release with all that its environment holds.
+const LONGEST_CALL: u64 = 16 << 20;
+
 /// Answers one command. What it writes to standard error, the command shows.
 pub(crate) fn connect(home: &Path, login: &Login) -> io::Result<()> {
     let mut to = io::stdout().lock();
@@ -35,7 +38,7 @@ pub(crate) fn connect(home: &Path, login: &Login) -> io::Result<()> {
     // Not the standard library's own reader: another thread reads on.
     let mut from = BufReader::new(File::from(io::stdin().as_fd().try_clone_to_owned()?));
     let mut line = String::new();
-    if from.read_line(&mut line)? == 0 {
+    if from.by_ref().take(LONGEST_CALL).read_line(&mut line)? == 0 {
         return Ok(());
     }
     let Asked { by, mut call } = serde_json::from_str(&line)?;
@@ -70,12 +73,13 @@ pub(crate) fn connect(home: &Path, login: &Login) -> io::Result<()> {
 /// Refuses names that cannot be, and what somebody may not have done.
 fn may(home: &Path, who: &Who, call: &Call) -> Result<(), Failure> {
     let asked = permit::Asked::Call(call);
-    asked.check_names()?;
+    // Whether that can be written down or not, it is refused.
+    let note = |deed: &Deed| {
+        let _ = History::open(home).and_then(|history| history.audit(who, deed, &Ending::Refused));
+    };
+    asked.check_names().inspect_err(|_| note(&Deed::new("ask for a name that no target has")))?;
     let people = people::people(home).map_err(|error| Failure::hinted(&error, error.hint()))?;
-    asked.permit(who, &people).inspect_err(|_| {
-        // Whether that can be written down or not, it is refused.
-        let _ = History::open(home).and_then(|history| history.audit(who, &asked.deed(), &Ending::Refused));
-    })
+    asked.permit(who, &people).inspect_err(|_| note(&asked.deed()))
 }
 
 /// Says no in the way in which the command listens.

@@ -10,7 +10,7 @@ use super::connect::{self, Login};
 use super::permit::Asked;
 use super::script::{Script, read_line};
 use crate::agent::protocol::Failure;
-use crate::release::{Ending, History, Who};
+use crate::release::{Deed, Ending, History, Who};
 
 /// The subcommand.
 pub(crate) const COMMAND: &str = "agent-person";
@@ -50,11 +50,12 @@ pub(crate) fn admit(home: &Path, name: &str) -> Result<Option<Follow>, Failure> 
     let who = Who::person(person);
     let line = std::env::var(ASKED).unwrap_or_default();
     let (command, asked_home) = Command::read(&line).ok_or_else(|| {
+        note(&history, &who, &Deed::new("run something else than `pipe`"), &Ending::Refused);
         Failure::new(format!("the key of `{name}` is for `pipe` alone: there is no shell, and nothing else to be run"))
     })?;
     check_home(home, &asked_home)?;
     let asked = Asked::Command(&command);
-    asked.permit(&who, &people).inspect_err(|_| note(&history, &who, &asked, &Ending::Refused))?;
+    asked.permit(&who, &people).inspect_err(|_| note(&history, &who, &asked.deed(), &Ending::Refused))?;
     match command {
         Command::Connect => {
             connect::connect(home, &Login::Person(who)).map_err(|error| Failure::of(&error))?;
@@ -64,12 +65,8 @@ pub(crate) fn admit(home: &Path, name: &str) -> Result<Option<Follow>, Failure> 
         Command::Exec(arguments) => Ok(Some(Follow::of("exec", arguments, who))),
         Command::SetUp { script, arguments } => {
             if matches!(script, Script::Copy | Script::Boot) {
-                note(
-                    &history,
-                    &who,
-                    &Asked::Command(&Command::SetUp { script, arguments: arguments.clone() }),
-                    &Ending::Done,
-                );
+                let set_up = Command::SetUp { script, arguments: arguments.clone() };
+                note(&history, &who, &Asked::Command(&set_up).deed(), &Ending::Done);
             }
             let mut shell = process::Command::new("sh");
             let error = shell.arg("-c").arg(script.text()).arg(home).args(arguments).exec();
@@ -79,8 +76,8 @@ pub(crate) fn admit(home: &Path, name: &str) -> Result<Option<Follow>, Failure> 
 }
 
 /// Writes down what was asked for; that this fails is no reason to be refused.
-fn note(history: &History, who: &Who, asked: &Asked<'_>, ending: &Ending) {
-    if let Err(error) = history.audit(who, &asked.deed(), ending) {
+fn note(history: &History, who: &Who, deed: &Deed, ending: &Ending) {
+    if let Err(error) = history.audit(who, deed, ending) {
         eprintln!("pipe: {error}");
     }
 }

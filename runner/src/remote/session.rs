@@ -244,6 +244,7 @@ impl Session {
             match self.line(cancel)? {
                 Reply::Progress(progress) => on_progress(progress),
                 Reply::Answer(Answer::Refused(failure)) => return Err(self.refused(failure)),
+                Reply::Answer(Answer::Failed(message)) => return Err(self.refused(Failure::new(message))),
                 Reply::Answer(answer) => return Ok(answer),
             }
         }

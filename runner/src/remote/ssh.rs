@@ -57,8 +57,9 @@ impl Ssh {
 
     /// What the user's own configuration leaves open: one connection serves several commands, and one that is dead is noticed.
     fn defaults(&self, home: &Path) -> Vec<String> {
-        // Where that fails the connection itself will say why.
-        let found = self.command(["-G"], Asking::Never).output().map(|output| output.stdout).unwrap_or_default();
+        // Where that fails the connection itself will say why. Of a connection that asks nobody anything some versions tell another
+        // interval than the user's own.
+        let found = self.command(["-G"], Asking::Allowed).output().map(|output| output.stdout).unwrap_or_default();
         let found = String::from_utf8_lossy(&found).into_owned();
         let is = |line: &str| found.lines().any(|found| found == line);
         let mut options = Vec::new();
