@@ -38,12 +38,13 @@ mod root;
 mod running;
 mod server;
 mod shim;
+mod usage;
 mod wanted;
 mod watch;
 mod written;
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -161,10 +162,14 @@ fn part(mut args: impl Iterator<Item = OsString>) -> Option<Result<Option<Follow
     let command = args.nth(1)?;
     let outcome = match command.to_str()? {
         "agent" => {
-            let first =
-                if args.next().is_some_and(|first| first == keeper::SUCCEED) { keeper::SUCCEED } else { keeper::SERVE };
+            let how = args.next();
             let home = std::env::var_os("PIPE_HOME")?;
-            keeper::keep(Path::new(&home), first).map_err(|error| Failure::of(&error))
+            let kept = match how.as_deref().and_then(OsStr::to_str) {
+                Some(keeper::WATCH) => keeper::watch(Path::new(&home), args.next()?.to_str()?.parse().ok()?),
+                Some(keeper::SUCCEED) => keeper::keep(Path::new(&home), keeper::SUCCEED),
+                _ => keeper::keep(Path::new(&home), keeper::SERVE),
+            };
+            kept.map_err(|error| Failure::of(&error))
         }
         boot::COMMAND => {
             let target = args.next().and_then(|target| target.into_string().ok());

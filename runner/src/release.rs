@@ -58,7 +58,7 @@ pub(crate) use place::read_config;
 pub struct Released {
     /// Its number.
     pub number: u64,
-    /// Where it answers.
+    /// Where it answers; empty where no process of it answers requests.
     pub url: String,
 }
 
@@ -216,8 +216,8 @@ fn order(
     let answer = place.order(order, slug, cancel, &mut on_sent, &mut report);
     let (outcome, url, result) = match answer {
         Ok(Answer::Released { number, url }) => {
-            let url = place.seen(url);
-            (Outcome::Succeeded, Some(url.clone()), Ok(Some(Released { number, url })))
+            let url = if url.is_empty() { url } else { place.seen(url) };
+            (Outcome::Succeeded, Some(url.clone()).filter(|url| !url.is_empty()), Ok(Some(Released { number, url })))
         }
         Ok(Answer::Unchanged { number, url }) => {
             let url = place.seen(url);

@@ -88,7 +88,16 @@ impl Cron {
 
     pub(super) fn status(&self) -> ProcessStatus {
         let (state, since) = *self.state.borrow();
-        ProcessStatus { name: self.name.clone(), instance: 1, state, since, restarts: 0, release: self.number }
+        ProcessStatus {
+            name: self.name.clone(),
+            instance: 1,
+            state,
+            since,
+            restarts: 0,
+            release: self.number,
+            cpu: None,
+            memory: None,
+        }
     }
 }
 

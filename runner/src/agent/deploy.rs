@@ -3,6 +3,7 @@
 //! Each stage is in the journal before its work begins. What has been started is known outside of the work itself, so that
 //! the work can be dropped at any moment and taken back.
 
+mod migrations;
 mod raised;
 mod refuse;
 mod remarks;
@@ -122,6 +123,7 @@ pub(super) async fn deploy(
     log::prune(&root.logs, number, &running.releases());
     let _ = say.send(Progress::Started { release: number, slug: contents.slug.id });
     let mut missing = root.slots();
+    let has_web = missing.iter().any(|(slot, _)| slot.name == WEB);
     if scales {
         missing.retain(|(slot, _)| !running.has(slot));
     }
@@ -142,7 +144,7 @@ pub(super) async fn deploy(
     };
     match outcome {
         Ok(_) if scales => {
-            let url = running.url();
+            let url = if has_web { running.url() } else { String::new() };
             deploy.rescale(running).await?;
             Ok(Answer::Released { number, url })
         }
@@ -154,7 +156,7 @@ pub(super) async fn deploy(
             }
             deploy.switch(running, front, url.clone()).await?;
             agent.put_domains(&target, &domains);
-            Ok(Answer::Released { number, url })
+            Ok(Answer::Released { number, url: if has_web { url } else { String::new() } })
         }
         Err(failure) => {
             deploy.undo(&failure).await;
@@ -198,6 +200,7 @@ impl Deploy<'_> {
     async fn bring_up(&self, account: Account, domains: &Domains) -> Result<Option<String>, Failure> {
         self.root.prepare().map_err(|error| Failure::new(format!("cannot make the target's directories: {error}")))?;
         self.advance(Stage::ReleasePhase)?;
+        self.tell_of_migrations();
         for command in self.release_commands() {
             self.run_release_command(&command).await?;
         }
@@ -216,6 +219,23 @@ impl Deploy<'_> {
         self.start_others()?;
         self.stay_alive().await?;
         Ok(None)
+    }
+
+    /// Tells of migrations that somebody should know of before they run, or that stay. What cannot be found out about them is no
+    /// reason not to go on.
+    fn tell_of_migrations(&self) {
+        let release = lock(&self.release).clone();
+        let (store, slug) = (&self.agent.store, &release.slug.tree);
+        let serving = self.agent.history.current(&release.target.app, &release.target.name).ok().flatten();
+        let Some(serving) = serving.filter(|serving| serving.slug != release.slug) else { return };
+        let told = match &self.how {
+            How::Rollback { .. } => migrations::that_stay(store, &release.target.name, &serving.slug.tree, slug),
+            _ if self.release_commands().is_empty() => return,
+            _ => migrations::of_new(store, &serving.slug.tree, slug),
+        };
+        if let Ok(Some(told)) = told {
+            let _ = self.say.send(told);
+        }
     }
 
     /// Has Django say what it thinks of a slug that the target has not run yet.

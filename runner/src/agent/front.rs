@@ -98,6 +98,11 @@ impl Upstream {
         })
     }
 
+    /// Whether no process answers requests: of a release that has none, or none any more.
+    fn is_empty(&self) -> bool {
+        self.backends.read().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
     /// Gives a process its part of the requests.
     pub(crate) fn add(&self, port: u16) {
         self.backends.write().unwrap_or_else(PoisonError::into_inner).push(Backend::new(port));

@@ -1,12 +1,18 @@
 //! The parent of the agent: starts it, and starts it again when it is killed, so that fronts come back by themselves. It
-//! holds nothing and listens to nobody, so that nothing but a kill of its own ends it early. Unaware of what the agent does.
+//! holds nothing and listens to nobody, so that nothing but a kill of its own ends it early; the agent then starts another one, which
+//! waits for the end of an agent that is not its child. Unaware of what the agent does.
 
 use std::io;
+use std::os::fd::{AsFd as _, FromRawFd as _, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd::getppid;
 
 use super::instance::executable;
 use super::process::{STEADY, back_off};
@@ -17,6 +23,53 @@ pub(super) const SERVE: &str = "agent-serve";
 
 /// The same where it is to take the place of one of another build.
 pub(super) const SUCCEED: &str = "agent-succeed";
+
+/// How a keeper is told of an agent that lost its first one; the agent's process id follows.
+pub(super) const WATCH: &str = "agent-watch";
+
+/// How often an agent looks whether its keeper is there.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Sees to it, from within the agent, that there is a keeper as long as the agent lives. Never comes back.
+pub(super) fn stay_kept(home: &Path) {
+    let parent = getppid();
+    while getppid() == parent {
+        thread::sleep(LOOK);
+    }
+    let mut quick_ends = 0;
+    loop {
+        let mut command = Command::new(executable());
+        command.arg0("pipe").args(["agent", WATCH, &std::process::id().to_string()]).env("PIPE_HOME", home);
+        let began = Instant::now();
+        // It never ends by itself before this process.
+        let _ = command.stdin(Stdio::null()).status();
+        quick_ends = if began.elapsed() < STEADY { quick_ends + 1 } else { 1 };
+        thread::sleep(back_off(quick_ends));
+    }
+}
+
+/// Waits until an agent has ended, and keeps the next one. Where it has ended since there is nothing left to do, so does that.
+pub(super) fn watch(home: &Path, agent: u32) -> Result<(), AgentError> {
+    let failed = |doing| move |source| AgentError::Io { doing, source };
+    let _ = nix::unistd::setsid();
+    wait_for(agent).map_err(failed("wait for the agent"))?;
+    keep(home, SERVE)
+}
+
+#[expect(unsafe_code, reason = "no safe wrapper of pidfd_open is at hand")]
+fn wait_for(agent: u32) -> io::Result<()> {
+    // SAFETY: takes numbers, and gives a descriptor that nobody else has.
+    let fd = unsafe {
+        let fd = Errno::result(libc::syscall(libc::SYS_pidfd_open, agent, 0))?;
+        OwnedFd::from_raw_fd(i32::try_from(fd).map_err(io::Error::other)?)
+    };
+    loop {
+        match poll(&mut [PollFd::new(fd.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE) {
+            Err(Errno::EINTR) => {}
+            result => return Ok(result.map(drop)?),
+        }
+    }
+}
 
 /// Runs the agent of a home directory until it has nothing left to do; the `first` that it runs is one of the above.
 pub(super) fn keep(home: &Path, first: &str) -> Result<(), AgentError> {

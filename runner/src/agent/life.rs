@@ -18,6 +18,7 @@ use super::expiry;
 use super::front::{Listeners, Public, Threads};
 use super::handover::{Handover, Place};
 use super::instance::Instance;
+use super::keeper;
 use super::process::{back_off, clear};
 use super::protocol::Failure;
 use super::server::{self, End};
@@ -49,6 +50,8 @@ pub(super) fn serve(home: &Path, succeeds: bool) -> Result<(), AgentError> {
     let (connections, _running) = Threads::start().map_err(failed("start its threads"))?;
     let place = if is_free { Ok(Place::new(lock)) } else { Place::take(home, lock) };
     let Place { lock, commands, listeners, earlier } = place.map_err(failed("take the place of another agent"))?;
+    let kept = home.to_owned();
+    std::thread::spawn(move || keeper::stay_kept(&kept));
     let listeners = Arc::new(Listeners::new(Arc::clone(&connections), listeners));
     let public = Public::new(&listeners);
     let agent = Arc::new(Agent {

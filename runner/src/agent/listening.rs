@@ -21,7 +21,7 @@ pub(super) fn addresses(pid: u32) -> Vec<SocketAddr> {
 }
 
 /// A process and all that descend from it.
-fn family(pid: u32) -> Vec<u32> {
+pub(super) fn family(pid: u32) -> Vec<u32> {
     let mut children: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     for child in entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()) {

@@ -125,7 +125,7 @@ pub(super) type Say = mpsc::UnboundedSender<Progress>;
 pub(crate) enum Answer {
     /// To [`Request::Hello`].
     Hello { protocol: u32, build: String },
-    /// To [`Request::Deploy`].
+    /// To [`Request::Deploy`]. Where no process answers requests, the address is empty.
     Released { number: u64, url: String },
     /// To [`Request::Deploy`]: a run gave what this release serves already.
     Unchanged { number: u64, url: String },
@@ -289,6 +289,12 @@ pub struct ProcessStatus {
     pub restarts: u32,
     /// The release that it belongs to.
     pub release: u64,
+    /// What it has taken of processors since it was started, with all that it has started; where it runs.
+    #[serde(default)]
+    pub cpu: Option<Duration>,
+    /// What it holds of memory, in bytes.
+    #[serde(default)]
+    pub memory: Option<u64>,
 }
 
 /// What a process is doing.

@@ -11,14 +11,6 @@ use super::{Agent, boot, canary};
 use crate::release::{Release, target_directory};
 use crate::sandbox;
 
-/// Stops a target and has it not come back; `data` removes its data, its logs, its releases and its config.
-pub(super) async fn remove(agent: &Arc<Agent>, app: &str, target: &str, data: bool) -> Result<Removed, Failure> {
-    let _changes = agent.changes.read().await;
-    let running = agent.running(app, target);
-    let _turn = running.turn("a removal", None).await;
-    end(agent, &running, data).await
-}
-
 /// Removes a target whose end has come, with all that it has kept, unless another release has followed.
 pub(super) async fn remove_expired(agent: &Arc<Agent>, release: &Release) -> Result<bool, Failure> {
     let _changes = agent.changes.read().await;
@@ -28,11 +20,12 @@ pub(super) async fn remove_expired(agent: &Arc<Agent>, release: &Release) -> Res
     if !last.iter().any(|last| last.id == release.id) {
         return Ok(false);
     }
-    end(agent, &running, true).await?;
+    remove(agent, &running, true).await?;
     Ok(true)
 }
 
-async fn end(agent: &Arc<Agent>, running: &Running, data: bool) -> Result<Removed, Failure> {
+/// Stops a target and has it not come back; `data` removes its data, its logs, its releases and its config. It is the caller's turn.
+pub(super) async fn remove(agent: &Arc<Agent>, running: &Running, data: bool) -> Result<Removed, Failure> {
     let (app, target) = (running.app.as_str(), running.target.as_str());
     let canary = canary::take_back(agent, running, "removed");
     let of = |error: crate::release::HistoryError| Failure::hinted(&error, error.hint());

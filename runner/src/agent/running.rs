@@ -7,9 +7,9 @@ use std::time::SystemTime;
 use super::canary::Canary;
 use super::cron::{Cron, Runs};
 use super::front::{Backend, Current, Entrance, Listener, Listeners, Upstream};
-use super::lock;
 use super::process::{Process, Slot, WEB};
 use super::protocol::{Failure, ProcessState, ProcessStatus, Progress, Say, TargetStatus};
+use super::{lock, usage};
 use crate::release::Formation;
 
 /// One target of an agent.
@@ -259,6 +259,7 @@ pub(super) async fn stop_all(processes: &[Arc<Process>]) {
 
 fn status_of(process: &Process) -> ProcessStatus {
     let status = process.status();
+    let usage = process.shim().filter(|_| status.state == ProcessState::Running).and_then(usage::of_program);
     ProcessStatus {
         name: process.slot.name.clone(),
         instance: process.slot.instance,
@@ -266,5 +267,7 @@ fn status_of(process: &Process) -> ProcessStatus {
         since: status.since,
         restarts: status.restarts,
         release: process.number,
+        cpu: usage.map(|usage| usage.cpu),
+        memory: usage.map(|usage| usage.memory),
     }
 }

@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -19,6 +20,7 @@ use super::deploy;
 use super::handover::Handover;
 use super::protocol::{Answer, Order, PROTOCOL, Reply, Request};
 use super::remove;
+use super::running::{Running, Turn};
 use super::written::Written;
 use crate::release::{Deed, Who, target_directory};
 
@@ -85,10 +87,17 @@ async fn converse(agent: &Arc<Agent>, commands: &Arc<UnixListener>, stream: Unix
         Request::Deploy(order) => deploy(agent, *order, read, &mut write).await?,
         Request::Status => Answer::Status(agent.all_running().iter().filter_map(|running| running.status()).collect()),
         Request::Domains => Answer::Domains(agent.domains()),
-        Request::Stop { target, .. } => stop(agent, target).await,
-        Request::Remove { app, target, data, .. } => remove::remove(agent, &app, &target, data)
-            .await
-            .map_or_else(|failure| Answer::Failed(failure.in_one()), Answer::Removed),
+        Request::Stop { target, .. } => stop(agent, target, &mut read, &mut write).await,
+        Request::Remove { app, target, data, .. } => {
+            let _changes = agent.changes.read().await;
+            let running = agent.running(&app, &target);
+            match turn(&running, "a removal", &mut read, &mut write).await {
+                Some(_turn) => remove::remove(agent, &running, data)
+                    .await
+                    .map_or_else(|failure| Answer::Failed(failure.in_one()), Answer::Removed),
+                None => gave_up(),
+            }
+        }
         Request::Succeed => return hand_over(agent, commands, read.into_inner().reunite(write)).await,
         Request::Retire if agent.all_running().iter().any(|running| running.is_changing()) => {
             Answer::Failed("a release is under way".into())
@@ -162,7 +171,39 @@ async fn deploy(
     })
 }
 
-async fn stop(agent: &Arc<Agent>, target: Option<(String, String)>) -> Answer {
+/// The turn at a target, for whoever is told whom he waits for; none where he is gone before it comes.
+async fn turn<'a>(
+    running: &'a Running,
+    who: &str,
+    read: &mut BufReader<OwnedReadHalf>,
+    write: &mut OwnedWriteHalf,
+) -> Option<Turn<'a>> {
+    let (say, mut said) = mpsc::unbounded_channel();
+    let mut turn = pin!(running.turn(who, Some(&say)));
+    loop {
+        tokio::select! {
+            biased;
+            turn = &mut turn => return Some(turn),
+            Some(progress) = said.recv() => {
+                let _ = send(write, &Reply::Progress(progress)).await;
+            }
+            // A command says nothing more, so all that can come is its end.
+            _ = read.read_u8() => return None,
+        }
+    }
+}
+
+/// Nobody hears it; it is for the audit trail.
+fn gave_up() -> Answer {
+    Answer::Failed("given up while it waited for its turn".to_owned())
+}
+
+async fn stop(
+    agent: &Arc<Agent>,
+    target: Option<(String, String)>,
+    read: &mut BufReader<OwnedReadHalf>,
+    write: &mut OwnedWriteHalf,
+) -> Answer {
     let _changes = agent.changes.read().await;
     let mut stopped = Vec::new();
     for running in agent.all_running() {
@@ -170,7 +211,7 @@ async fn stop(agent: &Arc<Agent>, target: Option<(String, String)>) -> Answer {
         if target.as_ref().is_some_and(|(app, target)| *app != running.app || *target != running.target) {
             continue;
         }
-        let _turn = running.turn("a stop", None).await;
+        let Some(_turn) = turn(&running, "a stop", read, write).await else { return gave_up() };
         let canary = canary::take_back(agent, &running, "stopped");
         if let Err(error) = agent.history.stop(&running.app, &running.target) {
             return Answer::Failed(error.to_string());

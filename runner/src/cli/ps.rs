@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::everywhere::everywhere;
 use super::{Context, Failure};
+use crate::report::{duration as in_short, size};
 
 /// Shows what runs: every process of every target, its state, and where the target answers.
 #[derive(Debug, clap::Args)]
@@ -28,7 +29,7 @@ pub(super) fn ps(args: &PsArgs, context: &Context) -> Result<(), Failure> {
     }
     let names: Vec<String> = status.iter().map(|target| format!("{}/{}", target.app, target.target)).collect();
     let width = names.iter().map(String::len).max().unwrap_or_default().max(6);
-    let heads = ["TARGET", "RELEASE", "PROCESS", "STATE", "FOR", "RESTARTS"];
+    let heads = ["TARGET", "RELEASE", "PROCESS", "STATE", "FOR", "RESTARTS", "CPU", "MEMORY"];
     let mut text = row(width, heads.map(str::to_owned), "ADDRESS");
     for (name, target) in names.into_iter().zip(&status) {
         let of_canary = target.canary.as_ref().map(|canary| format!("{} of the clients", canary.portion));
@@ -54,6 +55,10 @@ pub(super) fn ps(args: &PsArgs, context: &Context) -> Result<(), Failure> {
                 process.state.to_string(),
                 since(process.since),
                 process.restarts.to_string(),
+                process
+                    .cpu
+                    .map_or_else(String::new, |cpu| in_short(u64::try_from(cpu.as_millis()).unwrap_or(u64::MAX))),
+                process.memory.map_or_else(String::new, size),
             ];
             text.push_str(&row(width, columns, address));
         }
@@ -69,6 +74,8 @@ fn json(target: &TargetStatus) -> Value {
             "state": process.state,
             "since": stamp(process.since),
             "restarts": process.restarts,
+            "cpu_ms": process.cpu.map(|cpu| cpu.as_millis()),
+            "memory": process.memory,
         })
     });
     json!({
@@ -85,10 +92,11 @@ fn json(target: &TargetStatus) -> Value {
     })
 }
 
-fn row(width: usize, [target, release, process, state, since, restarts]: [String; 6], address: &str) -> String {
+fn row(width: usize, columns: [String; 8], address: &str) -> String {
+    let [target, release, process, state, since, restarts, cpu, memory] = columns;
     let mut row = String::new();
-    let _ =
-        write!(row, "{target:<width$}  {release:>7}  {process:<8}  {state:<13}  {since:>7}  {restarts:>8}  {address}");
+    let _ = write!(row, "{target:<width$}  {release:>7}  {process:<8}  {state:<13}  {since:>7}  {restarts:>8}  ");
+    let _ = write!(row, "{cpu:>7}  {memory:>8}  {address}");
     format!("{}\n", row.trim_end())
 }
 

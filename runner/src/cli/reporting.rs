@@ -109,7 +109,12 @@ pub(super) fn reporting(
     let interrupt = Interrupt::watch(reporting.clone())?;
     interrupt.stop_in_order();
     let result = work(&reporting.events, &interrupt).map_err(Failure::from);
-    let url = result.as_ref().ok().and_then(Option::as_ref).map(|released| released.url.clone());
+    let url = result
+        .as_ref()
+        .ok()
+        .and_then(Option::as_ref)
+        .map(|released| released.url.clone())
+        .filter(|url| !url.is_empty());
     reporting.finish(Progress { url, ..Progress::default() }, &result);
     result
 }

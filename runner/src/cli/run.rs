@@ -181,7 +181,7 @@ fn attempt(
         };
         let slug = SlugRef { id: slug.id, tree: slug.tree };
         let released = release::release(&place, &target, &slug, &How::Run, events, &interrupt.cancel)?;
-        progress.url = Some(released.url);
+        progress.url = Some(released.url).filter(|url| !url.is_empty());
     }
     project.leave(built);
     Ok(())

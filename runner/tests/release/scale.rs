@@ -46,7 +46,7 @@ fn scaling_starts_and_stops_processes_and_leaves_the_others_alone() {
     assert_eq!(running(&host), scaled[..2]);
     assert_eq!(ports(&target).len(), 2);
 
-    host.scale(&target, &["web=0"]).up();
+    assert_eq!(host.scale(&target, &["web=0"]).up().url, "", "it answers nowhere");
     eventually("nothing runs", || host.instances().is_empty());
     host.scale(&target, &["web=1"]).up();
     assert_eq!(page(&target, "/"), "one");
@@ -82,6 +82,30 @@ fn a_killed_agent_finds_all_processes_again() {
     eventually("another agent is there", || host.agent().is_some_and(|other| other != agent));
     assert_eq!(running(&host), before);
     assert_eq!(ports(&target).len(), 3);
+}
+
+#[test]
+fn a_keeper_that_is_killed_has_a_successor() {
+    let host = Host::new();
+    let target = host.target("staging");
+    host.release(&target, &Slug::new("one")).up();
+    let agent = host.agent().expect("an agent");
+    let stat = std::fs::read_to_string(format!("/proc/{agent}/stat")).expect("it is there");
+    let keeper: i32 =
+        stat.rsplit_once(") ").expect("a name").1.split(' ').nth(1).expect("a parent").parse().expect("a number");
+    kill(Pid::from_raw(keeper), Signal::SIGKILL).expect("killed");
+    let watches = |entry: std::fs::DirEntry| {
+        let words = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        words == format!("pipe\0agent\0agent-watch\0{agent}\0").as_bytes()
+    };
+    let is_kept = || std::fs::read_dir("/proc").expect("processes").flatten().any(watches);
+    eventually("another keeper is there", is_kept);
+    // It may only just have begun.
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    kill(Pid::from_raw(agent.cast_signed()), Signal::SIGKILL).expect("killed");
+    eventually("another agent is there", || host.agent().is_some_and(|other| other != agent));
+    assert_eq!(running(&host).len(), 1);
+    assert_eq!(page(&target, "/"), "one");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod kept;
 mod local;
 
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -33,6 +34,9 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
+/// By which a request is found again in the logs of all that had to do with it.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Headers that are about one connection, and stay there.
 const HOP_BY_HOP: [HeaderName; 8] = [
@@ -66,6 +70,12 @@ where
         if let Some(file) = assets.answer(&request).await {
             return file;
         }
+    }
+    if claim.is_empty() {
+        return plain(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "no process answers requests here: see `pipe ps`, and `pipe scale` changes it",
+        );
     }
     let part = claim.part.take();
     let mut response = match forward(request, client, claim).await {
@@ -108,6 +118,7 @@ where
     let upgraded = upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
     let is_local = local::is_local(&request, client.peer);
     prepare(&mut request, client, upgrade.as_ref());
+    let id = request.headers().get(REQUEST_ID).cloned();
     let original = is_local.then(|| local::Original::of(&request, claim.name.as_deref()));
     let is_repeatable = upgrade.is_none() && local::is_repeatable(&request);
     let mut manner = claim.manner();
@@ -139,6 +150,9 @@ where
         return Ok(response.map(|_| empty()));
     }
     strip(response.headers_mut(), None);
+    if let Some(id) = id {
+        response.headers_mut().entry(REQUEST_ID).or_insert(id);
+    }
     Ok(response.map(|body| Answer::new(body, kept, (claim, share)).boxed()))
 }
 
@@ -231,10 +245,11 @@ fn prepare<B>(request: &mut Request<B>, client: Client, upgrade: Option<&HeaderV
     let host = headers.get(header::HOST).cloned();
     if !ip.is_loopback() {
         // Only another server of this machine, one that speaks TLS for us, is believed.
-        for name in [FORWARDED_FOR, FORWARDED_PROTO, FORWARDED_HOST, header::FORWARDED] {
+        for name in [FORWARDED_FOR, FORWARDED_PROTO, FORWARDED_HOST, header::FORWARDED, REQUEST_ID] {
             headers.remove(name);
         }
     }
+    headers.entry(REQUEST_ID).or_insert_with(request_id);
     let addresses = match headers.get(FORWARDED_FOR).and_then(|value| value.to_str().ok()) {
         Some(before) => format!("{before}, {ip}"),
         None => ip.to_string(),
@@ -250,6 +265,12 @@ fn prepare<B>(request: &mut Request<B>, client: Client, upgrade: Option<&HeaderV
     if let Some(host) = host {
         headers.entry(FORWARDED_HOST).or_insert(host);
     }
+}
+
+/// A new one, unlike all others: 32 hexadecimal digits.
+fn request_id() -> HeaderValue {
+    let half = || RandomState::new().build_hasher().finish();
+    HeaderValue::try_from(format!("{:016x}{:016x}", half(), half())).expect("digits")
 }
 
 /// HTTP/2 lets a client send each cookie by itself; applications of HTTP/1.1 expect one line.
@@ -312,6 +333,23 @@ pub(super) fn reads(method: &Method) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_request_has_an_id_and_keeps_one_that_is_believed() {
+        let prepared = |peer: [u8; 4], id: Option<&str>| {
+            let mut request = Request::get("/").header("host", "demo.test");
+            if let Some(id) = id {
+                request = request.header(REQUEST_ID, id);
+            }
+            let mut request = request.body(()).expect("a request");
+            prepare(&mut request, Client { peer: (peer, 1).into(), is_secure: false }, None);
+            request.headers()[REQUEST_ID].to_str().expect("a text").to_owned()
+        };
+        let ids =
+            [prepared([192, 0, 2, 1], None), prepared([192, 0, 2, 1], None), prepared([192, 0, 2, 1], Some("mine"))];
+        assert!(ids.iter().all(|id| id.len() == 32) && ids[0] != ids[1], "{ids:?}");
+        assert_eq!(prepared([127, 0, 0, 1], Some("of-nginx")), "of-nginx");
+    }
 
     #[test]
     fn cookies_that_come_one_by_one_are_one_line() {
