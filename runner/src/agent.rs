@@ -230,7 +230,7 @@ impl Agent {
     /// Writes down what came of something that was asked for.
     fn audit(&self, who: &Who, deed: &Deed, ending: &Ending) {
         if let Err(error) = self.history.audit(who, deed, ending) {
-            eprintln!("pipe agent: what {} did is not written down: {}", who.name, Failure::of(&error).message);
+            log::note(format_args!("what {} did is not written down: {}", who.name, Failure::of(&error).message));
         }
     }
 

@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 
 use super::front::{Certificate, Files, Sites};
 use super::lock;
+use super::log;
 use super::protocol::Failure;
 use crate::digest::Digest;
 use crate::private;
@@ -169,7 +170,7 @@ impl Acme {
                 if due <= Instant::now()
                     && let Err(error) = self.obtain(&subject).await
                 {
-                    eprintln!("pipe agent: {}", Failure::of(&error).message);
+                    log::note(Failure::of(&error).message);
                 }
                 next = next.min(self.due(&subject));
             }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::deploy;
 use super::front::{Counts, Listener, Trial, Upstream};
+use super::log;
 use super::process::{Process, WEB};
 use super::protocol::{Answer, Answered, CanaryStatus, CanaryWish, Failure, ProcessState, Say};
 use super::public::Domains;
@@ -121,7 +122,7 @@ pub(super) fn watch(agent: &Arc<Agent>, target: &Target, number: u64) {
             if let Some(why) = running.canary().filter(is_it).and_then(|canary| canary.verdict())
                 && let Some(ending) = take_back(&agent, &running, &format!("taken back: {why}"))
             {
-                eprintln!("pipe agent: release {number} of {}/{}: taken back: {why}", running.app, running.target);
+                log::note(format_args!("release {number} of {}/{}: taken back: {why}", running.app, running.target));
                 let deed = Deed::of(&running.app, &running.target, format!("take back: {why}"));
                 agent.audit(&Who::agent(), &Deed { release: Some(number), ..deed }, &Ending::Done);
                 tokio::spawn(ending);
@@ -140,7 +141,7 @@ pub(super) fn take_back(
     let canary = running.end_canary()?;
     let mut release = canary.release.clone();
     if let Err(error) = agent.history.advance(&mut release, Stage::Failed, Some(why)) {
-        eprintln!("pipe agent: {error}");
+        log::note(&error);
     }
     let agent = Arc::clone(agent);
     Some(async move {

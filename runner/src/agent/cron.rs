@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 
 use super::instance::Exit;
 use super::lock;
+use super::log;
 use super::log::LogWriter;
 use super::process::{Plan, Process};
 use super::protocol::{ProcessState, ProcessStatus};
@@ -138,7 +139,7 @@ impl Work {
     /// Before it runs: should this agent be killed, it is not run once more for that.
     fn remember(&self, due: SystemTime) {
         if let Err(error) = self.history.set_last_due(&self.target.app, &self.target.name, &self.name, due) {
-            eprintln!("pipe agent: {error}");
+            log::note(&error);
         }
     }
 

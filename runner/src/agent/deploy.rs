@@ -562,7 +562,7 @@ impl Deploy<'_> {
         tokio::spawn(async move {
             ending.await;
             if let Err(error) = history.advance(&mut release, Stage::Drained, None) {
-                eprintln!("pipe agent: {error}");
+                log::note(&error);
             }
         });
     }
@@ -585,7 +585,7 @@ impl Deploy<'_> {
         stop_all(&self.started()).await;
         self.root.written.remove(self.number);
         if let Err(failure) = self.journal(Stage::Failed, Some(&failure.message)) {
-            eprintln!("pipe agent: {}", failure.message);
+            log::note(&failure.message);
         }
     }
 }

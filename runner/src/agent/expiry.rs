@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use super::log;
 use super::{Agent, remove};
 use crate::release::{Deed, Ending, Release, Who};
 
@@ -20,7 +21,7 @@ pub(super) async fn keep(agent: Arc<Agent>) {
 /// Removes what is over now; gives how long it is until the next is.
 async fn round(agent: &Arc<Agent>) -> Duration {
     let releases = agent.history.all_last().unwrap_or_else(|error| {
-        eprintln!("pipe agent: {error}");
+        log::note(&error);
         Vec::new()
     });
     let mut next = LOOK;
@@ -38,10 +39,10 @@ async fn end(agent: &Arc<Agent>, release: &Release) {
     let (app, name) = (&release.target.app, &release.target.name);
     match remove::remove_expired(agent, release).await {
         Ok(true) => {
-            eprintln!("pipe agent: {app}/{name} is over, and removed");
+            log::note(format_args!("{app}/{name} is over, and removed"));
             agent.audit(&Who::agent(), &Deed::of(app, name, "remove with its data, for it is over"), &Ending::Done);
         }
         Ok(false) => {}
-        Err(failure) => eprintln!("pipe agent: {app}/{name} is over, and cannot be removed: {}", failure.in_one()),
+        Err(failure) => log::note(format_args!("{app}/{name} is over, and cannot be removed: {}", failure.in_one())),
     }
 }

@@ -92,7 +92,7 @@ pub(super) fn keep(home: &Path, first: &str) -> Result<(), AgentError> {
             return Err(failed("begin")(io::Error::other(status.to_string())));
         }
         quick_ends = if is_quick { quick_ends + 1 } else { 1 };
-        eprintln!("pipe agent: {status}; it is started again");
+        log::note(format_args!("{status}; it is started again"));
         thread::sleep(back_off(quick_ends));
         // Whoever holds the place now was there later.
         command = SERVE;

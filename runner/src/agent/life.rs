@@ -19,6 +19,7 @@ use super::front::{Listeners, Public, Threads};
 use super::handover::{Handover, Place};
 use super::instance::Instance;
 use super::keeper;
+use super::log;
 use super::process::{back_off, clear};
 use super::protocol::Failure;
 use super::server::{self, End};
@@ -201,5 +202,5 @@ async fn come_back(agent: Arc<Agent>, release: Release) {
 
 fn say_why_not(release: &Release, failure: &Failure) {
     let Target { app, name, .. } = &release.target;
-    eprintln!("pipe agent: {app}/{name} release {} does not come back: {}", release.number, failure.message);
+    log::note(format_args!("{app}/{name} release {} does not come back: {}", release.number, failure.message));
 }

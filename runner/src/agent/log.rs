@@ -22,6 +22,12 @@ const DROPPED: &str = "[earlier lines were dropped]";
 /// How many releases of a target keep their logs.
 const KEPT_RELEASES: u64 = 20;
 
+/// Says something in the agent's own log, which is where its standard error leads. That nothing can be written there, for its disk is
+/// full, is no reason to end what it is about.
+pub(crate) fn note(text: impl std::fmt::Display) {
+    let _ = writeln!(io::stderr(), "pipe agent: {text}");
+}
+
 /// Writes lines into a file and its predecessor.
 pub(crate) struct LogWriter {
     path: PathBuf,

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{Notify, watch};
 
 use super::instance::{Exit, Instance, Job};
+use super::log;
 use super::lost;
 use super::protocol::ProcessState;
 use super::root::{Root, beside};
@@ -302,7 +303,7 @@ impl Plan {
 
     fn clear(&self, record: &ProcessRecord) {
         if let Err(error) = clear(&self.history, record) {
-            eprintln!("pipe agent: cannot clear up after a process: {error}");
+            log::note(format_args!("cannot clear up after a process: {error}"));
         }
     }
 }

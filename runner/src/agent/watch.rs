@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::health::answers;
+use super::log;
 use super::process::Process;
 
 /// How often a process is asked, how long its answer may take, and how many silences in a row are one too many.
@@ -26,7 +27,7 @@ pub(super) fn watch(process: &Arc<Process>, path: &str, host: &str) {
             tokio::select! {
                 _ = process.ended() => return,
                 () = silent(process.port, &path, &host, PACE) => {
-                    eprintln!("pipe agent: process `{}` does not answer `GET {path}`; it is started again", process.slot);
+                    log::note(format_args!("process `{}` does not answer `GET {path}`; it is started again", process.slot));
                     process.start_again();
                 }
             }

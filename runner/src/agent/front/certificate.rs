@@ -147,7 +147,7 @@ impl Kept {
             Err(error) => {
                 let error = error.to_string();
                 if self.wrong.as_ref() != Some(&error) {
-                    eprintln!("pipe agent: {error}");
+                    crate::agent::log::note(&error);
                 }
                 self.wrong = Some(error);
             }
