@@ -70,7 +70,7 @@ impl Registry {
             if path.extension().is_some_and(|extension| extension == "json") {
                 match read(&path) {
                     // The run that gives that slug makes it anew.
-                    Err(SlugError::File { source, .. }) if source.kind() != io::ErrorKind::PermissionDenied => {
+                    Err(SlugError::File { source, .. }) if is_damage(&source) => {
                         let _ = fs::rename(&path, path.with_extension("damaged"));
                     }
                     read => records.extend(read?),
@@ -114,11 +114,42 @@ fn nearest(records: &[Record], wanted: &str) -> Option<Digest> {
     records.iter().rev().max_by_key(|record| shared(&record.id)).map(|record| record.id)
 }
 
+/// Whether a record was read and is none: what a disk refuses may be whole.
+fn is_damage(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
+}
+
 fn read(path: &Path) -> Result<Option<Record>, SlugError> {
     let failed = |source| SlugError::File { action: "read", path: path.display().to_string(), source };
     match fs::read(path) {
         Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| failed(error.into())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(failed(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_damaged_record_keeps_nobody_from_the_others_and_is_made_anew() {
+        let home = tempfile::tempdir().expect("a directory");
+        let (store, registry) = (Store::open(home.path()).expect("a store"), Registry::of(home.path()));
+        let record = |text: &str| {
+            let id = Digest::of(text.as_bytes());
+            Record { id, tree: id, app: "demo".into(), created: 1, attestation: None }
+        };
+        let (one, other) = (record("one"), record("other"));
+        for record in [&one, &other] {
+            registry.add(&store, record).expect("added");
+        }
+        for damaged in ["{\"id\":", "\u{0}", "[]"] {
+            fs::write(home.path().join(format!("slugs/{}.json", one.id.hex())), damaged).expect("written");
+            registry.add(&store, &one).expect("made anew");
+            assert_eq!(registry.list().expect("both").len(), 2);
+            fs::write(home.path().join(format!("slugs/{}.json", one.id.hex())), damaged).expect("written");
+            assert_eq!(registry.list().expect("the other"), std::slice::from_ref(&other));
+        }
     }
 }
