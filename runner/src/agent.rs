@@ -20,6 +20,7 @@ mod deed;
 mod deploy;
 mod exec;
 mod expiry;
+mod family;
 mod front;
 mod handover;
 mod health;
@@ -351,7 +352,7 @@ impl Agent {
         let ports = processes.iter().filter(|process| process.slot.name == process::WEB).map(|process| process.port);
         let upstream = if root.serves() {
             let name = root.settings.name().map(str::to_owned);
-            Some(front::Upstream::new(ports, self.assets(&root, release).await, name))
+            Some(front::Upstream::new(ports, self.assets(&root, release).await, name, root.settings.limits))
         } else {
             None
         };

@@ -382,6 +382,24 @@ pub struct Target {
     /// The path that must answer before a release takes requests; `/` by default.
     #[schemars(default, with = "Option<String>", regex(pattern = "^/"))]
     pub health: Option<Spanned<String>>,
+    /// What its requests and its release commands may take.
+    #[schemars(default)]
+    pub limits: TargetLimits,
+}
+
+/// What a target's requests and its release commands may take.
+#[derive(Debug, Clone, Default, JsonSchema, Serialize, Deserialize)]
+#[schemars(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct TargetLimits {
+    /// How large the body of a request may be, in bytes, written such as `20MB`, `2GiB`; `100MB` by default.
+    #[schemars(default, with = "Option<String>", regex(pattern = units::SIZE_PATTERN))]
+    pub body: Option<Spanned<u64>>,
+    /// How long the application may take until it begins to answer a request, such as `30s`; `5m` by default.
+    #[schemars(default, with = "Option<String>", regex(pattern = units::DURATION_PATTERN))]
+    pub answer: Option<Spanned<Duration>>,
+    /// How long each release command may run, such as `10m`; `1h` by default.
+    #[schemars(default, with = "Option<String>", regex(pattern = units::DURATION_PATTERN))]
+    pub release: Option<Spanned<Duration>>,
 }
 
 /// What runs a target.

@@ -44,7 +44,7 @@ pub use schedule::{Entry, Schedule, ScheduleError};
 pub use sealed::SealError;
 pub use settings::{SettingsError, env_file};
 pub use stage::{Stage, StageError};
-pub use target::{Contents, How, Settings, SlugRef, Target, Tls};
+pub use target::{Contents, How, Limits, Settings, SlugRef, Target, Tls};
 
 pub(crate) use arrival::Arrived;
 pub(crate) use history::ProcessRecord;

@@ -8,6 +8,10 @@ mod config;
 mod cron;
 #[path = "release/domains.rs"]
 mod domains;
+#[path = "release/exec.rs"]
+mod exec;
+#[path = "release/front.rs"]
+mod front;
 #[path = "release/host.rs"]
 mod host;
 #[path = "release/load.rs"]
@@ -18,6 +22,8 @@ mod returns;
 mod scale;
 #[path = "release/written.rs"]
 mod written;
+
+use std::time::Duration;
 
 use host::{Host, Slug, eventually, page, request};
 use runner::event::Event;
@@ -205,6 +211,22 @@ fn a_process_that_listens_elsewhere_is_told_where_it_should() {
 }
 
 #[test]
+fn a_server_whose_workers_end_again_and_again_is_not_waited_for() {
+    let host = Host::new();
+    let target = host.target("staging");
+    // As uvicorn does it: the parent listens, and lives.
+    let parent = r#"exec python3 -c '
+import os, socket, subprocess, sys, time
+listener = socket.create_server(("127.0.0.1", int(os.environ["PORT"])))
+while True:
+    subprocess.run(["python3", "-c", "import time; time.sleep(1.2); raise ImportError(\"no module here\")"])
+'"#;
+    let said = host.release(&target, &Slug::web("one", parent));
+    assert!(said.output.contains("ImportError: no module here"), "{}", said.output);
+    assert_eq!(said.refused().to_string(), "process `web` starts workers that end again and again");
+}
+
+#[test]
 fn a_page_that_is_refused_is_up_with_a_warning() {
     let host = Host::new();
     let mut target = host.target("staging");
@@ -248,6 +270,23 @@ fn release_commands_run_once_before_the_switch_and_see_the_data() {
     assert!(said.refused().to_string().contains("ended with status 1"));
     assert_eq!(page(&target, "/"), "one");
     assert_eq!(page(&target, "/write/media/log"), "4");
+}
+
+#[test]
+fn a_release_command_that_takes_too_long_is_stopped_and_the_old_release_goes_on() {
+    let host = Host::new();
+    let mut target = host.target("staging");
+    host.release(&target, &Slug::new("one")).up();
+    target.settings.release_commands = vec!["echo begun; sleep 613".into()];
+    target.settings.limits.release = Duration::from_secs(1);
+    let said = host.release(&target, &Slug::new("two"));
+    assert!(said.output.contains("begun"), "{}", said.output);
+    let error = said.refused();
+    let message = "release command `echo begun; sleep 613` took longer than its limit of 1 s, and was stopped";
+    assert_eq!(error.to_string(), message);
+    assert!(error.hint().expect("a hint").contains("`limits`"));
+    assert_eq!(page(&target, "/"), "one");
+    eventually("the old release alone is there", || host.instances().len() == 1);
 }
 
 #[test]

@@ -291,10 +291,24 @@ impl Deploy<'_> {
         let slot = Slot::first(RELEASE);
         let mut follower = Follower::from_end(&self.root.log(self.number, &slot));
         let process = self.start(slot.clone(), command, 0);
+        let limit = self.root.settings.limits.release;
+        let late = tokio::time::sleep(limit);
+        tokio::pin!(late);
         let exit = loop {
             let exit = tokio::select! {
                 exit = process.ended() => Some(exit.unwrap_or(Exit::Lost)),
                 () = tokio::time::sleep(Duration::from_millis(100)) => None,
+                () = &mut late => {
+                    process.stop().await;
+                    return Err(Failure::new(format!(
+                        "release command `{command}` took longer than its limit of {} s, and was stopped",
+                        limit.as_secs()
+                    ))
+                    .hint(
+                        "it may wait for what another session of the database holds; or give it longer: `release` in the \
+                         target's `limits`",
+                    ));
+                }
             };
             for line in follower.read().unwrap_or_default() {
                 let _ = self.say.send(Progress::Output(log::text(&line).to_owned()));
@@ -349,6 +363,11 @@ impl Deploy<'_> {
                     return Err(self
                         .unhealthy(&process.slot, message)
                         .hint("it has to listen on the port that is in `$PORT`, such as by `--bind 127.0.0.1:$PORT`"));
+                }
+                Err(Unhealthy::Restarting) => {
+                    return Err(
+                        self.unhealthy(&process.slot, format!("{what} starts workers that end again and again"))
+                    );
                 }
                 Err(Unhealthy::Silent) => {
                     return Err(self
@@ -490,7 +509,7 @@ impl Deploy<'_> {
             let processes = self.started_and_kept(|_| true);
             let ports = processes.iter().filter(|process| process.slot.name == WEB).map(|process| process.port);
             let name = self.root.settings.name().map(str::to_owned);
-            let upstream = self.root.serves().then(|| Upstream::new(ports, assets, name));
+            let upstream = self.root.serves().then(|| Upstream::new(ports, assets, name, self.root.settings.limits));
             (processes, upstream)
         };
         let crons = self.agent.crons(&self.root, &release, &running.runs, false);

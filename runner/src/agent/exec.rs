@@ -1,15 +1,32 @@
 //! One more program in the place of a target's processes, for a person: same files, data, environment and user. It is the
-//! command's own child and not the agent's, so it ends with the command. Unaware of terminals.
+//! command's own child and not the agent's, so it ends with the command: what that is told to end by, the program is told too.
+//! Unaware of terminals.
 
+use std::fs::{self, File};
 use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tempfile::TempDir;
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{self, SignalKind};
 
 use super::protocol::Failure;
 use super::root::Root;
 use crate::release::{Deed, Ending, History, HistoryError, Who};
 use crate::sandbox::{self, Child, Ended, SandboxError, Stdio};
+
+/// How long a program has to end once it is told to.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// What directories of programs are called, and what in them is locked as long as one is used.
+const PREFIX: &str = "exec-";
+const LOCK: &str = "lock";
 
 /// Why a program did not run.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +65,7 @@ impl ExecError {
 pub struct Session {
     child: Child,
     directory: TempDir,
+    _lock: File,
 }
 
 impl Session {
@@ -78,9 +96,22 @@ impl Session {
         let user = history.given(app, target)?.user.filter(|_| nix::unistd::geteuid().is_root());
         let root = Root::open(home, &release.target, &contents, config, user, false)
             .map_err(|failure| ExecError::Root(Box::new(failure)))?;
-        let directory = tempfile::Builder::new().prefix("exec-").tempdir_in(home.join("agent/run"))?;
+        let run = home.join("agent/run");
+        remove_left(&run);
+        let directory = tempfile::Builder::new().prefix(PREFIX).tempdir_in(run)?;
+        let lock = File::create(directory.path().join(LOCK))?;
+        lock.lock()?;
         let spec = root.spec(directory.path(), None, argv, 0)?;
-        Ok(Self { child: sandbox::spawn(&spec, stdio)?, directory })
+        let over_ssh = std::env::var_os("SSH_CONNECTION").is_some();
+        let asker = if over_ssh { Some(stdio.stdout.try_clone()?) } else { None };
+        let told = Told::listen()?;
+        let child = sandbox::spawn(&spec, stdio)?;
+        let program = Pid::from_raw(child.id().cast_signed());
+        thread::spawn(move || told.pass_on(program));
+        if let Some(asker) = asker {
+            thread::spawn(move || end_with(&asker, program));
+        }
+        Ok(Self { child, directory, _lock: lock })
     }
 
     /// Waits for the program's end, and gives the code that a shell would.
@@ -89,12 +120,90 @@ impl Session {
         drop(self.child);
         // What is left of its writable layer may not be ours to remove without help.
         let _ = sandbox::remove_all(self.directory.path());
-        Ok(match ended? {
-            Ended::Exited(code) => u8::try_from(code).unwrap_or(u8::MAX),
-            Ended::Killed(signal) => u8::try_from(128 + signal).unwrap_or(u8::MAX),
-            Ended::OutOfMemory | Ended::TimedOut | Ended::TooMuchOutput | Ended::TooMuchWritten | Ended::Cancelled => {
-                137
-            }
+        Ok(match ended {
+            // Its grace was over.
+            Err(SandboxError::Lost(_)) => 137,
+            Err(error) => return Err(error.into()),
+            Ok(ended) => code(ended),
         })
+    }
+}
+
+/// The code that a shell would give.
+fn code(ended: Ended) -> u8 {
+    match ended {
+        Ended::Exited(code) => u8::try_from(code).unwrap_or(u8::MAX),
+        Ended::Killed(signal) => u8::try_from(128 + signal).unwrap_or(u8::MAX),
+        Ended::OutOfMemory | Ended::TimedOut | Ended::TooMuchOutput | Ended::TooMuchWritten | Ended::Cancelled => 137,
+    }
+}
+
+/// What this command is told by signals, from now on.
+struct Told {
+    tokio: Runtime,
+    by: [(Signal, unix::Signal); 3],
+}
+
+impl Told {
+    fn listen() -> io::Result<Self> {
+        let tokio = Builder::new_current_thread().enable_all().build()?;
+        let by = {
+            let _tokio = tokio.enter();
+            let told = |signal: Signal, kind| Ok::<_, io::Error>((signal, unix::signal(kind)?));
+            [
+                told(Signal::SIGINT, SignalKind::interrupt())?,
+                told(Signal::SIGTERM, SignalKind::terminate())?,
+                told(Signal::SIGHUP, SignalKind::hangup())?,
+            ]
+        };
+        Ok(Self { tokio, by })
+    }
+
+    /// Tells a program. Only what a terminal's key means may be ignored.
+    fn pass_on(self, program: Pid) {
+        let Self { tokio, by: [mut interrupt, mut terminate, mut hang_up] } = self;
+        loop {
+            let signal = tokio.block_on(async {
+                tokio::select! {
+                    _ = interrupt.1.recv() => interrupt.0,
+                    _ = terminate.1.recv() => terminate.0,
+                    _ = hang_up.1.recv() => hang_up.0,
+                }
+            });
+            if signal == Signal::SIGINT {
+                let _ = kill(program, signal);
+            } else {
+                end(program, signal);
+            }
+        }
+    }
+}
+
+/// Ends a program whose output nobody reads any more, since the connection that it goes over is gone.
+fn end_with(asker: &OwnedFd, program: Pid) {
+    loop {
+        let mut gone = [PollFd::new(asker.as_fd(), PollFlags::empty())];
+        match poll(&mut gone, PollTimeout::NONE) {
+            Ok(_) => return end(program, Signal::SIGHUP),
+            Err(nix::errno::Errno::EINTR) => {}
+            Err(_) => return,
+        }
+    }
+}
+
+fn end(program: Pid, signal: Signal) {
+    let _ = kill(program, signal);
+    thread::sleep(GRACE);
+    let _ = kill(program, Signal::SIGKILL);
+}
+
+/// Removes what commands have left that were killed.
+fn remove_left(run: &Path) {
+    for entry in fs::read_dir(run).into_iter().flatten().flatten() {
+        let is_one = entry.file_name().to_string_lossy().starts_with(PREFIX);
+        if is_one && File::open(entry.path().join(LOCK)).is_ok_and(|lock| lock.try_lock().is_ok()) {
+            let _ = sandbox::remove_all(&entry.path());
+            let _ = fs::remove_dir_all(entry.path());
+        }
     }
 }

@@ -6,7 +6,9 @@
 
 mod assets;
 mod certificate;
+mod compression;
 mod connection;
+mod file;
 mod listener;
 mod proxy;
 mod public;
@@ -17,10 +19,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use hyper::body::Incoming;
 use hyper::header::HeaderMap;
 use hyper::{Request, Response};
 use tokio_rustls::TlsAcceptor;
+
+use crate::release::Limits;
 
 pub(crate) use assets::{Assets, Collection};
 pub(crate) use certificate::{Certificate, Files};
@@ -46,6 +49,8 @@ pub(crate) struct Upstream {
     /// How it wants to be asked, as its answers have told.
     by_name: AtomicBool,
     over_tls: AtomicBool,
+    /// What a request may take.
+    limits: Limits,
     /// The release that some of the clients are given instead.
     trial: RwLock<Option<Arc<Trial>>>,
 }
@@ -84,7 +89,12 @@ pub(crate) enum Entrance {
 type Routed = Result<Option<Claim>, Box<Response<Body>>>;
 
 impl Upstream {
-    pub(crate) fn new(ports: impl IntoIterator<Item = u16>, assets: Option<Assets>, name: Option<String>) -> Arc<Self> {
+    pub(crate) fn new(
+        ports: impl IntoIterator<Item = u16>,
+        assets: Option<Assets>,
+        name: Option<String>,
+        limits: Limits,
+    ) -> Arc<Self> {
         let backends = RwLock::new(ports.into_iter().map(Backend::new).collect());
         Arc::new(Self {
             backends,
@@ -94,6 +104,7 @@ impl Upstream {
             name,
             by_name: AtomicBool::new(false),
             over_tls: AtomicBool::new(false),
+            limits,
             trial: RwLock::default(),
         })
     }
@@ -203,7 +214,7 @@ impl Entrance {
     }
 
     /// As long as requests go nowhere, every one is told that nothing is there yet.
-    fn route(&self, request: &Request<Incoming>) -> Routed {
+    fn route<B>(&self, request: &Request<B>) -> Routed {
         match self {
             Self::Target { current, .. } => Ok(claim(current, request.headers())),
             Self::Domains { sites, tls: None } => sites.route(request),

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use hyper::{StatusCode, header};
 use reqwest::Url;
 
+use super::family::Workers;
 use super::front::{Scheme, get};
 use super::instance::Exit;
 use super::listening;
@@ -57,6 +58,8 @@ pub(crate) enum Unhealthy {
     Error(Healthy),
     /// It runs, and listens only where nobody asks.
     Elsewhere(Vec<SocketAddr>),
+    /// It runs, and the workers that it starts end again and again.
+    Restarting,
     /// It runs, and does not answer.
     Silent,
 }
@@ -66,6 +69,7 @@ pub(crate) async fn until_healthy(process: &Process, path: &str, hosts: &[String
     tokio::select! {
         exit = process.ended() => Err(Unhealthy::Ended(exit.unwrap_or(Exit::Lost))),
         addresses = elsewhere(process) => Err(Unhealthy::Elsewhere(addresses)),
+        () = restarting(process) => Err(Unhealthy::Restarting),
         outcome = ask(process.port, path, hosts) => outcome,
     }
 }
@@ -83,6 +87,24 @@ async fn elsewhere(process: &Process) -> Vec<SocketAddr> {
         } else if since.get_or_insert_with(Instant::now).elapsed() >= ELSEWHERE {
             return found;
         }
+    }
+}
+
+/// Comes back once the workers of a process have ended again and again: some servers start others for ever.
+async fn restarting(process: &Process) {
+    let mut workers = Workers::default();
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let Some(shim) = process.shim() else { continue };
+        let look = tokio::task::spawn_blocking(move || {
+            let again = workers.look(shim);
+            (workers, again)
+        });
+        let Ok((looked, again)) = look.await else { return std::future::pending().await };
+        if again {
+            return;
+        }
+        workers = looked;
     }
 }
 

@@ -1,17 +1,18 @@
 //! One start of a process, held by its shim: `pipe shim DIRECTORY`, which outlives the agent.
 //!
-//! All that an agent, this one or the next, has to know is in the directory: `job.json` says what to run, `lock` is held as
-//! long as the shim lives, `pid` is the shim's, and `exit.json` says how the process ended. Knows nothing of why it is started.
+//! All that an agent, this one or the next, has to know is in the directory: `job.json` says how long the process has to end,
+//! `lock` is held as long as the shim lives, `pid` is the shim's, and `exit.json` says how the process ended. What to run is in
+//! memory only, since the config is in it, which no disk sees in the clear. Knows nothing of why it is started.
 
 use std::fs::{self, File};
-use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{self, Seek as _, Write as _};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
@@ -21,6 +22,12 @@ use crate::sandbox::Spec;
 
 /// How long a shim may take to end after the process that it holds has.
 const SHIM_GRACE: Duration = Duration::from_secs(5);
+
+/// What the next agent has to know of a job.
+#[derive(Debug, Serialize, Deserialize)]
+struct Kept {
+    grace: Duration,
+}
 
 /// What a shim is to do.
 #[derive(Debug, Serialize, Deserialize)]
@@ -79,8 +86,7 @@ pub(crate) struct Instance {
 impl Instance {
     /// Starts a shim in a directory that exists.
     pub(crate) fn start(directory: &Path, job: &Job) -> io::Result<Self> {
-        let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(directory.join("job.json"))?;
-        serde_json::to_writer(file, job)?;
+        fs::write(directory.join("job.json"), serde_json::to_vec(&Kept { grace: job.grace })?)?;
         let lock = File::create(directory.join("lock"))?;
         // The shim inherits the lock already taken, so that there is no moment in which it lives and the lock is free.
         lock.try_lock()?;
@@ -88,7 +94,7 @@ impl Instance {
             .arg("shim")
             .arg(directory)
             .stdin(Stdio::from(lock))
-            .stdout(Stdio::null())
+            .stdout(Stdio::from(in_memory(job)?))
             .stderr(Stdio::null())
             .current_dir("/")
             .arg0("pipe")
@@ -103,8 +109,8 @@ impl Instance {
 
     /// Takes over a shim that an earlier agent started, whether it still lives or not.
     pub(crate) fn attach(directory: &Path) -> io::Result<Self> {
-        let job: Job = serde_json::from_reader(io::BufReader::new(File::open(directory.join("job.json"))?))?;
-        Self::watch(directory, job.grace, || ())
+        let kept: Kept = serde_json::from_slice(&fs::read(directory.join("job.json"))?)?;
+        Self::watch(directory, kept.grace, || ())
     }
 
     fn watch(directory: &Path, grace: Duration, reap: impl FnOnce() + Send + 'static) -> io::Result<Self> {
@@ -153,6 +159,14 @@ impl Instance {
             let _ = kill(Pid::from_raw(pid), signal);
         }
     }
+}
+
+/// A job as its shim reads it.
+fn in_memory(job: &Job) -> io::Result<File> {
+    let mut file = File::from(memfd_create("job", MFdFlags::MFD_CLOEXEC)?);
+    file.write_all(&serde_json::to_vec(job)?)?;
+    file.rewind()?;
+    Ok(file)
 }
 
 /// This very program, also where the file that it was started from has been replaced since.

@@ -37,6 +37,8 @@ pub(super) fn serve(home: &Path, succeeds: bool) -> Result<(), AgentError> {
     let failed = |doing| move |source| AgentError::Io { doing, source };
     let run = home.join("agent/run");
     DirBuilder::new().recursive(true).mode(0o700).create(&run).map_err(failed("make its directory"))?;
+    // Bodies of requests that are too long for memory: no disk of the machine is known to be one, but this.
+    let _ = tempfile::env::override_temp_dir(&run);
     let lock = File::create(home.join("agent/lock")).map_err(failed("open its lock"))?;
     let is_free = match lock.try_lock() {
         Ok(()) => true,

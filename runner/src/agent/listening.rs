@@ -1,9 +1,11 @@
 //! Where a process and those that it has started listen for connections, by what `/proc` says. Knows nothing of what they are.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
+
+use super::family::family;
 
 /// The state of a socket that listens, in `/proc/net/tcp`.
 const LISTEN: &str = "0A";
@@ -18,30 +20,6 @@ pub(super) fn addresses(pid: u32) -> Vec<SocketAddr> {
         found.extend(listening.filter(|(_, inode)| sockets.contains(*inode)).map(|(address, _)| address));
     }
     found.into_iter().collect()
-}
-
-/// A process and all that descend from it.
-pub(super) fn family(pid: u32) -> Vec<u32> {
-    let mut children: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    for child in entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()) {
-        if let Some(parent) = parent(child) {
-            children.entry(parent).or_default().push(child);
-        }
-    }
-    let mut family = vec![pid];
-    let mut next = 0;
-    while let Some(pid) = family.get(next) {
-        family.extend(children.remove(pid).unwrap_or_default());
-        next += 1;
-    }
-    family
-}
-
-fn parent(pid: u32) -> Option<u32> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // A program's name may hold anything, a bracket too.
-    stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
 }
 
 /// The inodes of the sockets that a process holds.
@@ -92,8 +70,6 @@ mod tests {
         if let Ok(six) = six {
             assert!(here.contains(&six.local_addr().expect("an address")), "{here:?}");
         }
-        // Everything descends from the first process.
-        assert!(family(1).contains(&std::process::id()));
     }
 
     #[cfg(target_endian = "little")]

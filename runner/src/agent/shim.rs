@@ -3,25 +3,29 @@
 use std::error::Error;
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal, kill};
-use nix::unistd::{Pid, setsid};
+use nix::unistd::{Pid, dup2_stdout, setsid};
 
 use super::instance::{Exit, Job};
 use super::log::LogWriter;
 use crate::sandbox::{self, Ended, SandboxError, Stdio};
 
-/// Runs the job of a directory to its end. Standard input is the directory's lock, held until this process is gone.
+/// Runs the job of a directory to its end. Standard output is the job, to be read; standard input is the directory's lock, held
+/// until this process is gone.
 pub(super) fn shim(directory: &Path) -> io::Result<()> {
     // Not killed with the terminal or the process group of whoever started it.
     let _ = setsid();
     fs::write(directory.join("pid"), std::process::id().to_string())?;
     let stops = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]);
     stops.thread_block()?;
-    let job: Job = serde_json::from_reader(io::BufReader::new(File::open(directory.join("job.json"))?))?;
+    let job: Job = serde_json::from_reader(io::BufReader::new(File::from(io::stdout().as_fd().try_clone_to_owned()?)))?;
+    // Nothing of it stays in memory that a program could be given.
+    dup2_stdout(File::options().write(true).open("/dev/null")?)?;
     let exit = hold(&job, stops).unwrap_or_else(|error| not_started(&error));
     let written = directory.join("exit.new");
     fs::write(&written, serde_json::to_vec(&exit)?)?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use nix::unistd::{SysconfVar, sysconf};
 
-use super::listening::family;
+use super::family::{family, stat};
 
 /// Before the program come its shim, and in its sandbox a monitor and the first process.
 const OURS: usize = 3;
@@ -29,8 +29,7 @@ pub(super) fn of_program(shim: u32) -> Option<Usage> {
 
 fn of(pid: u32) -> Option<Usage> {
     let unit = |variable| sysconf(variable).ok().flatten().and_then(|value| u64::try_from(value).ok());
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let ticks = ticks(&stat)?;
+    let ticks = ticks(&stat(pid)?)?;
     let statm = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
     let pages: u64 = statm.split(' ').nth(1)?.parse().ok()?;
     let cpu = Duration::from_millis(ticks * 1000 / unit(SysconfVar::CLK_TCK)?);
@@ -38,10 +37,8 @@ fn of(pid: u32) -> Option<Usage> {
 }
 
 /// Its own time as a user and in the kernel, and that of its children that have ended.
-fn ticks(stat: &str) -> Option<u64> {
-    // A program's name may hold anything, a bracket too.
-    let fields = stat.rsplit_once(") ")?.1.split(' ');
-    fields.skip(11).take(4).map(|field| field.parse::<u64>().ok()).sum()
+fn ticks(stat: &[String]) -> Option<u64> {
+    stat.get(11..15)?.iter().map(|field| field.parse::<u64>().ok()).sum()
 }
 
 #[cfg(test)]
@@ -53,6 +50,7 @@ mod tests {
         let usage = of(std::process::id()).expect("it is there");
         assert!(usage.memory > 1 << 20, "{usage:?}");
         assert_eq!(of(u32::MAX), None);
-        assert_eq!(ticks("1 (a) b) S 0 1 1 0 -1 4194560 1 2 3 4 10 20 30 40 20 0"), Some(100));
+        let stat: Vec<String> = "S 0 1 1 0 -1 4194560 1 2 3 4 10 20 30 40 20 0".split(' ').map(str::to_owned).collect();
+        assert_eq!(ticks(&stat), Some(100));
     }
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::target::{Settings, Target, Tls};
+use super::target::{Limits, Settings, Target, Tls};
 use crate::pipeline::{self, Pipeline};
 
 /// Settings that cannot be used.
@@ -70,6 +70,7 @@ impl Target {
             return Err(SettingsError::Reserved { target: name, name: "PORT".into() });
         }
         let texts = |list: &[pipeline::Spanned<String>]| list.iter().map(ToString::to_string).collect();
+        let usual = Limits::default();
         let settings = Settings {
             env,
             branch: target.branch.as_ref().map(ToString::to_string),
@@ -85,6 +86,11 @@ impl Target {
             https: target.https.as_deref().copied(),
             preflight: target.preflight,
             health: target.health.as_ref().map(ToString::to_string),
+            limits: Limits {
+                body: target.limits.body.as_deref().copied().unwrap_or(usual.body),
+                answer: target.limits.answer.as_deref().copied().unwrap_or(usual.answer),
+                release: target.limits.release.as_deref().copied().unwrap_or(usual.release),
+            },
         };
         Ok(Self { app: pipeline.app.name.to_string(), name, settings })
     }

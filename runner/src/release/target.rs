@@ -59,6 +59,26 @@ pub struct Settings {
     pub preflight: bool,
     /// The path that must answer before a release takes requests; none: `/`.
     pub health: Option<String>,
+    /// What requests and release commands may take.
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+/// What a target's requests and its release commands may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// How many bytes the body of a request may have.
+    pub body: u64,
+    /// How long the application may take until it begins to answer.
+    pub answer: Duration,
+    /// How long each release command may run.
+    pub release: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { body: 100_000_000, answer: Duration::from_mins(5), release: Duration::from_hours(1) }
+    }
 }
 
 /// Where certificates come from.
@@ -103,6 +123,7 @@ impl Default for Settings {
             https: None,
             preflight: yes(),
             health: None,
+            limits: Limits::default(),
         }
     }
 }

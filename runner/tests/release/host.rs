@@ -61,6 +61,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
             text = "".join(f"{name.lower()}: {value}\n" for name, value in self.headers.items())
         elif self.path == "/env":
             text = "".join(f"{name}={value}\n" for name, value in sorted(os.environ.items()))
+        elif self.path == "/long":
+            text = VERSION * 10000
+        elif self.path == "/pieces":
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            self.wfile.write(b"5\r\nfirst\r\n")
+            self.wfile.flush()
+            return time.sleep(1000)
         elif self.path == "/slow":
             time.sleep(1)
         elif self.path == "/exit":
@@ -82,6 +92,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         body = text.encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
+        self.send_header("Content-Type", "text/plain")
+        self.send_header("ETag", '"%s"' % VERSION)
         self.end_headers()
         self.wfile.write(body)
 

@@ -9,27 +9,22 @@ mod kind;
 
 use std::io::{self, SeekFrom};
 use std::path::PathBuf;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
 use std::time::UNIX_EPOCH;
 
 use http_body_util::BodyExt;
-use hyper::body::{Bytes, Frame};
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::fs::File;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncSeekExt, ReadBuf, Take};
+use tokio::io::AsyncSeekExt;
 
 use super::super::written::Written;
-use super::proxy::{Body, BoxError, empty, reads};
+use super::file::FilePart;
+use super::proxy::{Body, empty, reads};
 use crate::digest::Digest;
 use crate::store::Store;
 use crate::tree::Entry;
 use conditions::{Range, accepts, is_known, range};
 use kind::{content_type, is_hashed};
-
-/// How much of a file is sent at once.
-const CHUNK: usize = 64 << 10;
 
 /// For files whose name changes with their content.
 const FOREVER: &str = "public, max-age=31536000, immutable";
@@ -122,7 +117,7 @@ impl Assets {
         }
         if request.method() == Method::GET && count > 0 {
             file.seek(SeekFrom::Start(start)).await.ok()?;
-            *response.body_mut() = FileBody(file.take(count)).boxed();
+            *response.body_mut() = FilePart::new(file, count).boxed();
         }
         Some(response)
     }
@@ -178,23 +173,6 @@ fn describe(headers: &mut HeaderMap, path: &str, found: &Found) {
     }
     if let Ok(tag) = HeaderValue::from_str(&found.tag) {
         headers.insert(header::ETAG, tag);
-    }
-}
-
-/// A file or a part of it, read as it is sent.
-struct FileBody(Take<File>);
-
-impl hyper::body::Body for FileBody {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let mut chunk = vec![0; CHUNK];
-        let mut buffer = ReadBuf::new(&mut chunk);
-        ready!(Pin::new(&mut self.0).poll_read(context, &mut buffer))?;
-        let length = buffer.filled().len();
-        chunk.truncate(length);
-        Poll::Ready((length > 0).then(|| Ok(Frame::data(chunk.into()))))
     }
 }
 

@@ -21,12 +21,14 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{mpsc, watch};
+use tokio::time::Sleep;
 use tokio_rustls::server::TlsStream;
 
-use super::Entrance;
+use super::compression;
 use super::listener::Way;
-use super::proxy::{self, Body, BoxError, Client};
+use super::proxy::{self, Body, Client, Received, received};
 use super::public::H2;
+use super::{Claim, Entrance};
 
 /// How long a client may take to send the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_mins(1);
@@ -36,6 +38,9 @@ const LONGEST_HEAD: u32 = 64 << 10;
 
 /// How long a client may take until it has agreed on how to speak.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// How long a client may read nothing of what it is sent.
+const UNREAD: Duration = Duration::from_mins(1);
 
 /// How long a connection of HTTP/2 has to begin before it is told that it has to end.
 const BEGINNING: Duration = Duration::from_secs(1);
@@ -93,7 +98,7 @@ pub(super) async fn welcome(stream: std::net::TcpStream, peer: SocketAddr, entra
     };
     let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await else { return };
     if stream.get_ref().1.alpn_protocol() == Some(H2) {
-        side_by_side(stream, peer, &entrance, heirs).await;
+        side_by_side(stream, peer, entrance, heirs).await;
     } else {
         one_by_one(stream, Bytes::new(), peer, &entrance, heirs).await;
     }
@@ -119,15 +124,15 @@ async fn one_by_one(stream: impl Stream, unread: Bytes, peer: SocketAddr, entran
     let client = Client { peer, is_secure: entrance.acceptor().is_some() };
     let pause = Arc::new(Pause::default());
     let service = service_fn(|request: Request<Incoming>| {
-        let (route, pause) = (entrance.route(&request), &pause);
+        let (entrance, pause) = (&entrance, &pause);
         let request = pause.begin(request);
         async move {
-            let response = respond(request, client, route).await;
+            let response = respond(request, client, entrance).await;
             pause.answer(&response);
             Ok::<_, Infallible>(response)
         }
     });
-    let lent = Lent { stream, unread, pause: Arc::clone(&pause) };
+    let lent = Lent { stream, unread, pause: Arc::clone(&pause), unsent: None };
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
@@ -158,11 +163,11 @@ async fn one_by_one(stream: impl Stream, unread: Bytes, peer: SocketAddr, entran
 }
 
 /// Answers the requests of a connection of HTTP/2. Such a client can be told in time that it has to connect anew.
-async fn side_by_side(stream: impl Stream, peer: SocketAddr, entrance: &Entrance, mut heirs: Heirs) {
+async fn side_by_side(stream: impl Stream, peer: SocketAddr, entrance: Arc<Entrance>, mut heirs: Heirs) {
     let client = Client { peer, is_secure: true };
     let service = service_fn(|request: Request<Incoming>| {
-        let route = entrance.route(&request);
-        async move { Ok::<_, Infallible>(respond(request, client, route).await) }
+        let entrance = Arc::clone(&entrance);
+        async move { Ok::<_, Infallible>(respond(request, client, &entrance).await) }
     });
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
@@ -182,14 +187,39 @@ async fn side_by_side(stream: impl Stream, peer: SocketAddr, entrance: &Entrance
     let _ = connection.await;
 }
 
-async fn respond<B>(request: Request<B>, client: Client, route: super::Routed) -> Response<Body>
+/// Answers a request, as its client reads it.
+async fn respond<B>(request: Request<B>, client: Client, entrance: &Entrance) -> Response<Body>
 where
-    B: hyper::body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+    B: hyper::body::Body<Data = Bytes>,
 {
-    match route {
-        Ok(claim) => proxy::answer(request, client, claim).await,
+    let accepted = compression::accepted(&request);
+    let response = match take(request, entrance).await {
+        Ok((request, claim)) => proxy::answer(request, client, claim).await,
         Err(answer) => *answer,
-    }
+    };
+    compression::compressed(response, accepted).await
+}
+
+/// A request with all of its body, and where it goes.
+async fn take<B>(
+    request: Request<B>,
+    entrance: &Entrance,
+) -> Result<(Request<Received>, Option<Claim>), Box<Response<Body>>>
+where
+    B: hyper::body::Body<Data = Bytes>,
+{
+    let claim = entrance.route(&request)?;
+    let Some(limits) = claim.as_ref().map(|claim| claim.limits).filter(|_| !request.body().is_end_stream()) else {
+        return Ok((request.map(|_| received::nothing()), claim));
+    };
+    // While a client sends, nobody waits for it: not a process, and not the end of a release.
+    drop(claim);
+    let waits = request.headers().contains_key(header::EXPECT);
+    let (head, body) = request.into_parts();
+    let body = received::receive(body, limits.body, waits).await.map_err(|refused| Box::new(refused.answer()))?;
+    let request = Request::from_parts(head, body);
+    let claim = entrance.route(&request)?;
+    Ok((request, claim))
 }
 
 /// Waits until connections are to be given away.
@@ -289,6 +319,8 @@ struct Lent<S> {
     stream: S,
     unread: Bytes,
     pause: Arc<Pause>,
+    /// Since when the client takes nothing, while it does not.
+    unsent: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S: Stream> AsyncRead for Lent<S> {
@@ -302,9 +334,22 @@ impl<S: Stream> AsyncRead for Lent<S> {
     }
 }
 
+impl<S> Lent<S> {
+    /// What came of sending, and an error where the client has read nothing for too long.
+    fn in_time<T>(&mut self, context: &mut Context<'_>, sent: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if sent.is_ready() {
+            self.unsent = None;
+            return sent;
+        }
+        let unsent = self.unsent.get_or_insert_with(|| Box::pin(tokio::time::sleep(UNREAD)));
+        unsent.as_mut().poll(context).map(|()| Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
 impl<S: Stream> AsyncWrite for Lent<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        let sent = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.in_time(context, sent)
     }
 
     fn poll_write_vectored(
@@ -312,7 +357,8 @@ impl<S: Stream> AsyncWrite for Lent<S> {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+        let sent = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        self.in_time(context, sent)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -320,7 +366,8 @@ impl<S: Stream> AsyncWrite for Lent<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        let sent = Pin::new(&mut self.stream).poll_flush(context);
+        self.in_time(context, sent)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

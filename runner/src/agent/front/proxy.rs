@@ -2,6 +2,7 @@
 
 mod kept;
 mod local;
+pub(super) mod received;
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io;
@@ -16,12 +17,15 @@ use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio::time::error::Elapsed;
+use tokio::time::timeout;
 
 use super::{Claim, Share, Upstream};
 
 pub(super) use kept::Idle;
 use kept::{Answer, Kept};
 pub(crate) use local::{Manner, Scheme};
+pub(super) use received::Received;
 
 /// The body of an answer.
 pub(super) type Body = BoxBody<Bytes, BoxError>;
@@ -39,8 +43,9 @@ const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Headers that are about one connection, and stay there.
-const HOP_BY_HOP: [HeaderName; 8] = [
+const HOP_BY_HOP: [HeaderName; 9] = [
     header::CONNECTION,
+    header::EXPECT,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
     header::PROXY_AUTHENTICATE,
@@ -59,10 +64,7 @@ pub(super) struct Client {
 }
 
 /// Answers a request: from the static files, from the process, or with why neither is possible.
-pub(super) async fn answer<B>(request: Request<B>, client: Client, claim: Option<Claim>) -> Response<Body>
-where
-    B: hyper::body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
-{
+pub(super) async fn answer(request: Request<Received>, client: Client, claim: Option<Claim>) -> Response<Body> {
     let Some(mut claim) = claim else { return plain(StatusCode::SERVICE_UNAVAILABLE, "nothing is released here yet") };
     // Who is given the old pages may still be asked for a file of the new ones, by whoever keeps no cookies.
     let of_trial = claim.part.as_ref().filter(|part| !part.is_new).and_then(|part| part.upstream().assets.as_ref());
@@ -80,6 +82,10 @@ where
     let part = claim.part.take();
     let mut response = match forward(request, client, claim).await {
         Ok(response) => response,
+        Err(error) if error.is::<Elapsed>() => plain(
+            StatusCode::GATEWAY_TIMEOUT,
+            "the application has not begun to answer: `answer` in the target's `limits` says how long it may take",
+        ),
         Err(_) => plain(StatusCode::BAD_GATEWAY, "the application does not answer"),
     };
     if let Some(part) = part {
@@ -110,10 +116,7 @@ pub(crate) async fn get(
     Ok(sender.send_request(request).await?)
 }
 
-async fn forward<B>(mut request: Request<B>, client: Client, claim: Claim) -> Result<Response<Body>, BoxError>
-where
-    B: hyper::body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
-{
+async fn forward(mut request: Request<Received>, client: Client, claim: Claim) -> Result<Response<Body>, BoxError> {
     let upgrade = upgrade_of(request.headers());
     let upgraded = upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
     let is_local = local::is_local(&request, client.peer);
@@ -126,13 +129,13 @@ where
         original.adapt(request.headers_mut(), manner);
     }
     let mut answered = if is_repeatable {
-        send_again(request.map(|_| Empty::new()), &claim).await?
+        timeout(claim.limits.answer, send_again(request.map(|_| Empty::new()), &claim)).await??
     } else {
-        send(request, &claim).await?
+        timeout(claim.limits.answer, send(request, &claim)).await??
     };
     if let Some(original) = &original {
         while is_repeatable && let Some(next) = original.next(manner, &answered.response) {
-            let second = send_again(original.again(next), &claim).await?;
+            let second = timeout(claim.limits.answer, send_again(original.again(next), &claim)).await??;
             if !original.is_better(manner, next, &second.response) {
                 break;
             }
@@ -164,10 +167,7 @@ struct Answered {
 }
 
 /// Asks a process, once.
-async fn send<B>(request: Request<B>, claim: &Claim) -> Result<Answered, BoxError>
-where
-    B: hyper::body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
-{
+async fn send(request: Request<Received>, claim: &Claim) -> Result<Answered, BoxError> {
     let (stream, share) = connect(claim, claim.share(&[])).await?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection.with_upgrades());

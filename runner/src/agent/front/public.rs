@@ -6,7 +6,6 @@ use std::io;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
 use hyper::{Request, Response, StatusCode};
 use rustls::server::{ClientHello, ResolvesServerCert};
@@ -205,12 +204,12 @@ impl Sites {
         by_domain.get(&domain.trim_end_matches('.').to_ascii_lowercase()).cloned()
     }
 
-    fn of(&self, request: &Request<Incoming>) -> Option<Arc<Site>> {
+    fn of<B>(&self, request: &Request<B>) -> Option<Arc<Site>> {
         self.find(domain_of(request)?)
     }
 
     /// Where a request goes that came without TLS.
-    pub(super) fn route(&self, request: &Request<Incoming>) -> Routed {
+    pub(super) fn route<B>(&self, request: &Request<B>) -> Routed {
         if let Some(answer) = self.challenge(request.uri().path()) {
             return Err(Box::new(exactly(StatusCode::OK, answer)));
         }
@@ -222,7 +221,7 @@ impl Sites {
         }
     }
 
-    pub(super) fn route_over_tls(&self, request: &Request<Incoming>) -> Routed {
+    pub(super) fn route_over_tls<B>(&self, request: &Request<B>) -> Routed {
         let site = self.of(request).filter(|site| site.certificate.is_some()).ok_or_else(|| Box::new(unknown()))?;
         Ok(claim(&site.current, request.headers()))
     }
@@ -243,7 +242,7 @@ impl Sites {
 }
 
 /// The name that is asked for, without the port.
-fn domain_of(request: &Request<Incoming>) -> Option<&str> {
+fn domain_of<B>(request: &Request<B>) -> Option<&str> {
     let host = match request.headers().get(header::HOST) {
         Some(host) => host.to_str().ok()?,
         None => request.uri().authority()?.as_str(),
@@ -283,7 +282,7 @@ fn unknown() -> Response<Body> {
 }
 
 /// Sends a client to the same page over TLS, once there is a certificate.
-fn to_tls(site: &Site, request: &Request<Incoming>) -> Response<Body> {
+fn to_tls<B>(site: &Site, request: &Request<B>) -> Response<Body> {
     if site.key().is_none() {
         return plain(StatusCode::SERVICE_UNAVAILABLE, "there is no certificate for this name yet");
     }

@@ -235,7 +235,11 @@ mod tests {
     use super::*;
 
     fn trial(portion: &str) -> Arc<Trial> {
-        Trial::new(7, portion.parse().expect("a part"), Upstream::new([], None, None))
+        Trial::new(
+            7,
+            portion.parse().expect("a part"),
+            Upstream::new([], None, None, crate::release::Limits::default()),
+        )
     }
 
     fn counts(answers: u32, errors: u32, took: u64) -> Counts {

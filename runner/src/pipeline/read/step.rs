@@ -156,7 +156,7 @@ pub(super) fn time(reader: &Reader, text: &Spanned<String>) -> Option<Spanned<Du
     Some(Spanned::new(text.span(), duration))
 }
 
-fn size(reader: &Reader, text: &Spanned<String>) -> Option<Spanned<u64>> {
+pub(super) fn size(reader: &Reader, text: &Spanned<String>) -> Option<Spanned<u64>> {
     let Some(size) = units::size(text) else {
         let error = reader.error(text.span(), format!("`{text}` is not a size"));
         reader.report(error.label("such as \"512MiB\" or \"2GiB\""));

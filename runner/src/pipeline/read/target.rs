@@ -9,10 +9,11 @@ use std::path::{Component, Path, PathBuf};
 
 use toml::de::DeValue;
 
+use super::step::{size, time};
 use super::{known, name_of};
 use crate::pipeline::branch::PLACEHOLDER;
 use crate::pipeline::fields::{Fields, Item, Reader};
-use crate::pipeline::{Driver, Origin, Spanned, Target};
+use crate::pipeline::{Driver, Origin, Spanned, Target, TargetLimits};
 use crate::remote::{Address, AddressError};
 
 pub(super) fn targets(reader: &Reader, item: &Item<'_>) -> Vec<Target> {
@@ -32,7 +33,7 @@ fn target(mut fields: Fields<'_, '_>) -> Option<Target> {
     let server = server(&mut fields, driver);
     let origin = origin(&mut fields);
     let branch = fields.string("branch").and_then(|text| branch(reader, text));
-    let expires = fields.string("expires").and_then(|text| super::step::time(reader, &text));
+    let expires = fields.string("expires").and_then(|text| time(reader, &text));
     let env = fields.get("env").map(|item| env(reader, &item)).unwrap_or_default();
     let env_file = fields.string("env-file").map(|text| text.map(PathBuf::from));
     let release_commands = fields.strings("release-commands");
@@ -58,6 +59,7 @@ fn target(mut fields: Fields<'_, '_>) -> Option<Target> {
     let https = fields.string("https").and_then(|text| socket_address(reader, &text));
     let health = fields.string("health").and_then(|text| path(reader, text));
     let preflight = fields.get("preflight").and_then(|item| reader.boolean(&item)).unwrap_or(true);
+    let limits = super::section(&mut fields, "limits", limits).unwrap_or_default();
     fields.finish();
     tls::needs_domains(reader, &domains, tls.as_ref());
     Some(Target {
@@ -80,7 +82,17 @@ fn target(mut fields: Fields<'_, '_>) -> Option<Target> {
         https,
         preflight,
         health,
+        limits,
     })
+}
+
+fn limits(mut fields: Fields<'_, '_>) -> TargetLimits {
+    let reader = fields.reader;
+    let body = fields.string("body").and_then(|text| size(reader, &text));
+    let mut times = |key| fields.string(key).and_then(|text| time(reader, &text));
+    let (answer, release) = (times("answer"), times("release"));
+    fields.finish();
+    TargetLimits { body, answer, release }
 }
 
 fn driver(fields: &mut Fields<'_, '_>) -> Option<Driver> {

@@ -196,7 +196,9 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::super::super::{Current, Upstream, claim};
-    use super::super::{Client, answer};
+    use super::super::{Client, Received, answer};
+    use crate::release::Limits;
+
     use super::*;
 
     /// A server that counts its connections and requests, and closes each connection on so many requests without an answer.
@@ -250,7 +252,7 @@ mod tests {
     async fn ask(current: &Current, method: Method) -> (StatusCode, String) {
         let body = if method == Method::POST { "ping" } else { "" };
         let request = Request::builder().method(method).uri("/").header("host", "demo.test");
-        let request = request.body(Full::<Bytes>::from(body)).expect("a request");
+        let request = request.body(Received::Left(Full::from(body))).expect("a request");
         let client = Client { peer: ([192, 0, 2, 1], 1).into(), is_secure: false };
         let claimed = claim(current, request.headers());
         let answer = answer(request, client, claimed).await;
@@ -260,7 +262,7 @@ mod tests {
     }
 
     fn upstream(server: &Server) -> Current {
-        Arc::new(std::sync::RwLock::new(Some(Upstream::new([server.port], None, None))))
+        Arc::new(std::sync::RwLock::new(Some(Upstream::new([server.port], None, None, Limits::default()))))
     }
 
     #[tokio::test]
@@ -298,7 +300,7 @@ mod tests {
     async fn a_request_that_was_begun_with_is_not_begun_with_again() {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
         let port = listener.local_addr().expect("an address").port();
-        let current = Arc::new(std::sync::RwLock::new(Some(Upstream::new([port], None, None))));
+        let current = Arc::new(std::sync::RwLock::new(Some(Upstream::new([port], None, None, Limits::default()))));
         let serving = tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.expect("a connection");
             let _ = stream.read(&mut [0; 1000]).await.expect("a request");
