@@ -1,6 +1,7 @@
 //! Targets on a host that is reached over SSH, with a real sshd: what gets there, what does not, and what goes on over there.
 
 use std::fs;
+use std::io::Read as _;
 use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -137,6 +138,28 @@ fn a_host_is_set_up_with_one_command_and_takes_releases_like_this_machine() {
 
     two.run(["stop", "production"]).success();
     assert!(TcpStream::connect(("127.0.0.1", two.port)).is_err(), "it was stopped");
+}
+
+#[test]
+fn a_program_over_there_ends_with_the_command_here() {
+    let two = Two::new();
+    two.promote();
+    let mut command = two.project.command();
+    command.args(["exec", "production", "--", "sh", "-c", "echo up; exec sleep 61347"]);
+    command.env("PIPE_SSH", two.sshd.client()).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut exec = command.spawn().expect("a command");
+    let mut up = [0; 3];
+    exec.stdout.as_mut().expect("its output").read_exact(&mut up).expect("a line");
+    let runs = || {
+        let lines = fs::read_dir("/proc").expect("processes").flatten();
+        lines.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok()).any(|line| line == b"sleep\x0061347\0")
+    };
+    assert!(&up == b"up\n" && runs());
+    // Its input stays open: nothing but the end of the connection tells of it.
+    let input = exec.stdin.take();
+    exec.kill().and_then(|()| exec.wait()).expect("it ends");
+    eventually("it has ended", || !runs());
+    drop(input);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! Unaware of terminals.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, IsTerminal as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 use std::thread;
@@ -102,8 +102,9 @@ impl Session {
         let lock = File::create(directory.path().join(LOCK))?;
         lock.lock()?;
         let spec = root.spec(directory.path(), None, argv, 0)?;
-        let over_ssh = std::env::var_os("SSH_CONNECTION").is_some();
-        let asker = if over_ssh { Some(stdio.stdout.try_clone()?) } else { None };
+        // A terminal's end is told by a signal.
+        let is_told = std::env::var_os("SSH_CONNECTION").is_none() || stdio.stdout.is_terminal();
+        let asker = if is_told { None } else { Some(stdio.stdout.try_clone()?) };
         let told = Told::listen()?;
         let child = sandbox::spawn(&spec, stdio)?;
         let program = Pid::from_raw(child.id().cast_signed());
