@@ -41,6 +41,21 @@ fn what_does_not_need_the_failed_step_runs_only_with_keep_going() {
 }
 
 #[test]
+fn a_program_may_change_modes_and_times_of_what_it_is_given() {
+    // A tree that is handed over in memory, and one that is laid out on the disk.
+    for size in [10, 4 << 20] {
+        let run = "chmod +x say dir && touch -d @1000000000 big dir link && ./say > out && stat -c %Y big >> out && chmod 600 big \
+                   && ln say dir/same && mv dir/in dir/there && grep -qx said out && grep -qx 1000000000 out";
+        let pipeline =
+            FAILING.split("[steps.after]").next().expect("a step").replace("echo reason $((6 * 7)) >&2; exit 3", run);
+        let project = Project::new().pipeline(&pipeline).file("say", "#!/bin/sh\necho said\n").file("dir/in", "x");
+        project.write("big", &"x".repeat(size));
+        std::os::unix::fs::symlink("say", project.path().join("link")).expect("a link");
+        project.run(["run", "--no-release"]).success();
+    }
+}
+
+#[test]
 fn a_failure_is_not_kept() {
     let project = Project::new().pipeline(FAILING);
     for _ in 0..2 {

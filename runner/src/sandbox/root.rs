@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::{self, Permissions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, chown, symlink};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, chown, fchown, lchown, symlink};
 use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -136,7 +136,8 @@ impl Builder {
             Mount::Again { of, at } => bind(Path::new(of), &self.directory(at)?),
             Mount::Held { tree, modified, at, scratch } => {
                 let place = Path::new(HELD).join(index.to_string());
-                hold(tree, *modified, &place).map_err(|error| Refusal::io(Mechanism::Mount, at.as_ref(), &error))?;
+                self.hold(tree, *modified, &place)
+                    .map_err(|error| Refusal::io(Mechanism::Mount, at.as_ref(), &error))?;
                 self.overlay(&[place], at, &from_old(scratch))
             }
             Mount::Tmpfs { at, size } => {
@@ -250,28 +251,34 @@ impl Builder {
     fn give(&self, path: &Path) -> Result<(), Refusal> {
         chown(path, Some(self.owner), Some(self.owner)).map_err(|error| Refusal::io(Mechanism::IdMap, path, &error))
     }
-}
 
-/// Puts a tree into memory.
-fn hold(tree: &[(String, Held)], modified: u64, place: &Path) -> io::Result<()> {
-    put(&Held::Directory, place, UNIX_EPOCH)?;
-    let modified = UNIX_EPOCH + Duration::from_secs(modified);
-    tree.iter().try_for_each(|(path, held)| put(held, &place.join(path), modified))
-}
+    /// Puts a tree into memory.
+    fn hold(&self, tree: &[(String, Held)], modified: u64, place: &Path) -> io::Result<()> {
+        self.put(&Held::Directory, place, UNIX_EPOCH)?;
+        let modified = UNIX_EPOCH + Duration::from_secs(modified);
+        tree.iter().try_for_each(|(path, held)| self.put(held, &place.join(path), modified))
+    }
 
-/// Makes one thing of a tree, with open modes: whoever runs here is to find what it may change in its own layer.
-fn put(held: &Held, path: &Path, modified: SystemTime) -> io::Result<()> {
-    match held {
-        Held::Directory => {
-            fs::create_dir(path)?;
-            fs::set_permissions(path, Permissions::from_mode(0o777))
-        }
-        Held::Symlink(target) => symlink(target, path),
-        Held::File { bytes, executable } => {
-            let mut file = fs::File::create_new(path)?;
-            file.write_all(bytes)?;
-            file.set_permissions(Permissions::from_mode(if *executable { 0o777 } else { 0o666 }))?;
-            file.set_modified(modified)
+    /// Makes one thing of a tree, which belongs to the program and has open modes: it is to change it in its own layer.
+    fn put(&self, held: &Held, path: &Path, modified: SystemTime) -> io::Result<()> {
+        let owner = Some(self.owner);
+        match held {
+            Held::Directory => {
+                fs::create_dir(path)?;
+                chown(path, owner, owner)?;
+                fs::set_permissions(path, Permissions::from_mode(0o777))
+            }
+            Held::Symlink(target) => {
+                symlink(target, path)?;
+                lchown(path, owner, owner)
+            }
+            Held::File { bytes, executable } => {
+                let mut file = fs::File::create_new(path)?;
+                file.write_all(bytes)?;
+                fchown(&file, owner, owner)?;
+                file.set_permissions(Permissions::from_mode(if *executable { 0o777 } else { 0o666 }))?;
+                file.set_modified(modified)
+            }
         }
     }
 }

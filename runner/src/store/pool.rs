@@ -1,12 +1,13 @@
 //! Trees as directories, for native programs to see: made of hard links into a pool of files, and disposable.
 //!
 //! They are the lower layers of sandboxes, which no write reaches. Whoever runs there may be any user, and is to find files
-//! that it may change in its own layer: so modes are open, and what keeps others out is that only the owner enters the store.
+//! that it may change in its own layer: so modes are open, they belong to the programs of builds where they can be given to those,
+//! and what keeps others out is that only the owner enters the store.
 //! All files were last changed at one and the same time long ago, so that a change shows.
 
 use std::fs::{self, File, Metadata, Permissions};
 use std::io;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock};
@@ -15,12 +16,13 @@ use std::time::{Duration, UNIX_EPOCH};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, open, openat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstatat, mkdirat};
-use nix::unistd::{UnlinkatFlags, linkat, symlinkat, syncfs, unlinkat};
+use nix::unistd::{UnlinkatFlags, fchown, linkat, symlinkat, syncfs, unlinkat};
 use rayon::prelude::*;
 
 use super::lease::Gate;
 use super::{POISONED, Store, StoreError};
 use crate::digest::Digest;
+use crate::sandbox::build_owner;
 use crate::tree::{Entry, threads};
 
 impl Store {
@@ -74,7 +76,7 @@ impl Store {
             let path = dir.join(name);
             let metadata = path.symlink_metadata().ok();
             same &= match (entry, metadata) {
-                (Entry::Tree { digest }, Some(metadata)) if metadata.is_dir() => {
+                (Entry::Tree { digest }, Some(metadata)) if metadata.is_dir() && is_given(metadata.uid()) => {
                     below.push((digest, path));
                     true
                 }
@@ -177,10 +179,23 @@ impl Store {
         let mut file = File::create_new(path).map_err(StoreError::io("create", path))?;
         io::copy(&mut reader, &mut file).map_err(StoreError::io("write", path))?;
         let mode = if executable { 0o777 } else { 0o666 };
-        file.set_permissions(Permissions::from_mode(mode))
+        give(&file)
+            .map_err(io::Error::from)
+            .and_then(|()| file.set_permissions(Permissions::from_mode(mode)))
             .and_then(|()| file.set_modified(UNIX_EPOCH + Duration::from_secs(LAID_OUT)))
             .map_err(StoreError::io("write", path))
     }
+}
+
+/// Gives a file or a directory to the programs of builds, where the runner may give any away: an owner may change modes and
+/// times too.
+fn give(fd: impl AsFd) -> Result<(), Errno> {
+    build_owner().map_or(Ok(()), |owner| fchown(fd, Some(owner.into()), Some(owner.into())))
+}
+
+/// Whether who a file belongs to is whom it was given to; an earlier version kept it.
+fn is_given(uid: u32) -> bool {
+    build_owner().is_none_or(|owner| uid == owner)
 }
 
 /// New files from which flushing the whole file system is cheaper than one by one.
@@ -196,11 +211,14 @@ fn is_no_link(error: &io::Error) -> bool {
 pub const LAID_OUT: u64 = 315_532_801;
 
 fn is_unchanged(metadata: &Metadata) -> bool {
-    metadata.is_file() && (metadata.mtime(), metadata.mtime_nsec()) == (LAID_OUT.cast_signed(), 0)
+    metadata.is_file()
+        && is_given(metadata.uid())
+        && (metadata.mtime(), metadata.mtime_nsec()) == (LAID_OUT.cast_signed(), 0)
 }
 
 fn is_as_laid(found: &FileStat) -> bool {
     found.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFREG.bits()
+        && is_given(found.st_uid)
         && (found.st_mtime, found.st_mtime_nsec) == (LAID_OUT.cast_signed(), 0)
 }
 
@@ -226,6 +244,7 @@ impl Place {
     fn opened(dir: BorrowedFd<'_>, name: &Path, path: &Path) -> Result<Self, StoreError> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let opened = openat(dir, name, flags, Mode::empty()).and_then(|fd| {
+            give(&fd)?;
             fchmod(&fd, Mode::from_bits_truncate(0o777))?;
             Ok(Self { fd, path: path.to_owned() })
         });
