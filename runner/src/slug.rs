@@ -123,7 +123,9 @@ impl SlugError {
             Self::Unknown { nearest: Some(id), .. } => {
                 Some(format!("did you mean `{}`? `pipe slug list` names all", id.short()))
             }
-            Self::Unknown { nearest: None, .. } => Some("`pipe run` builds one".to_owned()),
+            Self::Unknown { nearest: None, .. } => {
+                Some("`pipe run` builds one, and `pipe slug list` names all".to_owned())
+            }
             Self::Ambiguous { .. } => Some("give more of the id".to_owned()),
             Self::Pack(_) | Self::NotASlug(_) | Self::File { .. } => None,
         }

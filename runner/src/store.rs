@@ -44,6 +44,7 @@ pub use check::{Checked, Stats};
 pub use claim::Claim;
 pub use error::StoreError;
 pub use garbage::{Collected, Policy, Roots};
+pub(crate) use import::take_holes;
 pub use limit::ignore_file_size_signal;
 pub use log::Promise;
 pub use outside::{Lent, Outside};

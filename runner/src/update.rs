@@ -136,6 +136,9 @@ impl UpdateError {
             Self::Io { source, path, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 format!("update as who may write `{}`: `sudo pipe update`", path.display())
             }
+            Self::Fetch(FetchError::Status { status, .. }) if status.is_client_error() => {
+                format!("nothing is released there: name the release address with `--from https://…` or in {ADDRESS}")
+            }
             Self::Fetch(error) => return error.hint(),
             Self::Signature { .. } | Self::Damaged { .. } => {
                 "nothing was replaced; ask who makes the releases, over another way than that address".into()

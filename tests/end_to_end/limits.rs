@@ -101,3 +101,12 @@ fn a_program_that_starts_others_without_end_is_ended_with_all_of_them() {
     });
     assert_eq!(left.count(), 0);
 }
+
+#[test]
+fn a_file_that_is_mostly_nothing_does_not_fill_the_disk() {
+    for script in ["truncate -s 1T out/big", "truncate -s 1T out/big && truncate -s 1M out/small"] {
+        let said = program("output = \"2MiB\"", &format!("cd /; {script}"), 1);
+        tells(&said, &["`/out/big` is larger than what may be written", "raise `limits.output`"]);
+    }
+    program("output = \"2MiB\"", "truncate -s 1M /out/small", 0);
+}

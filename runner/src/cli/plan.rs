@@ -45,7 +45,7 @@ pub(super) fn plan(args: &PlanArgs, context: &Context) -> Result<(), Failure> {
     context.show(out)
 }
 
-fn json(step: &str, preview: &Preview) -> Value {
+pub(super) fn json(step: &str, preview: &Preview) -> Value {
     match preview {
         Preview::Cached => json!({ "step": step, "outcome": "cached" }),
         Preview::Runs(why) => json!({ "step": step, "outcome": "runs", "why": why }),

@@ -8,6 +8,7 @@ use runner::run::{Preview, Project};
 
 use super::failure::Kind;
 use super::file::FileArg;
+use super::plan;
 use super::{Context, Failure};
 
 /// Says why a step would run, or would not: what differs from its nearest earlier run.
@@ -15,6 +16,9 @@ use super::{Context, Failure};
 pub(super) struct WhyArgs {
     /// The step, as the pipeline calls it.
     step: String,
+    /// Print it as JSON: the step, and each that it hangs on.
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     file: FileArg,
 }
@@ -30,7 +34,11 @@ pub(super) fn why(args: &WhyArgs, context: &Context) -> Result<(), Failure> {
         });
     }
     let previews = preview(&project)?;
-    context.show(explained(&args.step, &previews))
+    let chain = chain(&args.step, &previews);
+    if args.json {
+        return context.print_json(&chain.iter().map(|(step, preview)| plan::json(step, preview)).collect::<Vec<_>>());
+    }
+    context.show(explained(&chain))
 }
 
 /// What would become of each step, with nobody to watch.
@@ -39,18 +47,29 @@ pub(super) fn preview(project: &Project) -> Result<Vec<(String, Preview)>, Failu
     project.preview(&events).map_err(|error| Failure::at_its_place(error, project))
 }
 
-/// The reason of a step, and of each step that it hangs on, down to one that has a reason of its own.
-fn explained(step: &str, previews: &[(String, Preview)]) -> String {
-    let mut out = String::new();
+/// A step, and each step that it hangs on, down to one that has a reason of its own.
+fn chain<'a>(step: &'a str, previews: &'a [(String, Preview)]) -> Vec<(&'a str, &'a Preview)> {
+    let mut chain = Vec::new();
     let mut next = Some(step);
     while let Some((name, preview)) = next.and_then(|next| previews.iter().find(|(name, _)| name == next)) {
-        let (line, before) = match preview {
-            Preview::Cached => ("is cached: all that it saw in an earlier run is still so".to_owned(), None),
-            Preview::Runs(why) => (format!("runs: {why}"), None),
-            Preview::Depends(other) => (format!("depends on what `{other}` gives"), Some(other.as_str())),
+        chain.push((name.as_str(), preview));
+        next = match preview {
+            Preview::Depends(other) => Some(other.as_str()),
+            _ => None,
+        };
+    }
+    chain
+}
+
+fn explained(chain: &[(&str, &Preview)]) -> String {
+    let mut out = String::new();
+    for (name, preview) in chain {
+        let line = match preview {
+            Preview::Cached => "is cached: all that it saw in an earlier run is still so".to_owned(),
+            Preview::Runs(why) => format!("runs: {why}"),
+            Preview::Depends(other) => format!("depends on what `{other}` gives"),
         };
         let _ = writeln!(out, "`{name}` {line}");
-        next = before;
     }
     out
 }
@@ -66,7 +85,7 @@ mod tests {
             ("venv".to_owned(), Preview::Depends("lock".to_owned())),
         ];
         assert_eq!(
-            explained("venv", &previews),
+            explained(&chain("venv", &previews)),
             "`venv` depends on what `lock` gives\n`lock` runs: `requirements.txt` has changed\n"
         );
     }

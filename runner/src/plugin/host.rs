@@ -120,6 +120,7 @@ impl From<StoreError> for Failure {
         let code = match &error {
             _ if error.is_storage() => Code::Storage,
             StoreError::Changed(_) => Code::Unavailable,
+            StoreError::Holes(_) => Code::LimitExceeded,
             StoreError::Path { .. } | StoreError::TooDeep | StoreError::Conflict(_) => Code::Failed,
             _ => Code::Internal,
         };

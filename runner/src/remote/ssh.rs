@@ -4,9 +4,11 @@ use std::fs::DirBuilder;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
+
+use nix::sys::signal::Signal;
 
 use super::script::{Script, line};
 use super::{Address, RemoteError};
@@ -188,6 +190,11 @@ impl Ssh {
         let last = complaint.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or_default();
         if status.code() == Some(NO_PROGRAM) {
             return RemoteError::NotSetUp { host };
+        }
+        if let Some(signal) = status.signal() {
+            let name =
+                Signal::try_from(signal).map_or_else(|_| format!("signal {signal}"), |signal| signal.to_string());
+            return RemoteError::Lost { host, why: format!("ssh was ended by {name}") };
         }
         if status.code() != Some(FAILED) {
             let message = if last.is_empty() { status.to_string() } else { last.to_owned() };

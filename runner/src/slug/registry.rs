@@ -111,7 +111,8 @@ impl Registry {
 /// The id that shares the most of its beginning, the newest of several.
 fn nearest(records: &[Record], wanted: &str) -> Option<Digest> {
     let shared = |id: &Digest| id.hex().bytes().zip(wanted.bytes()).take_while(|(a, b)| a == b).count();
-    records.iter().rev().max_by_key(|record| shared(&record.id)).map(|record| record.id)
+    let ids = records.iter().rev().map(|record| record.id);
+    ids.filter(|id| shared(id) > 0).max_by_key(|id| shared(id))
 }
 
 /// Whether a record was read and is none: what a disk refuses may be whole.

@@ -96,7 +96,7 @@ fn slugs_are_found_by_the_beginning_of_their_id() {
 fn an_unknown_id_gets_the_nearest_and_an_ambiguous_one_all() {
     let bench = Bench::new();
     let error = bench.registry().find("abc").expect_err("none");
-    assert_eq!(error.hint().as_deref(), Some("`pipe run` builds one"));
+    assert_eq!(error.hint().as_deref(), Some("`pipe run` builds one, and `pipe slug list` names all"));
     let ids = [[0xaa; 32], [0xab; 32]].map(Digest::from_bytes);
     for id in ids {
         bench.registry().add(&bench.store, &Record { id, ..bench.slug("a", "5.2") }).expect("added");
@@ -104,6 +104,8 @@ fn an_unknown_id_gets_the_nearest_and_an_ambiguous_one_all() {
     let error = bench.registry().find("abcd").expect_err("none");
     assert_eq!(error.to_string(), "no slug is called `abcd`");
     assert_eq!(error.hint().as_deref(), Some("did you mean `abababababab`? `pipe slug list` names all"));
+    let error = bench.registry().find("zz").expect_err("none");
+    assert!(!error.hint().expect("a hint").contains("did you mean"), "none is alike");
     let error = bench.registry().find("a").expect_err("two");
     assert_eq!(error.to_string(), "`a` is the beginning of 2 slugs: `aaaaaaaaaaaa`, `abababababab`");
 }

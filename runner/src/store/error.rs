@@ -61,6 +61,9 @@ pub enum StoreError {
         /// What is wrong with it.
         why: String,
     },
+    /// A file that is mostly nothing, of a size that would fill the disk.
+    #[error("`{path}` is larger than what may be written", path = .0.display())]
+    Holes(PathBuf),
     /// A tree that whoever goes through it would not come back from.
     #[error("a tree cannot be more than {DEEPEST} directories deep")]
     TooDeep,
@@ -106,8 +109,20 @@ impl StoreError {
             | Self::Changed(_)
             | Self::NotATree { .. }
             | Self::Path { .. }
+            | Self::Holes(_)
             | Self::TooDeep
             | Self::Conflict(_) => false,
+        }
+    }
+
+    /// The same error where a directory is known by another path.
+    #[must_use]
+    pub fn seen(self, directory: &Path, at: &Path) -> Self {
+        let seen = |path: &Path| path.strip_prefix(directory).map_or_else(|_| path.to_owned(), |below| at.join(below));
+        match self {
+            Self::Holes(path) => Self::Holes(seen(&path)),
+            Self::Path { path, why } => Self::Path { path: seen(Path::new(&path)).display().to_string(), why },
+            other => other,
         }
     }
 
@@ -116,7 +131,12 @@ impl StoreError {
         match self {
             Self::Io { .. } | Self::Index { .. } | Self::Missing(_) | Self::Damaged(_) => true,
             Self::Earlier(error) => error.is_storage(),
-            Self::Changed(_) | Self::NotATree { .. } | Self::Path { .. } | Self::TooDeep | Self::Conflict(_) => false,
+            Self::Changed(_)
+            | Self::NotATree { .. }
+            | Self::Path { .. }
+            | Self::Holes(_)
+            | Self::TooDeep
+            | Self::Conflict(_) => false,
         }
     }
 
@@ -154,6 +174,7 @@ impl StoreError {
             Self::Earlier(error) => error.hint(),
             Self::Missing(_) | Self::Damaged(_) | Self::NotATree { .. } => Some(AGAIN.to_owned()),
             Self::Changed(_) => Some("run again: a run builds what was there when it began".to_owned()),
+            Self::Holes(_) => Some("raise `limits.output` of the step, or write less".to_owned()),
             Self::Path { .. } | Self::TooDeep | Self::Conflict(_) => None,
         }
     }

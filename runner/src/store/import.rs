@@ -1,6 +1,6 @@
 //! A directory on a disk becomes a tree: links as links, executable bits, empty directories; no times, no owners.
 
-use std::fs;
+use std::fs::{self, Metadata};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 
@@ -12,6 +12,13 @@ impl Store {
     /// Keeps a directory and all that is in it. Sockets, pipes and devices are refused, but for the one by which an overlay's
     /// layer says that a name is gone: it is passed over. Links are not followed.
     pub fn import(&self, dir: &Path) -> Result<Digest, StoreError> {
+        let mut any = u64::MAX;
+        self.import_within(dir, &mut any)
+    }
+
+    /// The same of a directory that somebody has written who may write so much: the disk bounds what files have, and `holes` how
+    /// much more they may seem to have.
+    pub fn import_within(&self, dir: &Path, holes: &mut u64) -> Result<Digest, StoreError> {
         let mut tree = Tree::default();
         for found in fs::read_dir(dir).map_err(StoreError::io("list", dir))? {
             let found = found.map_err(StoreError::io("list", dir))?;
@@ -22,24 +29,24 @@ impl Store {
             if is_whiteout(&found) {
                 continue;
             }
-            let entry = self.import_entry(&path)?;
+            let entry = self.import_entry(&path, holes)?;
             tree.insert(name, entry).map_err(|error| refuse(&error.to_string()))?;
         }
         self.put_tree(&tree)
     }
 
-    /// Keeps one file, link or directory.
-    pub fn import_entry(&self, path: &Path) -> Result<Entry, StoreError> {
+    fn import_entry(&self, path: &Path, holes: &mut u64) -> Result<Entry, StoreError> {
         let metadata = path.symlink_metadata().map_err(StoreError::io("look at", path))?;
         let kind = metadata.file_type();
         let refuse = |why: &str| StoreError::Path { path: path.display().to_string(), why: why.to_owned() };
         if kind.is_dir() {
-            Ok(Entry::Tree { digest: self.import(path)? })
+            Ok(Entry::Tree { digest: self.import_within(path, holes)? })
         } else if kind.is_symlink() {
             let target = fs::read_link(path).map_err(StoreError::io("read", path))?;
             let target = target.to_str().ok_or_else(|| refuse("the link's target is not UTF-8"))?.to_owned();
             Ok(Entry::Symlink { target })
         } else if kind.is_file() {
+            take_holes(&metadata, holes).ok_or_else(|| StoreError::Holes(path.to_owned()))?;
             let executable = metadata.permissions().mode() & 0o100 != 0;
             Ok(Entry::File { digest: self.put_file(path)?, executable })
         } else if kind.is_socket() {
@@ -48,6 +55,12 @@ impl Store {
             Err(refuse("it is a pipe or a device"))
         }
     }
+}
+
+/// Counts what a file has without its being on the disk; none where that is too much.
+pub(crate) fn take_holes(file: &Metadata, left: &mut u64) -> Option<()> {
+    *left = left.checked_sub(file.len().saturating_sub(file.blocks().saturating_mul(512)))?;
+    Some(())
 }
 
 /// Whether an overlay means by this that there is nothing: a character device numbered 0.
