@@ -72,6 +72,7 @@ use protocol::Failure;
 use root::Root;
 use running::{Running, Serving};
 
+use crate::event::Fault;
 use crate::release::{Contents, Deed, Ending, Entry, History, HistoryError, How, ProcessRecord, Release, Target, Who};
 use crate::remote::{self, Follow, Login};
 use crate::slug::Manifest;
@@ -153,7 +154,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> Part {
         }
         Some(Err(failure)) => {
             eprintln!("pipe: {}", failure.in_one());
-            Part::Done(ExitCode::FAILURE)
+            Part::Done(ExitCode::from(Fault::Environment.exit_code()))
         }
     }
 }

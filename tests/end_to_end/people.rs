@@ -103,7 +103,7 @@ fn each_role_may_do_what_it_is_for_and_is_refused_the_rest() {
         assert!(!said.stderr.contains("green"), "{}", said.stderr);
     }
     // What runs over there with this command's own input and outputs.
-    let said = deployer.run(&two, &["exec", "production", "--", "sh", "-c", "echo seen"]).code(1);
+    let said = deployer.run(&two, &["exec", "production", "--", "sh", "-c", "echo seen"]).code(5);
     assert!(said.stderr.contains("this needs an admin: exec demo/production -- sh -c echo seen"), "{}", said.stderr);
     assert!(!said.stdout.contains("seen"), "{}", said.stdout);
 
@@ -258,7 +258,7 @@ fn what_is_done_or_refused_is_written_down_with_who_asked() {
     admin.run(&two, &["config", "production", "set", "TOKEN=hunter2"]).success();
     admin.run(&two, &["config", "production", "export"]).success();
     admin.run(&two, &["exec", "production", "--", "true"]).success();
-    deployer.run(&two, &["exec", "production", "--", "id"]).code(1);
+    deployer.run(&two, &["exec", "production", "--", "id"]).code(5);
     deployer.run(&two, &["releases", "production"]).success();
     deployer.run(&two, &["audit", "production"]).code(5);
     admin.run(&two, &["people", "production", "remove", "dora"]).success();
