@@ -106,7 +106,7 @@ fn roots(home: &Path, store: &Store, policy: &Policy) -> Result<Roots, GarbageEr
         }
     }
     for record in Registry::of(home).list()? {
-        if released.contains(&record.id) || record.created > recent.as_secs() {
+        if released.contains(&record.id) || u128::from(record.last_built()) > recent.as_millis() {
             trees.push(record.tree);
             roots.blobs.extend(record.attestation);
         }

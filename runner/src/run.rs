@@ -271,6 +271,7 @@ impl Project {
                 tree,
                 app: manifest.app,
                 created: started,
+                built: 0,
                 attestation: Some(self.store.put(&statement)?),
             };
             registry.add(&self.store, &record)?;

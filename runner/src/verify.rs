@@ -246,7 +246,7 @@ mod tests {
         builder.put_tree("app/src", &src, Conflict::Refuse)?;
         let tree = builder.finish()?;
         store.flush()?;
-        Ok(Record { id, tree, app: "a".into(), created: 0, attestation: None })
+        Ok(Record { id, tree, app: "a".into(), created: 0, built: 0, attestation: None })
     }
 
     fn project() -> tempfile::TempDir {

@@ -227,6 +227,21 @@ while True:
 }
 
 #[test]
+fn a_worker_that_ends_at_once_fails_the_release_that_serves() {
+    let host = Host::new();
+    let target = host.target("staging");
+    host.release(&target, &Slug::new("one")).up();
+    let said = host.release(&target, &Slug { worker: Some("echo no module >&2; exit 3"), ..Slug::new("two") });
+    assert!(said.output.contains("no module"), "{}", said.output);
+    let error = said.refused();
+    let message = "process `worker` ended with status 3; it is started again, and release 2 answers requests";
+    assert_eq!(error.to_string(), message);
+    assert!(error.hint().expect("a hint").contains("pipe rollback staging"));
+    assert_eq!(page(&target, "/"), "two");
+    host.release(&target, &Slug { worker: Some("exec sleep 613"), ..Slug::new("three") }).up();
+}
+
+#[test]
 fn a_page_that_is_refused_is_up_with_a_warning() {
     let host = Host::new();
     let mut target = host.target("staging");

@@ -4,11 +4,13 @@
 //! the work can be dropped at any moment and taken back.
 
 mod migrations;
+mod others;
 mod raised;
 mod refuse;
 mod remarks;
 mod remedy;
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -28,6 +30,7 @@ use super::wanted::{Wanted, wanted};
 use super::{Agent, DRAIN, EARLIER_ASSETS, lock, url_of};
 use crate::diagnostic::quoted;
 use crate::release::{How, Portion, Release, Stage};
+use others::Others;
 
 /// Which of the release commands, as logs have it, ask Django what it thinks, and what it raises on a page; how long each may
 /// take, and how many lines it may say.
@@ -145,7 +148,8 @@ pub(super) async fn deploy(
     match outcome {
         Ok(_) if scales => {
             let url = if has_web { running.url() } else { String::new() };
-            deploy.rescale(running).await?;
+            let others = deploy.rescale(running).await?;
+            others.stay_alive(&target.name).await?;
             Ok(Answer::Released { number, url })
         }
         Ok(host) => {
@@ -154,8 +158,9 @@ pub(super) async fn deploy(
                 deploy.try_out(running, (front, domains, url.clone()), portion).await?;
                 return Ok(Answer::Canary { number, portion, url });
             }
-            deploy.switch(running, front, url.clone()).await?;
+            let others = deploy.switch(running, front, url.clone()).await?;
             agent.put_domains(&target, &domains);
+            others.stay_alive(&target.name).await?;
             Ok(Answer::Released { number, url: if has_web { url } else { String::new() } })
         }
         Err(failure) => {
@@ -185,14 +190,17 @@ pub(super) async fn finish(
         proven: Some(Arc::clone(&canary.trial.upstream)),
         say,
     };
-    if let Err(failure) = deploy.switch(running, Arc::clone(&canary.front), canary.url.clone()).await {
-        if let Some(ending) = canary::take_back(agent, running, &failure.message) {
-            ending.await;
+    let others = match deploy.switch(running, Arc::clone(&canary.front), canary.url.clone()).await {
+        Ok(others) => others,
+        Err(failure) => {
+            if let Some(ending) = canary::take_back(agent, running, &failure.message) {
+                ending.await;
+            }
+            return Err(failure);
         }
-        return Err(failure);
-    }
+    };
     agent.put_domains(&target, &canary.domains);
-    Ok(())
+    others.stay_alive(&target.name).await
 }
 
 impl Deploy<'_> {
@@ -365,9 +373,13 @@ impl Deploy<'_> {
                         .hint("it has to listen on the port that is in `$PORT`, such as by `--bind 127.0.0.1:$PORT`"));
                 }
                 Err(Unhealthy::Restarting) => {
-                    return Err(
-                        self.unhealthy(&process.slot, format!("{what} starts workers that end again and again"))
-                    );
+                    let failure =
+                        self.unhealthy(&process.slot, format!("{what} starts workers that end again and again"));
+                    return Err(match failure.hint {
+                        Some(_) => failure,
+                        None => failure
+                            .hint("what they have written says why; the application has to load without an error"),
+                    });
                 }
                 Err(Unhealthy::Silent) => {
                     return Err(self
@@ -467,8 +479,7 @@ impl Deploy<'_> {
     }
 
     fn last_lines(&self, process: &Slot, most: usize) -> Option<String> {
-        let lines = log::tail(&self.root.log(self.number, process), most);
-        (!lines.is_empty()).then(|| lines.iter().map(|line| log::text(line)).collect::<Vec<_>>().join("\n"))
+        last_lines(&self.root.log(self.number, process), most)
     }
 
     /// Gives some of the clients to the new release; what serves goes on as it was.
@@ -498,7 +509,7 @@ impl Deploy<'_> {
     }
 
     /// Gives the requests to the new release. From here on there is only forward.
-    async fn switch(mut self, running: &Running, front: Arc<Listener>, url: String) -> Result<(), Failure> {
+    async fn switch(mut self, running: &Running, front: Arc<Listener>, url: String) -> Result<Others, Failure> {
         let release = lock(&self.release).clone();
         let proven = self.proven.take();
         let assets = if proven.is_some() { None } else { self.agent.assets(&self.root, &release).await };
@@ -518,9 +529,11 @@ impl Deploy<'_> {
         let (old_web, old_others): (Vec<_>, Vec<_>) = old.processes.into_iter().partition(|old| old.slot.name == WEB);
         // A scheduler must never run twice, so the old ones end before the new ones begin.
         stop_all(&old_others).await;
+        let mut others = Others::new(&self.root, self.number);
         if self.root.serves() {
             self.start_others()?;
             for process in self.started_and_kept(|process| process.slot.name != WEB) {
+                others.add(&process);
                 running.add(process);
             }
         }
@@ -536,17 +549,21 @@ impl Deploy<'_> {
                 written.remove_before(first, &runs);
             }
         });
-        Ok(())
+        Ok(others)
     }
 
     /// Adds what was started to what runs, and ends what is too much. From here on there is only forward.
-    async fn rescale(self, running: &Running) -> Result<(), Failure> {
+    async fn rescale(self, running: &Running) -> Result<Others, Failure> {
         let until = lock(&self.release).until();
         self.mark_switched().await?;
         if self.root.serves() {
             self.start_others()?;
         }
+        let mut others = Others::new(&self.root, self.number);
         for process in self.started_and_kept(|_| true) {
+            if process.slot.name != WEB {
+                others.add(&process);
+            }
             running.add(process);
         }
         let surplus = running.rescaled((self.number, until), &self.root.formation);
@@ -560,7 +577,7 @@ impl Deploy<'_> {
             }
             stop_all(&surplus.into_iter().map(|(process, _)| process).collect::<Vec<_>>()).await;
         });
-        Ok(())
+        Ok(others)
     }
 
     /// Writes down that the release serves; where that fails, what was started for it ends.
@@ -607,4 +624,10 @@ impl Deploy<'_> {
             log::note(&failure.message);
         }
     }
+}
+
+/// The last lines of a log, where it has any.
+fn last_lines(path: &Path, most: usize) -> Option<String> {
+    let lines = log::tail(path, most);
+    (!lines.is_empty()).then(|| lines.iter().map(|line| log::text(line)).collect::<Vec<_>>().join("\n"))
 }

@@ -1,11 +1,17 @@
 //! A process and all that descend from it, by what `/proc` says, and whether those that it starts end again and again. Knows
 //! nothing of what they are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 /// How often the workers of a process are seen to have ended before it is said that they do so again and again.
 const AGAIN: u32 = 3;
+
+/// How many of them may have failed, and be left so by their parent, before that.
+const FAILED: usize = 2;
+
+/// The place of a process's exit code in [`stat`].
+const EXIT_CODE: usize = 49;
 
 /// A process and all that descend from it.
 pub(super) fn family(pid: u32) -> Vec<u32> {
@@ -39,6 +45,13 @@ fn parent(pid: u32) -> Option<u32> {
     stat(pid)?.get(1)?.parse().ok()
 }
 
+/// Whether a process has failed and nobody has taken note of it yet.
+fn has_failed(pid: u32) -> bool {
+    stat(pid).is_some_and(|stat| {
+        stat.first().is_some_and(|state| state == "Z") && stat.get(EXIT_CODE).is_some_and(|code| code != "0")
+    })
+}
+
 /// What a process was told to run: the program alone.
 fn program(pid: u32) -> Option<String> {
     let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
@@ -53,6 +66,7 @@ pub(super) struct Workers {
     /// Each with its parent.
     seen: BTreeMap<u32, u32>,
     ended: u32,
+    failed: BTreeSet<u32>,
 }
 
 impl Workers {
@@ -67,11 +81,15 @@ impl Workers {
         self.found(&programs, workers.collect())
     }
 
+    /// Notes which are alive, and which have ended since.
     fn found(&mut self, alive: &BTreeMap<u32, String>, workers: BTreeMap<u32, u32>) -> bool {
         let has_ended = |(worker, parent): (&u32, &u32)| !alive.contains_key(worker) && alive.contains_key(parent);
-        self.ended += u32::from(self.seen.iter().any(has_ended));
+        let ended: Vec<u32> = self.seen.iter().filter(|seen| has_ended(*seen)).map(|(worker, _)| *worker).collect();
+        self.ended += u32::from(!ended.is_empty());
+        // Some servers look after theirs only every few seconds.
+        self.failed.extend(ended.into_iter().filter(|worker| has_failed(*worker)));
         self.seen = workers;
-        self.ended >= AGAIN
+        self.ended >= AGAIN || self.failed.len() >= FAILED
     }
 }
 
@@ -99,6 +117,20 @@ mod tests {
         assert_eq!(looks, [false, false, false, true]);
         let mut calm = Workers::default();
         assert!((0..9).all(|_| !calm.found(&alive(&[1, 2]), workers(&[2]))));
+    }
+
+    #[test]
+    fn workers_that_failed_are_noticed_before_their_parent_does() {
+        let mut children = [1, 0].map(|code| {
+            std::process::Command::new("sh").args(["-c", &format!("exit {code}")]).spawn().expect("a shell")
+        });
+        let ids = children.each_ref().map(std::process::Child::id);
+        while !ids.iter().all(|id| stat(*id).is_some_and(|stat| stat[0] == "Z")) {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        assert_eq!(ids.map(has_failed), [true, false]);
+        children.iter_mut().for_each(|child| drop(child.wait()));
+        assert_eq!(ids.map(has_failed), [false, false]);
     }
 
     #[test]

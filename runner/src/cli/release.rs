@@ -17,7 +17,7 @@ use super::{Context, Failure};
 /// The settings are the target's, from the pipeline file.
 #[derive(Debug, clap::Args)]
 pub(super) struct ReleaseArgs {
-    /// The slug's id, which may be shortened [default: the application's newest], and the target that is to run it.
+    /// The slug's id, which may be shortened [default: the one that a run gave last], and the target that is to run it.
     #[arg(required = true, num_args = 1..=2, value_names = ["SLUG", "TARGET"])]
     words: Vec<String>,
     /// The pipeline file [default: `release.pipeline` here, or what suits the project].

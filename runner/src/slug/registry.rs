@@ -1,8 +1,10 @@
 //! The slugs that this machine has built, one small file each. Knows nothing of what is in them.
 
+use std::cmp::Reverse;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +24,9 @@ pub struct Record {
     pub app: String,
     /// When it was first built, in seconds since 1970.
     pub created: u64,
+    /// When a run last gave it, in milliseconds since 1970; [`Registry::add`] knows.
+    #[serde(default)]
+    pub built: u64,
     /// The attestation of how it came about, a blob of the store.
     pub attestation: Option<Digest>,
 }
@@ -30,6 +35,13 @@ pub struct Record {
 #[derive(Debug, Clone)]
 pub struct Registry {
     dir: PathBuf,
+}
+
+impl Record {
+    /// When a run last gave it, in milliseconds since 1970; of one that an earlier version wrote, when it was made.
+    pub fn last_built(&self) -> u64 {
+        self.built.max(self.created.saturating_mul(1000))
+    }
 }
 
 impl Registry {
@@ -43,7 +55,8 @@ impl Registry {
     pub fn add(&self, store: &Store, record: &Record) -> Result<(), SlugError> {
         store.flush()?;
         let path = self.dir.join(format!("{}.json", record.id.hex()));
-        let mut record = record.clone();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        let mut record = Record { built: u64::try_from(now).unwrap_or(u64::MAX), ..record.clone() };
         // One that is damaged is made anew.
         if let Ok(Some(known)) = read(&path) {
             record.created = known.created;
@@ -56,7 +69,7 @@ impl Registry {
         write().map_err(|source| SlugError::File { action: "write", path: path.display().to_string(), source })
     }
 
-    /// All slugs, the newest first.
+    /// All slugs, the one that a run gave last first.
     pub fn list(&self) -> Result<Vec<Record>, SlugError> {
         let mut records = Vec::new();
         let unreadable = |source| SlugError::File { action: "list", path: self.dir.display().to_string(), source };
@@ -77,7 +90,7 @@ impl Registry {
                 }
             }
         }
-        records.sort_by_key(|record| (std::cmp::Reverse(record.created), record.id));
+        records.sort_by_key(|record| (Reverse(record.last_built()), record.id));
         Ok(records)
     }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -115,6 +116,7 @@ pub(crate) struct Host {
 pub(crate) struct Slug {
     pub(crate) version: &'static str,
     pub(crate) web: &'static str,
+    pub(crate) worker: Option<&'static str>,
     pub(crate) environment: Vec<String>,
 }
 
@@ -128,7 +130,7 @@ pub(crate) struct Said {
 
 impl Slug {
     pub(crate) fn new(version: &'static str) -> Self {
-        Self { version, web: "exec python3 app.py", environment: Vec::new() }
+        Self { version, web: "exec python3 app.py", worker: None, environment: Vec::new() }
     }
 
     pub(crate) fn web(version: &'static str, web: &'static str) -> Self {
@@ -194,7 +196,10 @@ impl Host {
             format: 1,
             links: Vec::new(),
             platform: "linux-x86_64-gnu".into(),
-            processes: BTreeMap::from([("web".into(), slug.web.into())]),
+            processes: [("web", Some(slug.web)), ("worker", slug.worker)]
+                .into_iter()
+                .filter_map(|(name, command)| Some((name.into(), command?.into())))
+                .collect(),
             python: None,
             release: None,
             runtime: self.runtime,
@@ -277,10 +282,12 @@ impl Host {
             .filter(|path| path.exists())
             .max_by_key(|path| fs::metadata(path.parent().expect("a directory")).and_then(|meta| meta.modified()).ok())
             .expect("a file");
-        // As a disk does it: no time tells of it.
-        let changed = fs::metadata(&newest).and_then(|metadata| metadata.modified()).expect("a time");
+        // As a disk does it: no time and no owner tells of it.
+        let before = fs::metadata(&newest).expect("a file");
+        let changed = before.modified().expect("a time");
         fs::remove_file(&newest).expect("removed");
         fs::write(&newest, content).expect("written");
+        std::os::unix::fs::chown(&newest, Some(before.uid()), Some(before.gid())).expect("its owner");
         fs::File::options().write(true).open(&newest).and_then(|file| file.set_modified(changed)).expect("a time");
     }
 

@@ -7,11 +7,11 @@ use std::future::ready;
 use http_body_util::BodyExt as _;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::http::Extensions;
-use hyper::{Request, Response, StatusCode, Version};
+use hyper::{Method, Request, Response, StatusCode, Version};
 use tower::Service as _;
 use tower_http::compression::Compression;
 
-use super::proxy::Body;
+use super::proxy::{Body, empty};
 
 /// What is shorter is sent in one packet anyway.
 const WORTH_IT: u64 = 1024;
@@ -29,30 +29,36 @@ const TEXTS: [&str; 9] = [
     "image/svg+xml",
 ];
 
-/// What a client reads, where it says so.
-pub(super) fn accepted<B>(request: &Request<B>) -> HeaderMap {
-    let mut accepted = HeaderMap::new();
+/// What a client reads, and whether it wants the head of an answer alone.
+pub(super) struct Accepted {
+    encodings: HeaderMap,
+    is_head: bool,
+}
+
+/// What a client says of itself.
+pub(super) fn accepted<B>(request: &Request<B>) -> Accepted {
+    let mut encodings = HeaderMap::new();
     // What has no length can only be ended by closing, before HTTP/1.1.
     if request.version() >= Version::HTTP_11 {
         for value in request.headers().get_all(header::ACCEPT_ENCODING) {
-            accepted.append(header::ACCEPT_ENCODING, value.clone());
+            encodings.append(header::ACCEPT_ENCODING, value.clone());
         }
     }
-    accepted
+    Accepted { encodings, is_head: request.method() == Method::HEAD }
 }
 
 /// An answer as a client reads it that accepts this.
-pub(super) async fn compressed(mut response: Response<Body>, accepted: HeaderMap) -> Response<Body> {
+pub(super) async fn compressed(mut response: Response<Body>, accepted: Accepted) -> Response<Body> {
     if !is_worth_it(response.status(), response.headers()) {
         return response;
     }
-    if accepted.is_empty() {
+    if accepted.encodings.is_empty() {
         // Whoever keeps it for others is to know that they may read another.
         response.headers_mut().append(header::VARY, header::ACCEPT_ENCODING.into());
         return response;
     }
     let mut request = Request::new(());
-    *request.headers_mut() = accepted;
+    *request.headers_mut() = accepted.encodings;
     let mut response = Some(response);
     let answer = tower::service_fn(|_| ready(Ok::<_, Infallible>(response.take().unwrap_or_default())));
     let Ok(mut response) = Compression::new(answer)
@@ -62,7 +68,8 @@ pub(super) async fn compressed(mut response: Response<Body>, accepted: HeaderMap
     if response.headers().contains_key(header::CONTENT_ENCODING) {
         weaken(response.headers_mut());
     }
-    response.map(|body| body.boxed())
+    // Nothing compressed has a head and an end.
+    response.map(|body| if accepted.is_head { empty() } else { body.boxed() })
 }
 
 /// The tag of an answer is of its bytes; of those that were compressed it says no more than that they mean the same.
@@ -92,4 +99,43 @@ fn is_worth_it(status: StatusCode, headers: &HeaderMap) -> bool {
             .next()
             .is_some_and(|kind| kind.trim_end().ends_with("+json") || kind.trim_end().ends_with("+xml"));
     is_whole && !is_small && !is_fixed && is_text
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::body::{Body as _, Bytes};
+
+    use super::*;
+
+    /// How a page of a type is sent for a request with a method.
+    async fn sent(method: Method, kind: &'static str) -> Response<Body> {
+        let request =
+            Request::builder().method(method).header(header::ACCEPT_ENCODING, "gzip").body(()).expect("a request");
+        let page = http_body_util::Full::new(Bytes::from(vec![b'x'; 5000])).map_err(|never| match never {}).boxed();
+        let response = Response::builder().header(header::CONTENT_TYPE, kind).body(page).expect("a response");
+        compressed(response, accepted(&request)).await
+    }
+
+    #[tokio::test]
+    async fn a_head_alone_has_nothing_below_it() {
+        let response = sent(Method::HEAD, "text/html").await;
+        assert_eq!(response.headers()[header::CONTENT_ENCODING], "gzip");
+        assert!(response.body().is_end_stream());
+        assert!(!sent(Method::GET, "text/html").await.body().is_end_stream());
+    }
+
+    #[tokio::test]
+    async fn what_is_no_text_and_what_comes_as_events_stays_as_it_is() {
+        for (kind, is_compressed) in [
+            ("text/css; charset=utf-8", true),
+            ("application/ld+json; charset=utf-8", true),
+            ("image/svg+xml", true),
+            ("image/png", false),
+            ("text/event-stream", false),
+            ("application/octet-stream", false),
+        ] {
+            let response = sent(Method::GET, kind).await;
+            assert_eq!(response.headers().contains_key(header::CONTENT_ENCODING), is_compressed, "{kind}");
+        }
+    }
 }

@@ -188,16 +188,19 @@ async fn side_by_side(stream: impl Stream, peer: SocketAddr, entrance: Arc<Entra
 }
 
 /// Answers a request, as its client reads it.
-async fn respond<B>(request: Request<B>, client: Client, entrance: &Entrance) -> Response<Body>
+async fn respond<B>(mut request: Request<B>, client: Client, entrance: &Entrance) -> Response<Body>
 where
     B: hyper::body::Body<Data = Bytes>,
 {
     let accepted = compression::accepted(&request);
+    let id = proxy::identify(&mut request, client);
     let response = match take(request, entrance).await {
         Ok((request, claim)) => proxy::answer(request, client, claim).await,
         Err(answer) => *answer,
     };
-    compression::compressed(response, accepted).await
+    let mut response = compression::compressed(response, accepted).await;
+    response.headers_mut().entry(proxy::REQUEST_ID).or_insert(id);
+    response
 }
 
 /// A request with all of its body, and where it goes.
@@ -208,17 +211,17 @@ async fn take<B>(
 where
     B: hyper::body::Body<Data = Bytes>,
 {
+    proxy::refuse_ambiguous(&request)?;
     let claim = entrance.route(&request)?;
     let Some(limits) = claim.as_ref().map(|claim| claim.limits).filter(|_| !request.body().is_end_stream()) else {
         return Ok((request.map(|_| received::nothing()), claim));
     };
-    // While a client sends, nobody waits for it: not a process, and not the end of a release.
-    drop(claim);
     let waits = request.headers().contains_key(header::EXPECT);
     let (head, body) = request.into_parts();
     let body = received::receive(body, limits.body, waits).await.map_err(|refused| Box::new(refused.answer()))?;
     let request = Request::from_parts(head, body);
-    let claim = entrance.route(&request)?;
+    // While a client sends, what serves may change; where nothing does any more, what did is asked, as long as it is there.
+    let claim = entrance.route(&request)?.or(claim);
     Ok((request, claim))
 }
 

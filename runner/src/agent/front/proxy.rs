@@ -40,7 +40,11 @@ const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto")
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 /// By which a request is found again in the logs of all that had to do with it.
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// What servers before this one may say of who asks, beside all `X-Forwarded-*`; only one of this machine, which speaks TLS for
+/// us, is believed.
+const SAID_BY_SERVERS: [&str; 5] = ["forwarded", "front-end-https", "x-real-ip", "x-request-id", "x-url-scheme"];
 
 /// Headers that are about one connection, and stay there.
 const HOP_BY_HOP: [HeaderName; 9] = [
@@ -65,7 +69,9 @@ pub(super) struct Client {
 
 /// Answers a request: from the static files, from the process, or with why neither is possible.
 pub(super) async fn answer(request: Request<Received>, client: Client, claim: Option<Claim>) -> Response<Body> {
-    let Some(mut claim) = claim else { return plain(StatusCode::SERVICE_UNAVAILABLE, "nothing is released here yet") };
+    let Some(mut claim) = claim else {
+        return plain(StatusCode::SERVICE_UNAVAILABLE, "nothing runs here at the moment: see `pipe releases`");
+    };
     // Who is given the old pages may still be asked for a file of the new ones, by whoever keeps no cookies.
     let of_trial = claim.part.as_ref().filter(|part| !part.is_new).and_then(|part| part.upstream().assets.as_ref());
     for assets in claim.assets.iter().chain(of_trial) {
@@ -120,8 +126,7 @@ async fn forward(mut request: Request<Received>, client: Client, claim: Claim) -
     let upgrade = upgrade_of(request.headers());
     let upgraded = upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
     let is_local = local::is_local(&request, client.peer);
-    prepare(&mut request, client, upgrade.as_ref());
-    let id = request.headers().get(REQUEST_ID).cloned();
+    prepare(&mut request, client, upgrade.as_ref(), claim.name.as_deref());
     let original = is_local.then(|| local::Original::of(&request, claim.name.as_deref()));
     let is_repeatable = upgrade.is_none() && local::is_repeatable(&request);
     let mut manner = claim.manner();
@@ -153,9 +158,6 @@ async fn forward(mut request: Request<Received>, client: Client, claim: Claim) -
         return Ok(response.map(|_| empty()));
     }
     strip(response.headers_mut(), None);
-    if let Some(id) = id {
-        response.headers_mut().entry(REQUEST_ID).or_insert(id);
-    }
     Ok(response.map(|body| Answer::new(body, kept, (claim, share)).boxed()))
 }
 
@@ -227,7 +229,7 @@ async fn tunnel(client: hyper::upgrade::OnUpgrade, server: hyper::upgrade::OnUpg
 }
 
 /// Makes a client's request into the application's: `Host` stays, hop-by-hop headers go, and who asked is said.
-fn prepare<B>(request: &mut Request<B>, client: Client, upgrade: Option<&HeaderValue>) {
+fn prepare<B>(request: &mut Request<B>, client: Client, upgrade: Option<&HeaderValue>, name: Option<&str>) {
     let ip = client.peer.ip().to_canonical();
     if let Some(path) = request.uri().path_and_query().cloned() {
         // A client may send the whole address; applications are only asked for paths.
@@ -243,13 +245,11 @@ fn prepare<B>(request: &mut Request<B>, client: Client, upgrade: Option<&HeaderV
     strip(headers, upgrade);
     join_cookies(headers);
     let host = headers.get(header::HOST).cloned();
-    if !ip.is_loopback() {
-        // Only another server of this machine, one that speaks TLS for us, is believed.
-        for name in [FORWARDED_FOR, FORWARDED_PROTO, FORWARDED_HOST, header::FORWARDED, REQUEST_ID] {
-            headers.remove(name);
-        }
+    if host.is_none() {
+        // Of HTTP/1.0; those of HTTP/1.1 are refused.
+        let name = name.and_then(|name| HeaderValue::from_str(name).ok());
+        headers.insert(header::HOST, name.unwrap_or(HeaderValue::from_static("localhost")));
     }
-    headers.entry(REQUEST_ID).or_insert_with(request_id);
     let addresses = match headers.get(FORWARDED_FOR).and_then(|value| value.to_str().ok()) {
         Some(before) => format!("{before}, {ip}"),
         None => ip.to_string(),
@@ -265,6 +265,45 @@ fn prepare<B>(request: &mut Request<B>, client: Client, upgrade: Option<&HeaderV
     if let Some(host) = host {
         headers.entry(FORWARDED_HOST).or_insert(host);
     }
+}
+
+/// Takes from a request what only a server before this one may say, and what applications would take for that; gives it the name
+/// by which it is found again.
+pub(super) fn identify<B>(request: &mut Request<B>, client: Client) -> HeaderValue {
+    let is_believed = client.peer.ip().to_canonical().is_loopback();
+    let headers = request.headers_mut();
+    let is_odd = |name: &HeaderName| {
+        let name = name.as_str();
+        // To an application `SCRIPT_NAME` and `Script-Name` are one, and the first may be the server's to say.
+        name.contains('_') || !is_believed && (name.starts_with("x-forwarded-") || SAID_BY_SERVERS.contains(&name))
+    };
+    let odd: Vec<HeaderName> = headers.keys().filter(|name| is_odd(name)).cloned().collect();
+    for name in odd {
+        headers.remove(name);
+    }
+    headers.entry(REQUEST_ID).or_insert_with(request_id).clone()
+}
+
+/// Refuses a request that servers would understand each in its own way: of no host, or of two, or in pieces that are something
+/// else besides.
+pub(super) fn refuse_ambiguous<B>(request: &Request<B>) -> Result<(), Box<Response<Body>>> {
+    let hosts =
+        request.headers().get_all(header::HOST).iter().count() + usize::from(request.uri().authority().is_some());
+    if request
+        .headers()
+        .get(header::TRANSFER_ENCODING)
+        .is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"chunked"))
+    {
+        return Err(Box::new(plain(
+            StatusCode::NOT_IMPLEMENTED,
+            "a body comes whole or in pieces, and in no other encoding",
+        )));
+    }
+    let is_whole = request.version() < Version::HTTP_11 || hosts > 0;
+    if is_whole && request.headers().get_all(header::HOST).iter().count() <= 1 {
+        return Ok(());
+    }
+    Err(Box::new(plain(StatusCode::BAD_REQUEST, "a request is for one host")))
 }
 
 /// A new one, unlike all others: 32 hexadecimal digits.
@@ -336,19 +375,53 @@ mod tests {
 
     #[test]
     fn each_request_has_an_id_and_keeps_one_that_is_believed() {
-        let prepared = |peer: [u8; 4], id: Option<&str>| {
+        let identified = |peer: [u8; 4], id: Option<&str>| {
             let mut request = Request::get("/").header("host", "demo.test");
             if let Some(id) = id {
                 request = request.header(REQUEST_ID, id);
             }
             let mut request = request.body(()).expect("a request");
-            prepare(&mut request, Client { peer: (peer, 1).into(), is_secure: false }, None);
-            request.headers()[REQUEST_ID].to_str().expect("a text").to_owned()
+            let id = identify(&mut request, Client { peer: (peer, 1).into(), is_secure: false });
+            assert_eq!(request.headers()[REQUEST_ID], id);
+            id.to_str().expect("a text").to_owned()
         };
-        let ids =
-            [prepared([192, 0, 2, 1], None), prepared([192, 0, 2, 1], None), prepared([192, 0, 2, 1], Some("mine"))];
+        let ids = [
+            identified([192, 0, 2, 1], None),
+            identified([192, 0, 2, 1], None),
+            identified([192, 0, 2, 1], Some("mine")),
+        ];
         assert!(ids.iter().all(|id| id.len() == 32) && ids[0] != ids[1], "{ids:?}");
-        assert_eq!(prepared([127, 0, 0, 1], Some("of-nginx")), "of-nginx");
+        assert_eq!(identified([127, 0, 0, 1], Some("of-nginx")), "of-nginx");
+    }
+
+    #[test]
+    fn nobody_says_what_only_servers_may() {
+        let names =
+            ["x-forwarded-for", "x-forwarded-prefix", "x-forwarded-ssl", "x-real-ip", "forwarded", "script_name"];
+        let left = |peer: [u8; 4]| {
+            let mut request = Request::get("/").header("x-other", "1");
+            for name in names {
+                request = request.header(name, "1");
+            }
+            let mut request = request.body(()).expect("a request");
+            identify(&mut request, Client { peer: (peer, 1).into(), is_secure: false });
+            names.iter().filter(|name| request.headers().contains_key(**name)).copied().collect::<Vec<_>>()
+        };
+        assert_eq!(left([192, 0, 2, 1]), Vec::<&str>::new());
+        assert_eq!(left([127, 0, 0, 1]), names[..5]);
+    }
+
+    #[test]
+    fn a_request_is_for_one_host() {
+        let is_refused = |version, hosts: &[&str]| {
+            let mut request = Request::get("/").version(version);
+            for host in hosts {
+                request = request.header("host", *host);
+            }
+            refuse_ambiguous(&request.body(()).expect("a request")).is_err()
+        };
+        assert!(!is_refused(Version::HTTP_11, &["a"]) && !is_refused(Version::HTTP_10, &[]));
+        assert!(is_refused(Version::HTTP_11, &[]) && is_refused(Version::HTTP_11, &["a", "a"]));
     }
 
     #[test]
