@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::runtime::Interpreter;
 use crate::sandbox::{self, Ended, Monitors, Mount, Run, SandboxError, Scratch, Spec};
+use crate::store::FULL;
 
 /// Bytes that a project with a large environment takes, in the store and unpacked.
 const ENOUGH_SPACE: u64 = 5 << 30;
@@ -74,11 +75,7 @@ fn space(home: &Path) -> Check {
         Ok(found) => {
             let free = found.blocks_available().saturating_mul(found.fragment_size());
             let detail = format!("{} GiB free", free >> 30);
-            if free >= ENOUGH_SPACE {
-                Check::ok("disk", detail)
-            } else {
-                Check::warning("disk", detail, "free some space, or set PIPE_HOME to a directory on a larger disk")
-            }
+            if free >= ENOUGH_SPACE { Check::ok("disk", detail) } else { Check::warning("disk", detail, FULL) }
         }
         Err(errno) => Check::warning("disk", errno.desc(), "set PIPE_HOME to a directory on a local disk"),
     }

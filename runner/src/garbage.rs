@@ -53,7 +53,7 @@ impl GarbageError {
 
 /// Collects garbage in a home directory: in its store, among its compiled plugins, and slugs that nobody can release any more.
 pub fn collect(home: &Path, policy: &Policy) -> Result<Collected, GarbageError> {
-    let store = Store::open(home)?;
+    let store = Store::open_to_free(home)?;
     let mut collected = store.collect(policy, || roots(home, &store, policy))?;
     let registry = Registry::of(home);
     for record in registry.list()? {

@@ -25,6 +25,7 @@ mod outside;
 mod pool;
 mod rebuild;
 mod record;
+mod reserve;
 mod segment;
 mod suspect;
 mod walk;
@@ -42,6 +43,7 @@ pub use blobs::{BlobReader, BlobWriter};
 pub use builder::{Conflict, TreeBuilder};
 pub use check::{Checked, Stats};
 pub use claim::Claim;
+pub(crate) use error::FULL;
 pub use error::StoreError;
 pub use garbage::{Collected, Policy, Roots};
 pub(crate) use import::take_holes;
@@ -95,8 +97,15 @@ impl Store {
         Self::open_as(home, |_| Standing::Releases)
     }
 
+    /// Opens the store to free room in it: on a full disk with what is kept for that.
+    pub fn open_to_free(home: &Path) -> Result<Self, StoreError> {
+        reserve::spend(&home.join("store"));
+        Self::open(home)
+    }
+
     fn open_as(home: &Path, standing: impl FnOnce(u64) -> Standing) -> Result<Self, StoreError> {
         let root = prepare(home)?;
+        reserve::check(&root)?;
         let tmp = root.join("tmp");
         let _gate = Gate::enter(&root)?;
         let (live, debris) = lease::survey(&tmp)?;

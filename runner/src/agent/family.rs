@@ -38,7 +38,7 @@ pub(super) fn stat(pid: u32) -> Option<Vec<String>> {
 
 /// A program's name may hold anything, a bracket too.
 fn fields(stat: &str) -> Option<Vec<String>> {
-    Some(stat.rsplit_once(") ")?.1.split(' ').map(str::to_owned).collect())
+    Some(stat.rsplit_once(") ")?.1.trim_end().split(' ').map(str::to_owned).collect())
 }
 
 fn parent(pid: u32) -> Option<u32> {

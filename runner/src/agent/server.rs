@@ -18,7 +18,7 @@ use super::canary;
 use super::client::{build, short_socket};
 use super::deploy;
 use super::handover::Handover;
-use super::protocol::{Answer, Order, PROTOCOL, Reply, Request};
+use super::protocol::{Answer, Failure, Order, PROTOCOL, Reply, Request};
 use super::remove;
 use super::running::{Running, Turn};
 use super::written::Written;
@@ -214,7 +214,7 @@ async fn stop(
         let Some(_turn) = turn(&running, "a stop", read, write).await else { return gave_up() };
         let canary = canary::take_back(agent, &running, "stopped");
         if let Err(error) = agent.history.stop(&running.app, &running.target) {
-            return Answer::Failed(error.to_string());
+            return Answer::Failed(Failure::hinted(&error, error.hint()).in_one());
         }
         agent.close_domains(&running.app, &running.target);
         if running.stop().await {

@@ -6,7 +6,7 @@ use reqwest::{StatusCode, Url};
 
 use super::Checksum;
 use super::credentials;
-use crate::store::StoreError;
+use crate::store::{FULL, StoreError};
 
 /// Why bytes could not be had. [`FetchError::hint`] says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -144,7 +144,7 @@ impl FetchError {
             }
             Self::Commit(_) => "pin the full hash, 40 hex digits: a branch or a tag may move".to_owned(),
             Self::Git { .. } => "check that `git fetch` of this address works here without a question".to_owned(),
-            Self::Write(_) => "free some space, or set PIPE_HOME to a directory on a larger disk".to_owned(),
+            Self::Write(_) => FULL.to_owned(),
             Self::Store(error) => return error.hint(),
             _ => return None,
         })

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
 
 use super::formation::Formation;
@@ -26,6 +26,7 @@ use super::portion::Portion;
 use super::sealed::{SealError, Sealer, Values};
 use super::stage::Stage;
 use super::target::{Contents, How, Settings, SlugRef, Target};
+use crate::store::FULL;
 
 /// The file with the key of what is sealed.
 const KEY: &str = "config.key";
@@ -98,6 +99,13 @@ impl HistoryError {
                 "bring `{}` back from a backup; without it remove the state of targets beside it, and release anew",
                 key.display()
             )),
+            Self::Database(error) => match error.sqlite_error_code() {
+                Some(ErrorCode::DiskFull) => Some(FULL.into()),
+                Some(ErrorCode::SystemIoFailure | ErrorCode::ReadOnly | ErrorCode::CannotOpen) => {
+                    Some("see that the disk of PIPE_HOME has space and can be written to".into())
+                }
+                _ => None,
+            },
             Self::Newer { .. } => Some("use the newer `pipe`, which can also be told to `stop --all`".into()),
             _ => None,
         }

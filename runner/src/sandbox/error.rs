@@ -166,9 +166,10 @@ impl Mechanism {
                 "a container that masks parts of /proc forbids a new one: start it with `--security-opt \
                  systempaths=unconfined`"
             }
+            Self::Overlay | Self::Mount if errno == Errno::ENOSPC as i32 => crate::store::FULL,
             Self::ReadOnly => "Linux 5.12 or newer is needed",
             Self::Overlay => {
-                "overlay mounts in user namespaces need Linux 5.11 or newer, and PIPE_HOME on a file system such as ext4, \
+                "overlay mounts in user namespaces need Linux 5.12 or newer, and PIPE_HOME on a file system such as ext4, \
                  xfs or btrfs that is not an overlay itself: move it with PIPE_HOME"
             }
             Self::IdMap => "run pipe as root of the machine or as a plain user",

@@ -123,8 +123,8 @@ impl Builder {
         match entry {
             Mount::Bind { source, at, writable } => {
                 let source = from_old(source);
-                let metadata =
-                    fs::metadata(&source).map_err(|error| Refusal::io(Mechanism::Mount, strip_old(&source), &error))?;
+                let metadata = fs::metadata(&source)
+                    .map_err(|error| Refusal::io(Mechanism::Mount, &strip_old(&source), &error))?;
                 let at = if metadata.is_dir() { self.directory(at)? } else { self.empty_file(at)? };
                 bind(&source, &at)?;
                 set_attributes(&at, if *writable { 0 } else { libc::MOUNT_ATTR_RDONLY }, true)
@@ -154,12 +154,12 @@ impl Builder {
     fn overlay(&self, lower: &[PathBuf], at: &str, scratch: &Path) -> Result<(), Refusal> {
         let (upper, work) = (scratch.join(UPPER), scratch.join("work"));
         if !upper.is_dir() {
-            fs::create_dir(&upper).map_err(|error| Refusal::io(Mechanism::Overlay, strip_old(&upper), &error))?;
+            fs::create_dir(&upper).map_err(|error| Refusal::io(Mechanism::Overlay, &strip_old(&upper), &error))?;
             self.give(&upper)?;
         }
         // What the kernel kept for the mount before this one: as long as that is there, a volatile layer is refused.
         let renewed = if work.is_dir() { remove_all(&work) } else { Ok(()) }.and_then(|()| fs::create_dir(&work));
-        renewed.map_err(|error| Refusal::io(Mechanism::Overlay, strip_old(&work), &error))?;
+        renewed.map_err(|error| Refusal::io(Mechanism::Overlay, &strip_old(&work), &error))?;
         let mut options = String::from("lowerdir=");
         for (index, dir) in lower.iter().enumerate() {
             options.push_str(if index == 0 { "" } else { ":" });
@@ -313,9 +313,8 @@ fn from_old(path: &Path) -> PathBuf {
 }
 
 /// A path as it is outside, for messages.
-fn strip_old(path: &Path) -> &Path {
-    // The leading slash of what is left is lost, and back in the message of whoever knows the path.
-    path.strip_prefix(OLD).unwrap_or(path)
+fn strip_old(path: &Path) -> PathBuf {
+    path.strip_prefix(OLD).map_or_else(|_| path.to_owned(), |below| Path::new("/").join(below))
 }
 
 fn tmpfs(at: &Path, size: u64, mode: u32) -> Result<(), Refusal> {

@@ -109,7 +109,7 @@ fn an_unknown_id_gets_the_nearest_and_an_ambiguous_one_all() {
     let error = bench.registry().find("zz").expect_err("none");
     assert!(!error.hint().expect("a hint").contains("did you mean"), "none is alike");
     let error = bench.registry().find("a").expect_err("two");
-    assert_eq!(error.to_string(), "`a` is the beginning of 2 slugs: `aaaaaaaaaaaa`, `abababababab`");
+    assert_eq!(error.to_string(), "`a` is the beginning of 2 slugs: `abababababab`, `aaaaaaaaaaaa`");
 }
 
 #[test]

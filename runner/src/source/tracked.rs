@@ -1,12 +1,15 @@
-//! Which files of a repository git tracks, by its index: such a file is part of the project whatever `.gitignore` says.
+//! Which files of a repository git tracks, by its index and those of its submodules: such a file is part of the project whatever
+//! `.gitignore` says.
 //!
 //! Reads versions 2 to 4 of the format (gitformat-index); knows nothing of git's objects or configuration. Our own reader,
 //! because a list of paths is all that is wanted: the libraries that read an index bring all of git along. A split index
 //! (`core.splitIndex`) says of the files that are named in it only.
 
 use std::cmp::Ordering;
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use super::SourceError;
@@ -14,6 +17,9 @@ use crate::digest::Digest;
 
 /// Before the path of an entry: times, device, inode, mode, owner and size.
 const STAT: usize = 40;
+/// Where in it the mode is, and that of a submodule.
+const MODE: usize = 24;
+const REPOSITORY: u32 = 0o160_000;
 /// The length of an object's name: SHA-1.
 const NAME: usize = 20;
 /// Bits of an entry's flags: there are more flags (version 3), and the length of its path as far as it can be told.
@@ -35,15 +41,10 @@ impl Tracked {
         let Some(root) = repository(dir) else {
             return Ok(Self::new(dir, Vec::new()));
         };
-        let path =
-            git_directory(&root.join(".git")).map_err(SourceError::io("read", &root.join(".git")))?.join("index");
-        let bytes = match fs::read(&path) {
-            Ok(bytes) => bytes,
-            // Nothing has been added yet.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::new(root, Vec::new())),
-            Err(error) => return Err(SourceError::io("read", &path)(error)),
-        };
-        let paths = paths(&bytes).ok_or(SourceError::Index(path))?;
+        let mut paths = Vec::new();
+        read(root, b"", &mut paths)?;
+        // Those of a submodule came after all of what is around it.
+        paths.sort_unstable();
         Ok(Self::new(root, paths))
     }
 
@@ -69,6 +70,28 @@ impl Tracked {
         let first = self.paths.partition_point(|path| order(path, wanted) == Ordering::Less);
         self.paths.get(first).is_some_and(|path| below(path))
     }
+}
+
+/// Reads the index of the repository at a root, and those of its submodules; `at` is where it is in the one around it, with a slash.
+fn read(root: &Path, at: &[u8], tracked: &mut Vec<Box<[u8]>>) -> Result<(), SourceError> {
+    let git = root.join(".git");
+    let path = git_directory(&git).map_err(SourceError::io("read", &git))?.join("index");
+    let bytes = match fs::read(&path) {
+        Ok(bytes) => bytes,
+        // Nothing has been added yet.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(SourceError::io("read", &path)(error)),
+    };
+    for entry in entries(&bytes).ok_or(SourceError::Index(path))? {
+        let below = root.join(OsStr::from_bytes(&entry.path));
+        let path = [at, &entry.path].concat();
+        // One that was never fetched tracks nothing.
+        if entry.is_repository && below.join(".git").exists() {
+            read(&below, &[&path, &b"/"[..]].concat(), tracked)?;
+        }
+        tracked.push(path.into());
+    }
+    Ok(())
 }
 
 /// The root of the repository that a directory is in.
@@ -98,8 +121,15 @@ fn git_directory(git: &Path) -> io::Result<PathBuf> {
     Ok(git.parent().unwrap_or(git).join(named))
 }
 
-/// The paths of an index; none where it is not of a version that is known.
-fn paths(index: &[u8]) -> Option<Vec<Box<[u8]>>> {
+/// What an index names.
+struct Named {
+    path: Vec<u8>,
+    /// A commit of another repository, in which it is a submodule.
+    is_repository: bool,
+}
+
+/// What an index names; none where it is not of a version that is known.
+fn entries(index: &[u8]) -> Option<Vec<Named>> {
     let mut rest = index.strip_prefix(b"DIRC")?;
     let version = number(&mut rest)?;
     let count = usize::try_from(number(&mut rest)?).ok()?;
@@ -107,17 +137,18 @@ fn paths(index: &[u8]) -> Option<Vec<Box<[u8]>>> {
         return None;
     }
     // Each entry has at least its fixed part: a count that promises more is not believed.
-    let mut paths: Vec<Box<[u8]>> = Vec::with_capacity(count.min(rest.len() / (STAT + NAME)));
+    let mut named: Vec<Named> = Vec::with_capacity(count.min(rest.len() / (STAT + NAME)));
     for _ in 0..count {
         let entry = rest;
-        take(&mut rest, STAT + NAME)?;
+        let mode = take(&mut rest, STAT + NAME)?.get(MODE..MODE + 4)?;
+        let is_repository = mode == REPOSITORY.to_be_bytes();
         let flags = u16::from_be_bytes(take(&mut rest, 2)?.try_into().ok()?);
         if flags & EXTENDED != 0 {
             take(&mut rest, 2)?;
         }
         let path = if version == 4 {
             let dropped = varint(&mut rest)?;
-            let previous = paths.last().map(Box::as_ref).unwrap_or_default();
+            let previous = named.last().map(|named| &*named.path).unwrap_or_default();
             let kept = previous.get(..previous.len().checked_sub(dropped)?)?;
             let added = until_nul(&mut rest)?;
             [kept, added].concat()
@@ -134,9 +165,9 @@ fn paths(index: &[u8]) -> Option<Vec<Box<[u8]>>> {
             take(&mut rest, 8 - length % 8)?;
             path.to_vec()
         };
-        paths.push(path.into());
+        named.push(Named { path, is_repository });
     }
-    Some(paths)
+    Some(named)
 }
 
 fn take<'a>(rest: &mut &'a [u8], count: usize) -> Option<&'a [u8]> {
@@ -215,6 +246,29 @@ mod tests {
     }
 
     #[test]
+    fn what_a_submodule_tracks_is_tracked_too() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let [inner, middle, outer] = ["inner", "middle", "outer"].map(|name| dir.path().join(name));
+        let add = ["-c", "protocol.file.allow=always", "submodule", "--quiet", "add"];
+        for (repository, below) in [(&inner, None), (&middle, Some(&inner)), (&outer, Some(&middle))] {
+            fs::create_dir(repository).expect("a directory");
+            git(repository, &["init", "--quiet"]);
+            fs::write(repository.join("file"), "").expect("written");
+            if let Some(below) = below {
+                git(repository, &[&add[..], &[below.to_str().expect("a text"), "lib/sub"]].concat());
+            }
+            git(repository, &["add", "."]);
+            git(repository, &["-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "-m", "a"]);
+        }
+        git(&outer, &["-c", "protocol.file.allow=always", "submodule", "--quiet", "update", "--init", "--recursive"]);
+        let tracked = Tracked::around(&outer.join("lib")).expect("an index");
+        for file in ["file", "lib/sub/file", "lib/sub/lib/sub/file"] {
+            assert!(tracked.has(&outer.join(file), false), "{file}");
+        }
+        assert!(tracked.has(&outer.join("lib/sub/lib"), true) && !tracked.has(&outer.join("lib/sub/other"), false));
+    }
+
+    #[test]
     fn where_there_is_no_index_nothing_is_tracked_and_a_damaged_one_is_an_error() {
         let dir = tempfile::tempdir().expect("a directory");
         fs::create_dir(dir.path().join(".git")).expect("a directory");
@@ -225,7 +279,7 @@ mod tests {
         let index = dir.path().join(".git/index");
         let whole = fs::read(&index).expect("an index");
         for cut in 0..STAT + NAME + 12 {
-            assert!(paths(&whole[..cut]).is_none(), "{cut}");
+            assert!(entries(&whole[..cut]).is_none(), "{cut}");
         }
         fs::write(&index, &whole[..40]).expect("a file");
         assert!(matches!(Tracked::around(dir.path()), Err(SourceError::Index(path)) if path == index));

@@ -1,8 +1,8 @@
 //! Why a step runs, in one line: what is different from the earlier run that is nearest to this one.
 //!
-//! Of runs of the same family that is the one of which the fewest observations no longer hold; where there is none, what the
-//! step of this name was last run with. A step that its own application has not run yet has no earlier run, though others' may
-//! be of the same family.
+//! Of runs of the same family that is the one of which the fewest observations no longer hold, and of several the one of which
+//! there is the least to tell; where there is none, what the step of this name was last run with. A step that its own application
+//! has not run yet has no earlier run, though others' may be of the same family.
 
 use std::fmt::Write as _;
 
@@ -25,27 +25,34 @@ impl Prepared<'_> {
         let Some((_, key)) = latest_note(store, self.app, &self.step.name)? else {
             return Ok("it has not run before".to_owned());
         };
-        let mut nearest: Option<(usize, StepRecord)> = None;
+        // By how many observations no longer hold; a directory that was listed is one, whatever came and went in it.
+        let mut nearest: Option<(usize, Vec<String>)> = None;
         for record in earlier {
-            let most = nearest.as_ref().map_or(MOST, |(fewest, _)| *fewest);
-            let changes = self.changes(store, &record, |_| true, most)?.len();
-            if nearest.as_ref().is_none_or(|(fewest, _)| changes < *fewest) {
-                nearest = Some((changes, record));
+            let fewest = nearest.as_ref().map(|(fewest, _)| *fewest);
+            let changes = self.changes(store, &record, |_| true, fewest.map_or(MOST, |fewest| fewest + 1))?.len();
+            if fewest.is_some_and(|fewest| changes > fewest) {
+                continue;
+            }
+            let reasons = self.reasons_since(store, &record)?;
+            let is_nearer =
+                |(fewest, before): &(usize, Vec<String>)| (changes, reasons.len()) < (*fewest, before.len());
+            if nearest.as_ref().is_none_or(is_nearer) {
+                nearest = Some((changes, reasons));
             }
         }
-        if let Some((_, record)) = nearest {
-            return self.what_it_saw(store, &record);
+        if let Some((_, reasons)) = nearest {
+            return Ok(first_and_rest(reasons).unwrap_or_else(|| GONE.to_owned()));
         }
         let Some(record) = store.action(&key)?.as_deref().and_then(read) else { return Ok(GONE.to_owned()) };
         match first_and_rest(own_changes(&record.explanation, &self.explain())) {
             Some(reason) => Ok(reason),
             // Of the same family, and not among those whose outputs are there.
-            None => self.what_it_saw(store, &record),
+            None => Ok(first_and_rest(self.reasons_since(store, &record)?).unwrap_or_else(|| GONE.to_owned())),
         }
     }
 
     /// What is no longer as a run of the same family saw it.
-    fn what_it_saw(&self, store: &Store, record: &StepRecord) -> Result<String, StoreError> {
+    fn reasons_since(&self, store: &Store, record: &StepRecord) -> Result<Vec<String>, StoreError> {
         let mut reasons: Vec<String> = Vec::new();
         for observation in self.changes(store, record, |_| true, MOST)? {
             for reason in self.reasons(store, record, observation)? {
@@ -54,7 +61,7 @@ impl Prepared<'_> {
                 }
             }
         }
-        Ok(first_and_rest(reasons).unwrap_or_else(|| GONE.to_owned()))
+        Ok(reasons)
     }
 
     /// What is different about one thing that an earlier run saw.

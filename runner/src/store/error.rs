@@ -12,6 +12,9 @@ use crate::tree::{DEEPEST, TreeError};
 /// What to do where something is damaged.
 const AGAIN: &str = "run again: what is damaged was set aside and is built anew";
 
+/// What to do where the disk is full.
+pub(crate) const FULL: &str = "free some space (`pipe store gc` removes what nothing needs any more), or set PIPE_HOME to a directory on a larger disk";
+
 /// What can go wrong with a store. Where it is the machine's fault, [`StoreError::hint`] says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -144,9 +147,7 @@ impl StoreError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Io { source, path, .. } => Some(match source.kind() {
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                    "free some space, or set PIPE_HOME to a directory on a larger disk".to_owned()
-                }
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => FULL.to_owned(),
                 io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
                     format!("make `{}` writable, or set PIPE_HOME to a directory that is", path.display())
                 }
@@ -157,9 +158,7 @@ impl StoreError {
                 _ => return None,
             }),
             Self::Index { path, source } => match source.sqlite_error_code() {
-                Some(ErrorCode::DiskFull) => {
-                    Some("free some space, or set PIPE_HOME to a directory on a larger disk".to_owned())
-                }
+                Some(ErrorCode::DiskFull) => Some(FULL.to_owned()),
                 // Of the file that it maps it cannot tell why it may not grow.
                 Some(ErrorCode::SystemIoFailure) => Some(format!(
                     "see that the disk of `{}` has space and can be written to, or set PIPE_HOME to a directory on another one",

@@ -1,6 +1,6 @@
 //! A directory on a disk becomes a tree: links as links, executable bits, empty directories; no times, no owners.
 
-use std::fs::{self, Metadata};
+use std::fs::{self, Metadata, Permissions};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 
@@ -40,6 +40,7 @@ impl Store {
         let kind = metadata.file_type();
         let refuse = |why: &str| StoreError::Path { path: path.display().to_string(), why: why.to_owned() };
         if kind.is_dir() {
+            make_readable(path, &metadata, 0o500);
             Ok(Entry::Tree { digest: self.import_within(path, holes)? })
         } else if kind.is_symlink() {
             let target = fs::read_link(path).map_err(StoreError::io("read", path))?;
@@ -47,6 +48,7 @@ impl Store {
             Ok(Entry::Symlink { target })
         } else if kind.is_file() {
             take_holes(&metadata, holes).ok_or_else(|| StoreError::Holes(path.to_owned()))?;
+            make_readable(path, &metadata, 0o400);
             let executable = metadata.permissions().mode() & 0o100 != 0;
             Ok(Entry::File { digest: self.put_file(path)?, executable })
         } else if kind.is_socket() {
@@ -54,6 +56,15 @@ impl Store {
         } else {
             Err(refuse("it is a pipe or a device"))
         }
+    }
+}
+
+/// Gives the owner back what whoever wrote this has taken from himself: as root nobody would notice. Where it cannot be given, to
+/// read it says why.
+fn make_readable(path: &Path, metadata: &Metadata, right: u32) {
+    let mode = metadata.permissions().mode();
+    if mode & right != right {
+        let _ = fs::set_permissions(path, Permissions::from_mode(mode | right));
     }
 }
 

@@ -232,7 +232,7 @@ mod tests {
     }
 
     async fn asked(stream: &mut TcpStream) -> String {
-        stream.write_all(b"GET / HTTP/1.1\r\n\r\n").await.expect("sent");
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: demo.test\r\n\r\n").await.expect("sent");
         let mut answer = [0; 12];
         stream.read_exact(&mut answer).await.expect("an answer");
         stream.readable().await.expect("the rest");

@@ -176,4 +176,17 @@ fn of_earlier_runs_the_nearest_is_compared_with_and_not_the_latest() {
         project.file("src/a.txt", "c\n").file("src/docs/one.md", "1\n");
     });
     expect!["`a.txt` in `trees` has changed"].assert_eq(&why);
+
+    // Of two directories that are no longer as they were listed, the one that is more alike.
+    let project = probing(ENTRIES);
+    project.outcomes();
+    for name in ["one", "two", "three"] {
+        project.file(&format!("src/docs/{name}"), "1\n");
+    }
+    project.outcomes();
+    for name in ["one", "two", "three"] {
+        remove(&project, &format!("src/docs/{name}"));
+    }
+    let why = reason(&project, |project| _ = project.file("src/docs/four", "4\n"));
+    expect!["`docs/four` in `trees` was added"].assert_eq(&why);
 }
