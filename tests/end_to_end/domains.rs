@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use pipe_tests::install;
+use pipe_tests::needs;
 use tempfile::TempDir;
 
 use super::small::{self, eventually, free_port};
@@ -28,7 +28,7 @@ struct Authority {
 impl Authority {
     /// Begins to sign certificates that are good for so many seconds, for whoever answers at a port.
     fn start(http: u16, seconds: u64) -> Self {
-        install("/usr/bin/pebble", &["pebble"]);
+        needs("/usr/bin/pebble");
         let directory = tempfile::tempdir().expect("a directory");
         let made = Command::new("sh").args(["-ec", OPENSSL]).current_dir(&directory).output().expect("openssl runs");
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));

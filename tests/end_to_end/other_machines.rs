@@ -154,7 +154,8 @@ fn a_program_over_there_ends_with_the_command_here() {
         let lines = fs::read_dir("/proc").expect("processes").flatten();
         lines.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok()).any(|line| line == b"sleep\x0061347\0")
     };
-    assert!(&up == b"up\n" && runs());
+    assert_eq!(&up, b"up\n");
+    eventually("it runs", runs);
     // Its input stays open: nothing but the end of the connection tells of it.
     let input = exec.stdin.take();
     exec.kill().and_then(|()| exec.wait()).expect("it ends");

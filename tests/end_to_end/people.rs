@@ -123,7 +123,10 @@ fn an_admin_has_a_terminal_over_there() {
     let admin = Person::new(&two, "adam", "admin");
     let mut command = two.project.command();
     let pipe = command.get_program().to_owned();
-    let line = format!("{} exec production -- sh -c 'test -t 0 && test -t 1 && echo a terminal'", pipe.display());
+    let line = format!(
+        "{} exec production -- sh -c 'tty && echo $TERM && : > /dev/tty && test -t 1 && echo a terminal'",
+        pipe.display()
+    );
     command.env("PIPE_SSH", &admin.client);
     let mut script = Command::new("script");
     script.args(["-qec", &line, "/dev/null"]).current_dir(two.project.path()).env_clear();

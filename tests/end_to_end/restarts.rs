@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use pipe_tests::{Project, install};
+use pipe_tests::{Project, needs};
 
 use super::small::{self, eventually, free_port, page};
 
@@ -41,7 +41,7 @@ fn a_target_comes_back_after_a_restart_of_the_machine_until_it_is_removed() {
         eprintln!("only root can turn machines on and off");
         return;
     }
-    install("/usr/sbin/cron", &["cron"]);
+    needs("/usr/sbin/cron");
     let (project, port) = (small::project(), free_port());
     let target =
         format!("\n[targets.staging]\ndriver = \"local\"\nrelease = \"slug\"\naddress = \"127.0.0.1:{port}\"\n");

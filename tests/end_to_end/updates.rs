@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use pipe_tests::{Outcome, Project, install};
+use pipe_tests::{Outcome, Project, needs};
 
 use super::small::{eventually, free_port};
 
@@ -22,7 +22,7 @@ struct Releases {
 
 impl Releases {
     fn new() -> Self {
-        install(NGINX, &["nginx-light"]);
+        needs(NGINX);
         let (project, port) = (Project::new(), free_port());
         let at = |name: &str| project.path().join(name);
         for directory in ["served", "bin"] {

@@ -14,7 +14,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Once;
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -45,6 +45,7 @@ impl Project {
     /// An empty project.
     #[expect(clippy::new_without_default, reason = "a test's project is never one by default")]
     pub fn new() -> Self {
+        install();
         let scratch = tempfile::tempdir().expect("a scratch directory");
         fs::create_dir(scratch.path().join("project")).expect("a project directory");
         Self { scratch }
@@ -190,22 +191,38 @@ impl Said {
     }
 }
 
-/// Installs what a test needs that is not there, in a container, by who is root or becomes it without being asked; elsewhere that is
-/// for whoever the machine belongs to.
-pub fn install(program: &str, packages: &[&str]) {
-    // Of two that install at one time one would be refused.
-    static TURN: Mutex<()> = Mutex::new(());
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let is_container = !Path::new("/run/systemd/system").exists();
-    let is_root = fs::metadata("/proc/self").is_ok_and(|meta| std::os::unix::fs::MetadataExt::uid(&meta) == 0);
-    let packages = packages.join(" ");
-    if !Path::new(program).exists() && is_container {
-        let script = format!(
-            "apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -qq -y \
-             --no-install-recommends {packages}"
-        );
-        let as_root = if is_root { &["sh", "-c"][..] } else { &["sudo", "-n", "sh", "-c"] };
-        let _ = Command::new(as_root[0]).args(&as_root[1..]).arg(script).stdout(Stdio::null()).status();
-    }
+/// The servers that tests start, and Debian's packages that have them.
+const SERVERS: [(&str, &str); 4] = [
+    ("/usr/sbin/sshd", "openssh-server openssh-client"),
+    ("/usr/sbin/nginx", "nginx-light"),
+    ("/usr/sbin/cron", "cron"),
+    ("/usr/bin/pebble", "pebble"),
+];
+
+/// Installs the servers that are not there, in a container, by who is root or becomes it without being asked; elsewhere that is for
+/// whoever the machine belongs to. All of them before any test begins: programs that come to the machine make another runtime.
+fn install() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let missing: Vec<&str> =
+            SERVERS.iter().filter(|(program, _)| !Path::new(program).exists()).map(|(_, packages)| *packages).collect();
+        let is_container = !Path::new("/run/systemd/system").exists();
+        let is_root = fs::metadata("/proc/self").is_ok_and(|meta| std::os::unix::fs::MetadataExt::uid(&meta) == 0);
+        if !missing.is_empty() && is_container {
+            let script = format!(
+                "apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -qq -y \
+                 --no-install-recommends {}",
+                missing.join(" ")
+            );
+            let as_root = if is_root { &["sh", "-c"][..] } else { &["sudo", "-n", "sh", "-c"] };
+            let _ = Command::new(as_root[0]).args(&as_root[1..]).arg(script).stdout(Stdio::null()).status();
+        }
+    });
+}
+
+/// Says what to install where a server that a test needs is not there.
+pub fn needs(program: &str) {
+    install();
+    let packages = SERVERS.iter().find(|(server, _)| *server == program).map_or(program, |(_, packages)| packages);
     assert!(Path::new(program).exists(), "install what the test needs: `apt-get install {packages}`");
 }

@@ -209,11 +209,11 @@ fn kill(pid: u32) {
     let _ = Command::new("sh").args(["-c", &format!("kill -KILL {pid}")]).status();
 }
 
-/// Installs OpenSSH's server in a container, where no service manager would start it for the whole network to see.
+/// Has OpenSSH's server there, in a container, where no service manager would start it for the whole network to see.
 fn install() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        crate::install(PROGRAM, &["openssh-server", "openssh-client"]);
+        crate::needs(PROGRAM);
         // It separates its privileges there.
         let _ = fs::create_dir_all("/run/sshd");
     });

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, ttyname};
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{self, SignalKind};
@@ -19,7 +19,7 @@ use tokio::signal::unix::{self, SignalKind};
 use super::protocol::Failure;
 use super::root::Root;
 use crate::release::{Deed, Ending, History, HistoryError, Who};
-use crate::sandbox::{self, Child, Ended, SandboxError, Stdio};
+use crate::sandbox::{self, Child, Ended, Mount, SandboxError, Spec, Stdio};
 
 /// How long a program has to end once it is told to.
 const GRACE: Duration = Duration::from_secs(10);
@@ -101,7 +101,10 @@ impl Session {
         let directory = tempfile::Builder::new().prefix(PREFIX).tempdir_in(run)?;
         let lock = File::create(directory.path().join(LOCK))?;
         lock.lock()?;
-        let spec = root.spec(directory.path(), None, argv, 0)?;
+        let mut spec = root.spec(directory.path(), None, argv, 0)?;
+        if let Ok(terminal) = ttyname(&stdio.stdin) {
+            give_terminal(&mut spec, &terminal);
+        }
         // A terminal's end is told by a signal.
         let is_told = std::env::var_os("SSH_CONNECTION").is_none() || stdio.stdout.is_terminal();
         let asker = if is_told { None } else { Some(stdio.stdout.try_clone()?) };
@@ -127,6 +130,15 @@ impl Session {
             Err(error) => return Err(error.into()),
             Ok(ended) => code(ended),
         })
+    }
+}
+
+/// Lets a program see the terminal that it is given by its name, and know what kind it is.
+fn give_terminal(spec: &mut Spec, terminal: &Path) {
+    let kind = std::env::var("TERM").unwrap_or_else(|_| "xterm".to_owned());
+    spec.env.entry("TERM".to_owned()).or_insert(kind);
+    for device in [terminal, Path::new("/dev/tty")] {
+        spec.mounts.push(Mount::Device { at: device.display().to_string() });
     }
 }
 

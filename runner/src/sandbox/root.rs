@@ -80,9 +80,7 @@ impl Builder {
             .map_err(|errno| Refusal::new(Mechanism::Proc, "", errno))?;
         self.directory("/dev")?;
         for name in DEVICES {
-            let at = format!("/dev/{name}");
-            self.empty_file(&at)?;
-            bind(&from_old(Path::new(&at)), Path::new(&at))?;
+            self.device(&format!("/dev/{name}"))?;
         }
         for (name, target) in DEVICE_LINKS {
             self.link(&format!("/dev/{name}"), target)?;
@@ -129,6 +127,7 @@ impl Builder {
                 bind(&source, &at)?;
                 set_attributes(&at, if *writable { 0 } else { libc::MOUNT_ATTR_RDONLY }, true)
             }
+            Mount::Device { at } => self.device(at),
             Mount::Overlay { lower, at, scratch } => {
                 let lower: Vec<PathBuf> = lower.iter().map(|dir| from_old(dir)).collect();
                 self.overlay(&lower, at, &from_old(scratch))
@@ -149,6 +148,10 @@ impl Builder {
             Mount::Symlink { at, target } => self.link(at, target),
             Mount::File { at, content, executable } => self.file(at, content, *executable),
         }
+    }
+
+    fn device(&self, at: &str) -> Result<(), Refusal> {
+        bind(&from_old(Path::new(at)), &self.empty_file(at)?)
     }
 
     fn overlay(&self, lower: &[PathBuf], at: &str, scratch: &Path) -> Result<(), Refusal> {

@@ -44,6 +44,11 @@ pub enum Mount {
         /// Whether writes reach it.
         writable: bool,
     },
+    /// A device of the machine, where it is there too.
+    Device {
+        /// Its path.
+        at: String,
+    },
     /// Directories merged under a private writable layer; no write reaches them.
     Overlay {
         /// Outside, the uppermost first.
