@@ -129,7 +129,9 @@ mod tests {
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
         assert_eq!(ids.map(has_failed), [true, false]);
-        children.iter_mut().for_each(|child| drop(child.wait()));
+        for child in &mut children {
+            child.wait().expect("it has ended");
+        }
         assert_eq!(ids.map(has_failed), [false, false]);
     }
 

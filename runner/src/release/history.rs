@@ -107,7 +107,7 @@ impl HistoryError {
                 _ => None,
             },
             Self::Newer { .. } => Some("use the newer `pipe`, which can also be told to `stop --all`".into()),
-            _ => None,
+            Self::Stage { .. } => None,
         }
     }
 }

@@ -130,7 +130,7 @@ impl Refused {
             Self::TooSlow => exactly(StatusCode::REQUEST_TIMEOUT, format!("nothing came for {} s\n", PAUSE.as_secs())),
             Self::Broken => exactly(StatusCode::BAD_REQUEST, "the request was not sent to its end\n".to_owned()),
             Self::NoRoom(error) => {
-                log::note(&format!("cannot keep the body of a request: {error}"));
+                log::note(format_args!("cannot keep the body of a request: {error}"));
                 exactly(StatusCode::INSUFFICIENT_STORAGE, "there is no room for the request\n".to_owned())
             }
         }
