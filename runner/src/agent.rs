@@ -352,8 +352,7 @@ impl Agent {
         let processes = self.take_up(&root, release, records, |_| true)?;
         let ports = processes.iter().filter(|process| process.slot.name == process::WEB).map(|process| process.port);
         let upstream = if root.serves() {
-            let name = root.settings.name().map(str::to_owned);
-            Some(front::Upstream::new(ports, self.assets(&root, release).await, name, root.settings.limits))
+            Some(front::Upstream::new(ports, self.assets(&root, release).await, &root.settings))
         } else {
             None
         };

@@ -43,7 +43,7 @@ impl Canary {
     ) -> Self {
         let assets = agent.assets(&root, &release).await;
         let ports = web.iter().map(|process| process.port);
-        let upstream = Upstream::new(ports, assets, root.settings.name().map(str::to_owned), root.settings.limits);
+        let upstream = Upstream::new(ports, assets, &root.settings);
         let trial = Trial::new(release.number, portion, upstream);
         Self { release, root, web, front, domains, url, trial }
     }

@@ -375,11 +375,10 @@ impl Deploy<'_> {
                 Err(Unhealthy::Restarting) => {
                     let failure =
                         self.unhealthy(&process.slot, format!("{what} starts workers that end again and again"));
-                    return Err(match failure.hint {
-                        Some(_) => failure,
-                        None => failure
-                            .hint("what they have written says why; the application has to load without an error"),
+                    let hint = failure.hint.unwrap_or_else(|| {
+                        "what they have written says why; the application has to load without an error".to_owned()
                     });
+                    return Err(Failure { hint: Some(hint), ..failure });
                 }
                 Err(Unhealthy::Silent) => {
                     return Err(self
@@ -519,8 +518,7 @@ impl Deploy<'_> {
         } else {
             let processes = self.started_and_kept(|_| true);
             let ports = processes.iter().filter(|process| process.slot.name == WEB).map(|process| process.port);
-            let name = self.root.settings.name().map(str::to_owned);
-            let upstream = self.root.serves().then(|| Upstream::new(ports, assets, name, self.root.settings.limits));
+            let upstream = self.root.serves().then(|| Upstream::new(ports, assets, &self.root.settings));
             (processes, upstream)
         };
         let crons = self.agent.crons(&self.root, &release, &running.runs, false);

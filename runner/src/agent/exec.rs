@@ -1,6 +1,6 @@
 //! One more program in the place of a target's processes, for a person: same files, data, environment and user. It is the
 //! command's own child and not the agent's, so it ends with the command: what that is told to end by, the program is told too.
-//! Unaware of terminals.
+//! Unaware of how a terminal is shown.
 
 use std::fs::{self, File};
 use std::io::{self, IsTerminal as _};
@@ -18,6 +18,7 @@ use tokio::signal::unix::{self, SignalKind};
 
 use super::protocol::Failure;
 use super::root::Root;
+use super::shim::end;
 use crate::release::{Deed, Ending, History, HistoryError, Who};
 use crate::sandbox::{self, Child, Ended, Mount, SandboxError, Spec, Stdio};
 
@@ -186,7 +187,7 @@ impl Told {
             if signal == Signal::SIGINT {
                 let _ = kill(program, signal);
             } else {
-                end(program, signal);
+                end(program, signal, GRACE);
             }
         }
     }
@@ -197,17 +198,11 @@ fn end_with(asker: &OwnedFd, program: Pid) {
     loop {
         let mut gone = [PollFd::new(asker.as_fd(), PollFlags::empty())];
         match poll(&mut gone, PollTimeout::NONE) {
-            Ok(_) => return end(program, Signal::SIGHUP),
+            Ok(_) => return end(program, Signal::SIGHUP, GRACE),
             Err(nix::errno::Errno::EINTR) => {}
             Err(_) => return,
         }
     }
-}
-
-fn end(program: Pid, signal: Signal) {
-    let _ = kill(program, signal);
-    thread::sleep(GRACE);
-    let _ = kill(program, Signal::SIGKILL);
 }
 
 /// Removes what commands have left that were killed.

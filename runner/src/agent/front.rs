@@ -23,7 +23,7 @@ use hyper::header::HeaderMap;
 use hyper::{Request, Response};
 use tokio_rustls::TlsAcceptor;
 
-use crate::release::Limits;
+use crate::release::{Limits, Settings};
 
 pub(crate) use assets::{Assets, Collection};
 pub(crate) use certificate::{Certificate, Files};
@@ -89,22 +89,17 @@ pub(crate) enum Entrance {
 type Routed = Result<Option<Claim>, Box<Response<Body>>>;
 
 impl Upstream {
-    pub(crate) fn new(
-        ports: impl IntoIterator<Item = u16>,
-        assets: Option<Assets>,
-        name: Option<String>,
-        limits: Limits,
-    ) -> Arc<Self> {
+    pub(crate) fn new(ports: impl IntoIterator<Item = u16>, assets: Option<Assets>, settings: &Settings) -> Arc<Self> {
         let backends = RwLock::new(ports.into_iter().map(Backend::new).collect());
         Arc::new(Self {
             backends,
             turn: AtomicUsize::new(0),
             assets,
             open: AtomicUsize::new(0),
-            name,
+            name: settings.name().map(str::to_owned),
             by_name: AtomicBool::new(false),
             over_tls: AtomicBool::new(false),
-            limits,
+            limits: settings.limits,
             trial: RwLock::default(),
         })
     }

@@ -61,10 +61,15 @@ fn hold(job: &Job, stops: SigSet) -> Result<Exit, SandboxError> {
 /// Passes the first wish to end on to the process, and ends it after its grace.
 fn pass_stops(stops: SigSet, monitor: Pid, grace: Duration) {
     if stops.wait().is_ok() {
-        let _ = kill(monitor, Signal::SIGTERM);
-        thread::sleep(grace);
-        let _ = kill(monitor, Signal::SIGKILL);
+        end(monitor, Signal::SIGTERM, grace);
     }
+}
+
+/// Tells what a monitor holds to end, and ends it after its grace.
+pub(super) fn end(monitor: Pid, signal: Signal, grace: Duration) {
+    let _ = kill(monitor, signal);
+    thread::sleep(grace);
+    let _ = kill(monitor, Signal::SIGKILL);
 }
 
 /// Keeps what the process writes. A log that cannot be written is no reason to let the process wait.

@@ -29,15 +29,15 @@ impl Prepared<'_> {
         let mut nearest: Option<(usize, Vec<String>)> = None;
         for record in earlier {
             let fewest = nearest.as_ref().map(|(fewest, _)| *fewest);
-            let changes = self.changes(store, &record, |_| true, fewest.map_or(MOST, |fewest| fewest + 1))?.len();
-            if fewest.is_some_and(|fewest| changes > fewest) {
+            let changes = self.changes(store, &record, |_| true, fewest.map_or(MOST, |fewest| fewest + 1))?;
+            let count = changes.len();
+            if fewest.is_some_and(|fewest| count > fewest) {
                 continue;
             }
-            let reasons = self.reasons_since(store, &record)?;
-            let is_nearer =
-                |(fewest, before): &(usize, Vec<String>)| (changes, reasons.len()) < (*fewest, before.len());
+            let reasons = self.all_reasons(store, &record, changes)?;
+            let is_nearer = |(fewest, before): &(usize, Vec<String>)| (count, reasons.len()) < (*fewest, before.len());
             if nearest.as_ref().is_none_or(is_nearer) {
-                nearest = Some((changes, reasons));
+                nearest = Some((count, reasons));
             }
         }
         if let Some((_, reasons)) = nearest {
@@ -47,14 +47,22 @@ impl Prepared<'_> {
         match first_and_rest(own_changes(&record.explanation, &self.explain())) {
             Some(reason) => Ok(reason),
             // Of the same family, and not among those whose outputs are there.
-            None => Ok(first_and_rest(self.reasons_since(store, &record)?).unwrap_or_else(|| GONE.to_owned())),
+            None => {
+                let changes = self.changes(store, &record, |_| true, MOST)?;
+                Ok(first_and_rest(self.all_reasons(store, &record, changes)?).unwrap_or_else(|| GONE.to_owned()))
+            }
         }
     }
 
-    /// What is no longer as a run of the same family saw it.
-    fn reasons_since(&self, store: &Store, record: &StepRecord) -> Result<Vec<String>, StoreError> {
+    /// What is no longer as a run of the same family saw it, each thing once.
+    fn all_reasons(
+        &self,
+        store: &Store,
+        record: &StepRecord,
+        changes: Vec<&Observation>,
+    ) -> Result<Vec<String>, StoreError> {
         let mut reasons: Vec<String> = Vec::new();
-        for observation in self.changes(store, record, |_| true, MOST)? {
+        for observation in changes {
             for reason in self.reasons(store, record, observation)? {
                 if !reasons.contains(&reason) {
                     reasons.push(reason);

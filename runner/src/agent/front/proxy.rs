@@ -287,23 +287,17 @@ pub(super) fn identify<B>(request: &mut Request<B>, client: Client) -> HeaderVal
 /// Refuses a request that servers would understand each in its own way: of no host, or of two, or in pieces that are something
 /// else besides.
 pub(super) fn refuse_ambiguous<B>(request: &Request<B>) -> Result<(), Box<Response<Body>>> {
-    let hosts =
-        request.headers().get_all(header::HOST).iter().count() + usize::from(request.uri().authority().is_some());
-    if request
-        .headers()
-        .get(header::TRANSFER_ENCODING)
-        .is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"chunked"))
-    {
-        return Err(Box::new(plain(
-            StatusCode::NOT_IMPLEMENTED,
-            "a body comes whole or in pieces, and in no other encoding",
-        )));
+    let headers = request.headers();
+    let is_odd = |coding: &HeaderValue| !coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+    if headers.get(header::TRANSFER_ENCODING).is_some_and(is_odd) {
+        let why = "a body comes whole or in pieces, and in no other encoding";
+        return Err(Box::new(plain(StatusCode::NOT_IMPLEMENTED, why)));
     }
-    let is_whole = request.version() < Version::HTTP_11 || hosts > 0;
-    if is_whole && request.headers().get_all(header::HOST).iter().count() <= 1 {
-        return Ok(());
-    }
-    Err(Box::new(plain(StatusCode::BAD_REQUEST, "a request is for one host")))
+    let is_clear = match headers.get_all(header::HOST).iter().count() {
+        0 => request.version() < Version::HTTP_11 || request.uri().authority().is_some(),
+        hosts => hosts == 1,
+    };
+    if is_clear { Ok(()) } else { Err(Box::new(plain(StatusCode::BAD_REQUEST, "a request is for one host"))) }
 }
 
 /// A new one, unlike all others: 32 hexadecimal digits.

@@ -235,11 +235,7 @@ mod tests {
     use super::*;
 
     fn trial(portion: &str) -> Arc<Trial> {
-        Trial::new(
-            7,
-            portion.parse().expect("a part"),
-            Upstream::new([], None, None, crate::release::Limits::default()),
-        )
+        Trial::new(7, portion.parse().expect("a part"), Upstream::new([], None, &crate::release::Settings::default()))
     }
 
     fn counts(answers: u32, errors: u32, took: u64) -> Counts {

@@ -197,7 +197,7 @@ mod tests {
 
     use super::super::super::{Current, Upstream, claim};
     use super::super::{Client, Received, answer};
-    use crate::release::Limits;
+    use crate::release::Settings;
 
     use super::*;
 
@@ -262,7 +262,7 @@ mod tests {
     }
 
     fn upstream(server: &Server) -> Current {
-        Arc::new(std::sync::RwLock::new(Some(Upstream::new([server.port], None, None, Limits::default()))))
+        Arc::new(std::sync::RwLock::new(Some(Upstream::new([server.port], None, &Settings::default()))))
     }
 
     #[tokio::test]
@@ -300,7 +300,7 @@ mod tests {
     async fn a_request_that_was_begun_with_is_not_begun_with_again() {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
         let port = listener.local_addr().expect("an address").port();
-        let current = Arc::new(std::sync::RwLock::new(Some(Upstream::new([port], None, None, Limits::default()))));
+        let current = Arc::new(std::sync::RwLock::new(Some(Upstream::new([port], None, &Settings::default()))));
         let serving = tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.expect("a connection");
             let _ = stream.read(&mut [0; 1000]).await.expect("a request");
