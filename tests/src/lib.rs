@@ -8,6 +8,7 @@
 //! project.run(["run", "--no-release"]).success();
 //! ```
 
+mod port;
 mod sshd;
 
 use std::ffi::OsStr;
@@ -19,6 +20,7 @@ use std::sync::Once;
 use serde_json::Value;
 use tempfile::TempDir;
 
+pub use port::free_port;
 pub use sshd::Sshd;
 
 /// A project and a home for `pipe`, both gone when it is dropped.

@@ -1,12 +1,11 @@
 //! A real sshd on a port of the loopback, with keys of its own, for a host that is another machine as far as `pipe` can tell.
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Once;
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -32,7 +31,7 @@ impl Sshd {
         }
         let path = |name: &str| directory.path().join(name).display().to_string();
         fs::copy(path("user_key.pub"), path("authorized_keys")).expect("a key is authorized");
-        let port = free_port();
+        let port = crate::free_port();
         let server = format!(
             "Port {port}\nListenAddress 127.0.0.1\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\nStrictModes no\nUsePAM no\n\
              PasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin yes\nPrintMotd no\nMaxStartups 100\nSetEnv PATH={}:/usr/local/bin:/usr/bin:/bin PIPE_AUTHORIZED_KEYS={}\n",
@@ -185,18 +184,6 @@ fn new_key(path: &PathBuf) {
     let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(path).status();
     assert!(made.expect("ssh-keygen runs").success());
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("a mode");
-}
-
-/// A port below those that connections take their own ends from.
-fn free_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let first = 12_000 + u16::try_from(std::process::id() % 4_000).unwrap_or_default();
-    loop {
-        let port = first + NEXT.fetch_add(1, Ordering::Relaxed);
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
 }
 
 fn children(parent: u32) -> Vec<u32> {

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, Once};
 use std::time::{Duration, Instant};
 
 use runner::digest::Digest;
@@ -110,6 +110,7 @@ pub(crate) struct Host {
     pub(crate) home: TempDir,
     store: Store,
     runtime: Digest,
+    ports: Mutex<BTreeMap<String, u16>>,
 }
 
 /// A slug to be made.
@@ -147,7 +148,7 @@ impl Host {
         let home = tempfile::tempdir().expect("a directory");
         let store = Store::open(home.path()).expect("a store");
         let runtime = runtime(home.path(), &store);
-        Self { home, store, runtime }
+        Self { home, store, runtime, ports: Mutex::default() }
     }
 
     /// Where its targets are.
@@ -163,10 +164,9 @@ impl Host {
 
     /// An address of the loopback that is always the same for a name.
     pub(crate) fn address(&self, name: &str) -> SocketAddr {
-        let hash = Digest::of(self.home.path().join(name).as_os_str().as_encoded_bytes());
-        let [first, second, ..] = *hash.as_bytes();
-        // Below the ports that connections get, and those of processes.
-        SocketAddr::from(([127, 0, 0, 1], 10_000 + u16::from_le_bytes([first, second]) % 10_000))
+        let mut ports = self.ports.lock().expect("no test failed here");
+        let port = *ports.entry(name.to_owned()).or_insert_with(pipe_tests::free_port);
+        SocketAddr::from((Ipv4Addr::LOCALHOST, port))
     }
 
     pub(crate) fn slug(&self, slug: &Slug) -> SlugRef {
