@@ -99,8 +99,13 @@ impl Store {
 
     /// Opens the store to free room in it: on a full disk with what is kept for that.
     pub fn open_to_free(home: &Path) -> Result<Self, StoreError> {
-        reserve::spend(&home.join("store"));
+        Self::spend_reserve(home);
         Self::open(home)
+    }
+
+    /// Gives up what is kept for a full disk, if this one is: for what has to be written nevertheless.
+    pub(crate) fn spend_reserve(home: &Path) {
+        reserve::spend(&home.join("store"));
     }
 
     fn open_as(home: &Path, standing: impl FnOnce(u64) -> Standing) -> Result<Self, StoreError> {

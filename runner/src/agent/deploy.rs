@@ -422,12 +422,7 @@ impl Deploy<'_> {
     }
 
     fn failure(&self, what: &str, process: &Slot, exit: &Exit) -> Failure {
-        let output = self.tail(process);
-        let hint = match exit {
-            Exit::NotStarted { hint, .. } => hint.clone(),
-            _ => output.as_deref().and_then(remedy::remedy),
-        };
-        Failure { hint, output, ..Failure::new(format!("{what} {exit}")) }
+        ended(&self.root.log(self.number, process), what, exit)
     }
 
     fn unhealthy(&self, process: &Slot, message: String) -> Failure {
@@ -622,6 +617,16 @@ impl Deploy<'_> {
             log::note(&failure.message);
         }
     }
+}
+
+/// That a process has ended which should not have, with what it wrote.
+fn ended(log: &Path, what: &str, exit: &Exit) -> Failure {
+    let output = last_lines(log, SHOWN_LINES);
+    let hint = match exit {
+        Exit::NotStarted { hint, .. } => hint.clone(),
+        _ => output.as_deref().and_then(remedy::remedy),
+    };
+    Failure { hint, output, ..Failure::new(format!("{what} {exit}")) }
 }
 
 /// The last lines of a log, where it has any.

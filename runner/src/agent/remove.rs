@@ -10,6 +10,7 @@ use super::written::Written;
 use super::{Agent, boot, canary};
 use crate::release::{Release, target_directory};
 use crate::sandbox;
+use crate::store::Store;
 
 /// Removes a target whose end has come, with all that it has kept, unless another release has followed.
 pub(super) async fn remove_expired(agent: &Arc<Agent>, release: &Release) -> Result<bool, Failure> {
@@ -28,6 +29,7 @@ pub(super) async fn remove_expired(agent: &Arc<Agent>, release: &Release) -> Res
 pub(super) async fn remove(agent: &Arc<Agent>, running: &Running, data: bool) -> Result<Removed, Failure> {
     let (app, target) = (running.app.as_str(), running.target.as_str());
     let canary = canary::take_back(agent, running, "removed");
+    Store::spend_reserve(&agent.home);
     let of = |error: crate::release::HistoryError| Failure::hinted(&error, error.hint());
     agent.history.stop(app, target).map_err(of)?;
     agent.close_domains(app, target);

@@ -23,6 +23,7 @@ use super::remove;
 use super::running::{Running, Turn};
 use super::written::Written;
 use crate::release::{Deed, Who, target_directory};
+use crate::store::Store;
 
 /// Listens where an earlier agent did: at the very socket that it has given, or at a new one in its place.
 pub(super) fn listen(home: &Path, given: Option<std::os::unix::net::UnixListener>) -> io::Result<UnixListener> {
@@ -205,6 +206,8 @@ async fn stop(
     write: &mut OwnedWriteHalf,
 ) -> Answer {
     let _changes = agent.changes.read().await;
+    // Who ends something is often about to make room.
+    Store::spend_reserve(&agent.home);
     let mut stopped = Vec::new();
     for running in agent.all_running() {
         let name = format!("{}/{}", running.app, running.target);

@@ -49,7 +49,7 @@ enum ConfigCommand {
     },
     /// Sets what a file of `NAME=value` lines says.
     Import {
-        /// The file.
+        /// The file, or `-` for standard input.
         #[arg(value_hint = clap::ValueHint::FilePath)]
         file: PathBuf,
         /// Print one event a line, as JSON.
@@ -149,11 +149,15 @@ fn from_input(name: &str) -> Result<String, Failure> {
             .hint(format!("write `{name}=value`, or give the value on standard input")));
     }
     input.read_to_string(&mut value).map_err(|error| Failure::of(Kind::Environment, &error))?;
+    if value.is_empty() {
+        return Err(Failure::new(Kind::Usage, format!("standard input is empty, and has no value for `{name}`"))
+            .hint(format!("`{name}=` sets it to nothing, and `unset {name}` forgets it")));
+    }
     Ok(value.strip_suffix('\n').unwrap_or(&value).to_owned())
 }
 
 fn read(file: &Path) -> Result<Changes, Failure> {
-    let text = fs::read_to_string(file)
+    let text = if file == Path::new("-") { io::read_to_string(io::stdin()) } else { fs::read_to_string(file) }
         .map_err(|error| Failure::of(Kind::Usage, &error).about(format!("cannot read `{}`", file.display())))?;
     let values = env_file(&text).map_err(|line| Failure::from(SettingsError::Line { path: file.to_owned(), line }))?;
     Ok(values.into_iter().map(|(name, value)| (name, Some(value))).collect())

@@ -5,13 +5,16 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
 
 use runner::agent::{ExecError, Session};
-use runner::sandbox::Stdio;
+use runner::sandbox::{SandboxError, Stdio};
 
 use super::elsewhere::pass_on;
 use super::failure::Kind;
 use super::pty::Pty;
 use super::target::TargetArg;
 use super::{Context, Failure};
+
+/// What a shell ends with that finds no such program.
+const NOT_STARTED: u8 = 127;
 
 /// Runs a program where a target's processes run: `pipe exec staging -- python manage.py shell`.
 ///
@@ -59,6 +62,11 @@ fn failed(error: &io::Error) -> Failure {
 
 impl From<ExecError> for Failure {
     fn from(error: ExecError) -> Self {
+        if let ExecError::Sandbox(SandboxError::Program { .. }) = &error {
+            return Self::of(Kind::Usage, &error)
+                .hint("programs are looked for where those of its processes are: in the slug's environment, and its runtime")
+                .ends_with(NOT_STARTED);
+        }
         let kind = match &error {
             ExecError::NothingRuns(_) => Kind::Usage,
             ExecError::Root(_) => Kind::Release,

@@ -41,12 +41,21 @@ pub(crate) struct Failure {
     diagnostics: Vec<Diagnostic>,
     /// The line of a file that it stems from.
     place: Option<Location>,
+    /// What the process ends with, where its kind does not say that.
+    code: Option<u8>,
 }
 
 impl Failure {
     /// A failure found here.
     pub(crate) fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, messages: vec![message.into()], hints: Vec::new(), diagnostics: Vec::new(), place: None }
+        Self {
+            kind,
+            messages: vec![message.into()],
+            hints: Vec::new(),
+            diagnostics: Vec::new(),
+            place: None,
+            code: None,
+        }
     }
 
     /// A failure of the library, with its causes.
@@ -67,7 +76,7 @@ impl Failure {
 
     /// A failure that the events of a run have told of.
     pub(crate) fn told(kind: Kind) -> Self {
-        Self { kind, messages: Vec::new(), hints: Vec::new(), diagnostics: Vec::new(), place: None }
+        Self { messages: Vec::new(), ..Self::new(kind, String::new()) }
     }
 
     /// Says what was being done.
@@ -121,7 +130,14 @@ impl Failure {
 
     /// What the process ends with.
     pub(crate) fn exit_code(&self) -> ExitCode {
-        ExitCode::from(self.kind.exit_code())
+        ExitCode::from(self.code.unwrap_or(self.kind.exit_code()))
+    }
+
+    /// Has the process end with a code that others give a meaning.
+    #[must_use]
+    pub(crate) fn ends_with(mut self, code: u8) -> Self {
+        self.code = Some(code);
+        self
     }
 
     /// Says it as events, for readers other than the one of standard error; nothing where events have told of it.

@@ -34,25 +34,24 @@ pub(super) struct PromoteArgs {
 
 pub(super) fn promote(args: &PromoteArgs, context: &Context) -> Result<(), Failure> {
     let pipeline = parsed(args.file.as_deref())?;
-    let target = of_pipeline(&pipeline, &args.to)?;
+    let (from, target) = (of_pipeline(&pipeline, &args.from)?, of_pipeline(&pipeline, &args.to)?);
     match &target.origin {
-        Origin::Promote(from) if **from == args.from => {}
-        Origin::Promote(from) => {
+        Origin::Promote(wanted) if **wanted == *from.name => {}
+        Origin::Promote(wanted) => {
             return Err(Failure::new(
                 Kind::Release,
-                format!("`{}` takes what `{}` runs, not what `{}` does", args.to, **from, args.from),
+                format!("`{}` takes what `{}` runs, not what `{}` does", *target.name, **wanted, *from.name),
             )
-            .hint(format!("`pipe promote {} {}`, or change `promote` of the target", **from, args.to)));
+            .hint(format!("`pipe promote {} {}`, or change `promote` of the target", **wanted, *target.name)));
         }
         Origin::Release(step) => {
             return Err(Failure::new(
                 Kind::Release,
-                format!("`{}` is released by every run, from step `{}`", args.to, **step),
+                format!("`{}` is released by every run, from step `{}`", *target.name, **step),
             )
-            .hint(format!("`promote = \"{}\"` instead of `release` makes it one that is promoted to", args.from)));
+            .hint(format!("`promote = \"{}\"` instead of `release` makes it one that is promoted to", *from.name)));
         }
     }
-    let from = of_pipeline(&pipeline, &args.from)?;
     let from_place = place(&from, context)?;
     let place = place(&target, context)?;
     let target = settled(&pipeline, &target)?;

@@ -39,8 +39,8 @@ pub(super) fn release(args: &ReleaseArgs, context: &Context) -> Result<(), Failu
     };
     let target = of_pipeline(&pipeline, name)?;
     if let pipeline::Origin::Promote(from) = &target.origin {
-        return Err(Failure::new(Kind::Release, format!("`{name}` takes only what `{}` has run", **from))
-            .hint(format!("`pipe promote {} {name}`", **from)));
+        return Err(Failure::new(Kind::Release, format!("`{}` takes only what `{}` has run", *target.name, **from))
+            .hint(format!("`pipe promote {} {}`", **from, *target.name)));
     }
     let place = place(&target, context)?;
     let target = settled(&pipeline, &target)?;

@@ -77,6 +77,7 @@ impl TargetArg {
 /// The target of a pipeline that has this name; where each branch has one of its own, that of the branch that is checked out, by
 /// that name or by its own.
 pub(super) fn of_pipeline(pipeline: &Pipeline, name: &str) -> Result<pipeline::Target, Failure> {
+    let name = name.strip_prefix(&*pipeline.app.name).and_then(|rest| rest.strip_prefix('/')).unwrap_or(name);
     if let Some(target) = pipeline.target(name) {
         if !target.is_of_many_branches() {
             return Ok(target.clone());

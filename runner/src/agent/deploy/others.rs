@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::super::process::Process;
 use super::super::protocol::Failure;
 use super::super::root::Root;
-use super::{ALIVE, SHOWN_LINES, last_lines, remedy};
+use super::{ALIVE, ended};
 
 /// How often it is looked whether they live.
 const LOOK: Duration = Duration::from_millis(50);
@@ -35,17 +35,22 @@ impl Others {
             tokio::time::sleep(LOOK).await;
             for process in &self.processes {
                 if let Some(exit) = process.status().exit {
-                    let output = last_lines(&self.root.log(self.number, &process.slot), SHOWN_LINES);
-                    let hint = output.as_deref().and_then(remedy::remedy).unwrap_or_else(|| {
+                    let log = self.root.log(self.number, &process.slot);
+                    let failure = ended(&log, &format!("process `{}`", process.slot), &exit);
+                    let back = || {
                         format!(
                             "`pipe rollback {target}` goes back; `pipe ps {target}` says whether it stays up by now"
                         )
+                    };
+                    return Err(Failure {
+                        message: format!(
+                            "{}; it is started again, and release {} answers requests",
+                            failure.message, self.number
+                        ),
+                        hint: failure.hint.or_else(|| Some(back())),
+                        number: Some(self.number),
+                        ..failure
                     });
-                    let message = format!(
-                        "process `{}` {exit}; it is started again, and release {} answers requests",
-                        process.slot, self.number
-                    );
-                    return Err(Failure { output, number: Some(self.number), ..Failure::new(message).hint(hint) });
                 }
             }
         }

@@ -56,7 +56,9 @@ pub(crate) struct Collection {
 }
 
 /// A file that answers a request.
-struct Found {
+pub(super) struct Found {
+    /// Below the address of all of them.
+    path: String,
     content: Content,
     tag: String,
     /// How it differs from the one that was asked for.
@@ -81,22 +83,60 @@ impl Content {
 }
 
 impl Assets {
-    /// The answer, where the request is for one of the files.
-    pub(super) async fn answer<B>(&self, request: &Request<B>) -> Option<Response<Body>> {
+    /// What a request is for, where that is one of the files.
+    pub(super) fn find<B>(&self, request: &Request<B>) -> Option<Found> {
         let path = decode(request.uri().path().strip_prefix(&self.url)?)?;
         if !reads(request.method()) {
             return None;
         }
-        let found = self.find(&path, request.headers())?;
+        let known = if is_hashed(&path) { self.collections.len() } else { 1 };
+        let mut collections = self.collections.iter().take(known);
+        let collected = collections.find_map(|collection| self.find_in(collection, &path, request.headers()));
+        collected.or_else(|| self.find_written(&path))
+    }
+
+    fn find_written(&self, path: &str) -> Option<Found> {
+        let file = self.written.open(path, if is_hashed(path) { 0 } else { self.since })?;
+        let metadata = file.metadata().ok()?;
+        let changed = metadata.modified().ok()?.duration_since(UNIX_EPOCH).ok()?.as_nanos();
+        let tag = format!("\"{changed:x}-{:x}\"", metadata.len());
+        Some(Found { path: path.to_owned(), content: Content::Open(file), tag, encoding: None, varies: false })
+    }
+
+    fn find_in(&self, collection: &Collection, path: &str, headers: &HeaderMap) -> Option<Found> {
+        let file = |path: &str| match self.store.lookup(&collection.tree, path) {
+            Ok(Some(Entry::File { digest, .. })) => Some((collection.directory.join(path), digest)),
+            _ => None,
+        };
+        let plain = file(path)?;
+        let smaller: Vec<_> = ENCODINGS
+            .into_iter()
+            .filter_map(|(encoding, suffix)| Some((encoding, file(&format!("{path}{suffix}"))?)))
+            .collect();
+        let varies = !smaller.is_empty();
+        // A part of a file is a part of what it is, not of how it is sent.
+        let wanted = |encoding: &str| !headers.contains_key(header::RANGE) && accepts(headers, encoding);
+        let (encoding, (place, digest)) = match smaller.into_iter().find(|(encoding, _)| wanted(encoding)) {
+            Some((encoding, file)) => (Some(encoding), file),
+            None => (None, plain),
+        };
+        let tag = format!("\"{}\"", &digest.hex()[..32]);
+        Some(Found { path: path.to_owned(), content: Content::At(place), tag, encoding, varies })
+    }
+}
+
+impl Found {
+    /// The answer to the request that it was found for; none where it cannot be read.
+    pub(super) async fn answer<B>(self, request: &Request<B>) -> Option<Response<Body>> {
         let mut response = Response::new(empty());
-        describe(response.headers_mut(), &path, &found);
-        if is_known(request.headers(), &found.tag) {
+        self.describe(response.headers_mut());
+        if is_known(request.headers(), &self.tag) {
             *response.status_mut() = StatusCode::NOT_MODIFIED;
             return Some(response);
         }
-        let mut file = found.content.open().await.ok()?;
+        let mut file = self.content.open().await.ok()?;
         let length = file.metadata().await.ok()?.len();
-        let part = range(request.headers(), &found.tag, length);
+        let part = range(request.headers(), &self.tag, length);
         let (start, count) = match part {
             Range::All => (0, length),
             Range::Part { start, count } => (start, count),
@@ -122,57 +162,22 @@ impl Assets {
         Some(response)
     }
 
-    fn find(&self, path: &str, headers: &HeaderMap) -> Option<Found> {
-        let known = if is_hashed(path) { self.collections.len() } else { 1 };
-        let collected =
-            self.collections.iter().take(known).find_map(|collection| self.find_in(collection, path, headers));
-        collected.or_else(|| self.find_written(path))
-    }
-
-    fn find_written(&self, path: &str) -> Option<Found> {
-        let file = self.written.open(path, if is_hashed(path) { 0 } else { self.since })?;
-        let metadata = file.metadata().ok()?;
-        let changed = metadata.modified().ok()?.duration_since(UNIX_EPOCH).ok()?.as_nanos();
-        let tag = format!("\"{changed:x}-{:x}\"", metadata.len());
-        Some(Found { content: Content::Open(file), tag, encoding: None, varies: false })
-    }
-
-    fn find_in(&self, collection: &Collection, path: &str, headers: &HeaderMap) -> Option<Found> {
-        let file = |path: &str| match self.store.lookup(&collection.tree, path) {
-            Ok(Some(Entry::File { digest, .. })) => Some((collection.directory.join(path), digest)),
-            _ => None,
-        };
-        let plain = file(path)?;
-        let smaller: Vec<_> = ENCODINGS
-            .into_iter()
-            .filter_map(|(encoding, suffix)| Some((encoding, file(&format!("{path}{suffix}"))?)))
-            .collect();
-        let varies = !smaller.is_empty();
-        // A part of a file is a part of what it is, not of how it is sent.
-        let wanted = |encoding: &str| !headers.contains_key(header::RANGE) && accepts(headers, encoding);
-        let (encoding, (path, digest)) = match smaller.into_iter().find(|(encoding, _)| wanted(encoding)) {
-            Some((encoding, file)) => (Some(encoding), file),
-            None => (None, plain),
-        };
-        Some(Found { content: Content::At(path), tag: format!("\"{}\"", &digest.hex()[..32]), encoding, varies })
-    }
-}
-
-fn describe(headers: &mut HeaderMap, path: &str, found: &Found) {
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type(path)));
-    let caching = if is_hashed(path) { FOREVER } else { BRIEFLY };
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(caching));
-    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-    // Fonts and modules of these files may be asked for by pages of another host name.
-    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-    if let Some(encoding) = found.encoding {
-        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(encoding));
-    }
-    if found.varies {
-        headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
-    }
-    if let Ok(tag) = HeaderValue::from_str(&found.tag) {
-        headers.insert(header::ETAG, tag);
+    fn describe(&self, headers: &mut HeaderMap) {
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type(&self.path)));
+        let caching = if is_hashed(&self.path) { FOREVER } else { BRIEFLY };
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(caching));
+        headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+        // Fonts and modules of these files may be asked for by pages of another host name.
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+        if let Some(encoding) = self.encoding {
+            headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(encoding));
+        }
+        if self.varies {
+            headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
+        }
+        if let Ok(tag) = HeaderValue::from_str(&self.tag) {
+            headers.insert(header::ETAG, tag);
+        }
     }
 }
 

@@ -49,14 +49,20 @@ pub(super) fn accepted<B>(request: &Request<B>) -> Accepted {
 
 /// An answer as a client reads it that accepts this.
 pub(super) async fn compressed(mut response: Response<Body>, accepted: Accepted) -> Response<Body> {
-    if !is_worth_it(response.status(), response.headers()) {
+    // What is not sent again was perhaps a text, of which this would have been said.
+    let is_known = response.status() == StatusCode::NOT_MODIFIED;
+    let is_worth_it = is_worth_it(response.status(), response.headers());
+    if is_known || is_worth_it && accepted.encodings.is_empty() {
+        vary(response.headers_mut());
+    }
+    if !is_worth_it || accepted.encodings.is_empty() {
         return response;
     }
-    if accepted.encodings.is_empty() {
-        // Whoever keeps it for others is to know that they may read another.
-        response.headers_mut().append(header::VARY, header::ACCEPT_ENCODING.into());
-        return response;
-    }
+    Box::pin(encoded(response, accepted)).await
+}
+
+/// An answer in the encoding that its client wants most, of those that it reads.
+async fn encoded(response: Response<Body>, accepted: Accepted) -> Response<Body> {
     let mut request = Request::new(());
     *request.headers_mut() = accepted.encodings;
     let mut response = Some(response);
@@ -70,6 +76,15 @@ pub(super) async fn compressed(mut response: Response<Body>, accepted: Accepted)
     }
     // Nothing compressed has a head and an end.
     response.map(|body| if accepted.is_head { empty() } else { body.boxed() })
+}
+
+/// Whoever keeps an answer for others is to know that they may read another.
+fn vary(headers: &mut HeaderMap) {
+    let name = header::ACCEPT_ENCODING;
+    let mut said = headers.get_all(header::VARY).iter().filter_map(|value| value.to_str().ok());
+    if !said.any(|names| names.split(',').any(|varies| varies.trim().eq_ignore_ascii_case(name.as_str()))) {
+        headers.append(header::VARY, name.into());
+    }
 }
 
 /// The tag of an answer is of its bytes; of those that were compressed it says no more than that they mean the same.
@@ -122,6 +137,29 @@ mod tests {
         assert_eq!(response.headers()[header::CONTENT_ENCODING], "gzip");
         assert!(response.body().is_end_stream());
         assert!(!sent(Method::GET, "text/html").await.body().is_end_stream());
+    }
+
+    #[tokio::test]
+    async fn who_keeps_a_page_is_told_once_that_others_may_read_another() {
+        for (status, said, varies) in [
+            (200, None, &["accept-encoding"][..]),
+            (304, None, &["accept-encoding"]),
+            (304, Some("Cookie, Accept-Encoding"), &["Cookie, Accept-Encoding"]),
+            (304, Some("Cookie"), &["Cookie", "accept-encoding"]),
+            (204, None, &[]),
+        ] {
+            let mut response = Response::builder().status(status).header(header::CONTENT_TYPE, "text/html");
+            for said in said {
+                response = response.header(header::VARY, said);
+            }
+            let accepted = accepted(&Request::new(()));
+            let response = compressed(response.body(empty()).expect("a response"), accepted).await;
+            assert_eq!(
+                response.headers().get_all(header::VARY).iter().collect::<Vec<_>>(),
+                varies,
+                "{status} {said:?}"
+            );
+        }
     }
 
     #[tokio::test]

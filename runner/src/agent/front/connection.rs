@@ -218,7 +218,8 @@ where
     };
     let waits = request.headers().contains_key(header::EXPECT);
     let (head, body) = request.into_parts();
-    let body = received::receive(body, limits.body, waits).await.map_err(|refused| Box::new(refused.answer()))?;
+    let body =
+        Box::pin(received::receive(body, limits.body, waits)).await.map_err(|refused| Box::new(refused.answer()))?;
     let request = Request::from_parts(head, body);
     // While a client sends, what serves may change; where nothing does any more, what did is asked, as long as it is there.
     let claim = entrance.route(&request)?.or(claim);

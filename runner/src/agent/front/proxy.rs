@@ -75,8 +75,10 @@ pub(super) async fn answer(request: Request<Received>, client: Client, claim: Op
     // Who is given the old pages may still be asked for a file of the new ones, by whoever keeps no cookies.
     let of_trial = claim.part.as_ref().filter(|part| !part.is_new).and_then(|part| part.upstream().assets.as_ref());
     for assets in claim.assets.iter().chain(of_trial) {
-        if let Some(file) = assets.answer(&request).await {
-            return file;
+        if let Some(file) = assets.find(&request)
+            && let Some(answer) = Box::pin(file.answer(&request)).await
+        {
+            return answer;
         }
     }
     if claim.is_empty() {
@@ -127,29 +129,21 @@ async fn forward(mut request: Request<Received>, client: Client, claim: Claim) -
     let upgraded = upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
     let is_local = local::is_local(&request, client.peer);
     prepare(&mut request, client, upgrade.as_ref(), claim.name.as_deref());
-    let original = is_local.then(|| local::Original::of(&request, claim.name.as_deref()));
-    let is_repeatable = upgrade.is_none() && local::is_repeatable(&request);
-    let mut manner = claim.manner();
-    if let Some(original) = &original {
-        original.adapt(request.headers_mut(), manner);
-    }
-    let mut answered = if is_repeatable {
-        timeout(claim.limits.answer, send_again(request.map(|_| Empty::new()), &claim)).await??
+    let original = if is_local { local::Original::of(&request, claim.name.as_deref()) } else { None };
+    let (answered, manner) = if upgrade.is_none() && local::is_repeatable(&request) {
+        ask(&request.map(|_| Empty::new()), original.as_ref(), &claim).await?
     } else {
-        timeout(claim.limits.answer, send(request, &claim)).await??
-    };
-    if let Some(original) = &original {
-        while is_repeatable && let Some(next) = original.next(manner, &answered.response) {
-            let second = timeout(claim.limits.answer, send_again(original.again(next), &claim)).await??;
-            if !original.is_better(manner, next, &second.response) {
-                break;
-            }
-            claim.learn(next);
-            (answered, manner) = (second, next);
+        let manner = claim.manner();
+        if let Some(original) = &original {
+            original.adapt(request.headers_mut(), manner);
         }
-        original.lead_back(answered.response.headers_mut(), manner);
-    }
+        // On the heap, as all that is seldom: each connection has room for what its requests may need beside each other.
+        (Box::pin(timeout(claim.limits.answer, send(request, &claim))).await??, manner)
+    };
     let Answered { mut response, kept, share } = answered;
+    if let Some(original) = &original {
+        original.lead_back(response.headers_mut(), manner);
+    }
     if response.status() == StatusCode::SWITCHING_PROTOCOLS
         && let Some(client) = upgraded
     {
@@ -168,6 +162,29 @@ struct Answered {
     share: Share,
 }
 
+/// Asks for what may be asked for more than once, in the manner that the application wants, as far as its answers tell.
+async fn ask(
+    request: &Request<Empty<Bytes>>,
+    original: Option<&local::Original>,
+    claim: &Claim,
+) -> Result<(Answered, Manner), BoxError> {
+    let mut manner = claim.manner();
+    let adapted = original.filter(|_| manner != Manner::default()).map(|original| original.again(request, manner));
+    let mut answered = timeout(claim.limits.answer, send_again(adapted.as_ref().unwrap_or(request), claim)).await??;
+    while let Some(original) = original
+        && let Some(next) = original.next(manner, &answered.response)
+    {
+        let adapted = original.again(request, next);
+        let second = Box::pin(timeout(claim.limits.answer, send_again(&adapted, claim))).await??;
+        if !original.is_better(manner, next, &second.response) {
+            break;
+        }
+        claim.learn(next);
+        (answered, manner) = (second, next);
+    }
+    Ok((answered, manner))
+}
+
 /// Asks a process, once.
 async fn send(request: Request<Received>, claim: &Claim) -> Result<Answered, BoxError> {
     let (stream, share) = connect(claim, claim.share(&[])).await?;
@@ -177,7 +194,7 @@ async fn send(request: Request<Received>, claim: &Claim) -> Result<Answered, Box
 }
 
 /// Asks a process what may be asked twice: over a connection that is kept, and where that fails over one of its own.
-async fn send_again(request: Request<Empty<Bytes>>, claim: &Claim) -> Result<Answered, BoxError> {
+async fn send_again(request: &Request<Empty<Bytes>>, claim: &Claim) -> Result<Answered, BoxError> {
     let mut share = claim.share(&[]);
     if let Some(found) = share.take() {
         if let Some(mut kept) = found.0.idle.take() {
@@ -191,7 +208,16 @@ async fn send_again(request: Request<Empty<Bytes>>, claim: &Claim) -> Result<Ans
         }
         share = Some(found);
     }
-    let (stream, share) = connect(claim, share).await?;
+    Box::pin(send_over_new(request.clone(), claim, share)).await
+}
+
+/// Asks a process over a connection that is kept afterwards.
+async fn send_over_new(
+    request: Request<Empty<Bytes>>,
+    claim: &Claim,
+    first: Option<Share>,
+) -> Result<Answered, BoxError> {
+    let (stream, share) = connect(claim, first).await?;
     let mut kept = Kept::new(stream).await?;
     Ok(Answered { response: kept.ask(request).await?, kept: Some(kept), share })
 }

@@ -41,7 +41,7 @@ type Asked = Empty<Bytes>;
 pub(super) struct Kept {
     sender: SendRequest<Asked>,
     /// Until it has ended.
-    connection: Option<Connection<TokioIo<TcpStream>, Asked>>,
+    connection: Option<Box<Connection<TokioIo<TcpStream>, Asked>>>,
     used: Instant,
 }
 
@@ -98,7 +98,7 @@ impl Kept {
     /// Begins to speak over a connection.
     pub(super) async fn new(stream: TcpStream) -> hyper::Result<Self> {
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        Ok(Self { sender, connection: Some(connection), used: Instant::now() })
+        Ok(Self { sender, connection: Some(Box::new(connection)), used: Instant::now() })
     }
 
     /// Whether another request may be sent, as far as this side knows.

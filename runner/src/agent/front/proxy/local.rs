@@ -6,9 +6,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use http_body_util::Empty;
-use hyper::body::Bytes;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::http::uri::PathAndQuery;
 use hyper::{Request, Response, StatusCode, Version};
 
 use super::{FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO, reads};
@@ -72,27 +71,33 @@ pub(crate) struct Manner {
     pub(crate) over_tls: bool,
 }
 
-/// A request as it came to the front, from which it can be made anew.
+/// Where a request is seen: the application may be asked for it elsewhere.
 pub(super) struct Original {
-    request: Request<Empty<Bytes>>,
+    host: HeaderValue,
+    page: Option<PathAndQuery>,
     /// The name that the target says is its own.
     name: Option<HeaderValue>,
 }
 
 impl Original {
-    /// The head of a request, which is prepared for the application otherwise.
-    pub(super) fn of<B>(request: &Request<B>, name: Option<&str>) -> Self {
-        let mut head = Request::new(Empty::new());
-        *head.method_mut() = request.method().clone();
-        *head.uri_mut() = request.uri().clone();
-        *head.version_mut() = request.version();
-        head.headers_mut().clone_from(request.headers());
-        Self { request: head, name: name.and_then(|name| HeaderValue::from_str(name).ok()) }
+    /// Of a request that nobody has adapted.
+    pub(super) fn of<B>(request: &Request<B>, name: Option<&str>) -> Option<Self> {
+        Some(Self {
+            host: request.headers().get(header::HOST)?.clone(),
+            page: request.uri().path_and_query().cloned(),
+            name: name.and_then(|name| HeaderValue::from_str(name).ok()),
+        })
+    }
+
+    fn host(&self) -> &str {
+        self.host.to_str().unwrap_or_default()
     }
 
     /// Asks in some manner: the page that a request comes from is said to have been asked for the same way.
     pub(super) fn adapt(&self, headers: &mut HeaderMap, manner: Manner) {
-        let Some(seen) = host(self.request.headers()) else { return };
+        if manner == Manner::default() {
+            return;
+        }
         if manner.over_tls {
             headers.insert(FORWARDED_PROTO, HeaderValue::from_static("https"));
         }
@@ -102,13 +107,13 @@ impl Original {
         }
         let asked = self.asked(manner);
         for name in [header::ORIGIN, header::REFERER] {
-            swap(headers, &name, &format!("{HTTP}{seen}"), &asked);
+            swap(headers, &name, &format!("{HTTP}{}", self.host()), &asked);
         }
     }
 
-    /// The same request once more, in some manner.
-    pub(super) fn again(&self, manner: Manner) -> Request<Empty<Bytes>> {
-        let mut request = self.request.clone();
+    /// The request once more, in some manner.
+    pub(super) fn again<B: Clone>(&self, request: &Request<B>, manner: Manner) -> Request<B> {
+        let mut request = request.clone();
         self.adapt(request.headers_mut(), manner);
         request
     }
@@ -127,24 +132,25 @@ impl Original {
         if now.by_name != before.by_name {
             return answer.status() != StatusCode::BAD_REQUEST;
         }
-        let page = self.request.uri().path_and_query().map_or("/", |page| page.as_str());
+        let page = self.page.as_ref().map_or("/", PathAndQuery::as_str);
         self.place_over_tls(now, answer).is_none_or(|place| place != page)
     }
 
     /// Makes a redirect to the application's own address one to where it can be seen.
     pub(super) fn lead_back(&self, headers: &mut HeaderMap, manner: Manner) {
-        if let Some(seen) = host(self.request.headers()).filter(|_| manner != Manner::default()) {
-            let seen = format!("{HTTP}{seen}");
-            swap(headers, &header::LOCATION, &self.asked(manner), &seen);
-            // Some say `https://` of themselves whatever they are asked.
-            swap(headers, &header::LOCATION, &self.asked(Manner { over_tls: !manner.over_tls, ..manner }), &seen);
+        if manner == Manner::default() {
+            return;
         }
+        let seen = format!("{HTTP}{}", self.host());
+        swap(headers, &header::LOCATION, &self.asked(manner), &seen);
+        // Some say `https://` of themselves whatever they are asked.
+        swap(headers, &header::LOCATION, &self.asked(Manner { over_tls: !manner.over_tls, ..manner }), &seen);
     }
 
     /// Where the application takes itself to be: a scheme and a host.
     fn asked(&self, manner: Manner) -> String {
         let name = self.name.as_ref().filter(|_| manner.by_name).and_then(|name| name.to_str().ok());
-        let name = name.or_else(|| host(self.request.headers())).unwrap_or_default();
+        let name = name.unwrap_or_else(|| self.host());
         format!("{}{name}", if manner.over_tls { HTTPS } else { HTTP })
     }
 
@@ -195,12 +201,16 @@ mod tests {
         }
     }
 
-    fn original(name: Option<&str>) -> Original {
+    fn request() -> Request<()> {
         let request = Request::get("/a?b")
             .header("host", "localhost:8000")
             .header("origin", "http://localhost:8000")
             .header("referer", "http://localhost:80001/");
-        Original::of(&request.body(()).expect("a request"), name)
+        request.body(()).expect("a request")
+    }
+
+    fn original(name: Option<&str>) -> Original {
+        Original::of(&request(), name).expect("it is for a host")
     }
 
     fn answer(status: u16, location: &str) -> Response<()> {
@@ -220,7 +230,7 @@ mod tests {
             (NAMED, "polls.test", None, "http://polls.test"),
             (BOTH, "polls.test", Some("https"), "https://polls.test"),
         ] {
-            let request = original.again(manner);
+            let request = original.again(&request(), manner);
             let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
             assert_eq!([header("host"), header("x-forwarded-proto")], [Some(host), proto]);
             assert_eq!([header("origin"), header("referer")], [Some(origin), Some("http://localhost:80001/")]);
