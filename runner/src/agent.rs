@@ -30,6 +30,7 @@ mod life;
 mod listening;
 pub mod log;
 mod lost;
+mod memory;
 mod preflight;
 mod process;
 pub(crate) mod protocol;

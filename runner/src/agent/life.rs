@@ -20,6 +20,7 @@ use super::handover::{Handover, Place};
 use super::instance::Instance;
 use super::keeper;
 use super::log;
+use super::memory;
 use super::process::{back_off, clear};
 use super::protocol::Failure;
 use super::server::{self, End};
@@ -76,6 +77,7 @@ pub(super) fn serve(home: &Path, succeeds: bool) -> Result<(), AgentError> {
         let acme = Arc::clone(&agent.acme);
         tokio::spawn(async move { acme.keep().await });
         tokio::spawn(expiry::keep(Arc::clone(&agent)));
+        tokio::spawn(memory::give_back());
         // Commands wait at the socket meanwhile, and clients at those of the fronts.
         take_over(&agent).await?;
         if let Some(earlier) = earlier {

@@ -149,7 +149,7 @@ mod tests {
             (204, None, &[]),
         ] {
             let mut response = Response::builder().status(status).header(header::CONTENT_TYPE, "text/html");
-            for said in said {
+            if let Some(said) = said {
                 response = response.header(header::VARY, said);
             }
             let accepted = accepted(&Request::new(()));
