@@ -94,6 +94,8 @@ impl Store {
 
     /// Opens the store for a process that lives long: it stands on what releases name, and on nothing else.
     pub fn open_for_releases(home: &Path) -> Result<Self, StoreError> {
+        // What serves has to come back on a full disk too.
+        Self::spend_reserve(home);
         Self::open_as(home, |_| Standing::Releases)
     }
 
@@ -103,7 +105,7 @@ impl Store {
         Self::open(home)
     }
 
-    /// Gives up what is kept for a full disk, if this one is: for what has to be written nevertheless.
+    /// Gives up what is kept for a full disk, if this one is nearly that: for what has to be written nevertheless.
     pub(crate) fn spend_reserve(home: &Path) {
         reserve::spend(&home.join("store"));
     }

@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -202,9 +202,11 @@ fn what_is_kept_can_be_counted_and_let_go() {
     project.run(["store", "gc", "--max-size", "much"]).code(2);
 }
 
-/// Runs a script as root, with mounts of its own.
+/// Runs a script as root, or as what a user takes for that, with mounts of its own.
 fn script(text: &str) -> bool {
-    Command::new("unshare").args(["--mount", "sh", "-euc", text]).status().is_ok_and(|status| status.success())
+    let is_root = fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0);
+    let own = if is_root { "--mount" } else { "--map-root-user" };
+    Command::new("unshare").args([own, "--mount", "sh", "-euc", text]).status().is_ok_and(|status| status.success())
 }
 
 /// A disk image is copied while a run writes to it: what the copy holds is what had reached the disk.
@@ -269,6 +271,33 @@ fn what_was_laid_out_before_a_power_cut_is_on_the_disk_or_made_anew() {
         pipe = project.command().get_program().display(),
     );
     assert!(script(&text));
+}
+
+/// On a full disk what was done stays done, who only looks is answered, and room can be made.
+#[test]
+fn a_full_disk_hinders_nobody_who_has_nothing_to_write_and_room_can_be_made() {
+    let project = chain();
+    let scratch = tempfile::tempdir().expect("a directory");
+    project.run(BUILD).success();
+    let text = format!(
+        "cd {project}; mkdir {scratch}/at; mount -t tmpfs -o size=64M none {scratch}/at
+         cp -a {home}/components {scratch}/at/; export PIPE_HOME={scratch}/at
+         {pipe} run --no-release --json > {scratch}/log
+         head -c 100M /dev/zero > {scratch}/at/ballast 2> {scratch}/full || true
+         {pipe} run --no-release --json > {scratch}/log
+         [ $(grep -c '\"outcome\":\"cached\"' {scratch}/log) = {CHAIN} ]
+         for look in plan 'why s0' 'store stats' 'store check'; do {pipe} $look > {scratch}/log; done
+         echo changed > data/0
+         code=0; {pipe} run --no-release > {scratch}/log 2>&1 || code=$?
+         [ $code = 5 ] && grep -q 'pipe store gc' {scratch}/log
+         {pipe} store gc --max-age 0 > {scratch}/log
+         {pipe} run --no-release > {scratch}/log",
+        scratch = scratch.path().display(),
+        home = project.home().display(),
+        project = project.path().display(),
+        pipe = project.command().get_program().display(),
+    );
+    assert!(script(&text), "{}", fs::read_to_string(scratch.path().join("log")).unwrap_or_default());
 }
 
 /// The disk is full at any write, or cannot be written at all.

@@ -143,6 +143,21 @@ impl StoreError {
         }
     }
 
+    /// Whether there was no room.
+    pub(super) fn is_full(&self) -> bool {
+        match self {
+            Self::Io { source, .. } => {
+                matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+            }
+            // Of the file that it maps it cannot tell why it may not grow.
+            Self::Index { source, .. } => {
+                matches!(source.sqlite_error_code(), Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure))
+            }
+            Self::Earlier(error) => error.is_full(),
+            _ => false,
+        }
+    }
+
     /// What a user can do about it.
     pub fn hint(&self) -> Option<String> {
         match self {

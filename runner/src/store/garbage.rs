@@ -91,9 +91,10 @@ impl Store {
             sieve.mark(policy, roots, began, &mut collected)?;
             sieve.sort_out(&mut collected)
         })?;
+        // First what takes no room to be freed.
         self.free_loose(&kept, oldest.is_none(), &mut collected)?;
-        self.free_segments(&mut collected)?;
         self.free_layouts(&kept.live, &live, &mut collected)?;
+        self.free_segments(&mut collected)?;
         Ok(collected)
     }
 }

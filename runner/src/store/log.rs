@@ -16,7 +16,7 @@ use super::files::Files;
 use super::index::{Counter, Found, Index, Location, Rows};
 use super::record::Record;
 use super::segment::{At, Kind, SegmentWriter};
-use super::{POISONED, StoreError};
+use super::{POISONED, StoreError, reserve};
 use crate::digest::Digest;
 use crate::tree::Tree;
 
@@ -282,9 +282,15 @@ impl Shared {
         let result = if batch.rows.is_empty() {
             Ok(())
         } else {
-            let files = state.segments.take_dirty();
             drop(state);
-            let result = files.and_then(|files| self.promise(&batch, &files, &mut rebuilt));
+            let mut files = Vec::new();
+            let result = match self.bring(&batch, &mut files, &mut rebuilt) {
+                // What was done already is not lost with it; what comes after it is.
+                Err(error) if error.is_full() && reserve::give_for_end(&self.root) => {
+                    self.bring(&batch, &mut files, &mut rebuilt).and(Err(error))
+                }
+                result => result,
+            };
             state = self.state.lock().expect(POISONED);
             state.settle(&batch.rows);
             result
@@ -299,6 +305,12 @@ impl Shared {
         state.promised = put;
         self.committed.notify_all();
         result
+    }
+
+    /// Writes out what was gathered, and promises it; `files` are those that are to be flushed for that.
+    fn bring(&self, batch: &Batch, files: &mut Vec<Arc<File>>, rebuilt: &mut u64) -> Result<(), StoreError> {
+        files.extend(self.state.lock().expect(POISONED).segments.take_dirty()?);
+        self.promise(batch, files, rebuilt)
     }
 
     fn promise(&self, batch: &Batch, files: &[Arc<File>], rebuilt: &mut u64) -> Result<(), StoreError> {

@@ -16,31 +16,57 @@ use super::StoreError;
 const NEEDED: u64 = 256 << 10;
 
 /// What is kept, and how much more room there has to be for that.
-const RESERVE: u64 = 1 << 20;
+const RESERVE: u64 = 6 << 20;
 const BESIDE: u64 = 8 << 20;
+
+/// What of it is for freeing room alone.
+const TO_FREE: u64 = 2 << 20;
+
+/// What of the rest a command is given that finds no room: most have little to write, or nothing.
+const SLICE: u64 = 1 << 20;
 
 /// From so much on a file system says rightly that there is room: some keep a little that they count as free and give to nobody.
 const AMPLE: u64 = 64 << 20;
 
-/// Refuses to begin where the disk is full, and keeps some room where it is far from that.
+/// Sees to it that there is room to begin: on a full disk out of what is kept, and where that is used up it is refused. Where the disk
+/// is far from full some is kept again.
 pub(super) fn check(root: &Path) -> Result<(), StoreError> {
-    if !has_room(root, NEEDED) {
+    let is_enough = || has_room(root, NEEDED);
+    if !is_enough() && (!give(root, SLICE) || !is_enough()) {
         return Err(StoreError::io("write into", root)(Errno::ENOSPC.into()));
     }
     let path = path(root);
-    if !path.exists() && has_room(root, RESERVE + BESIDE) {
-        let kept = File::create_new(&path).and_then(|file| take(&file, RESERVE));
+    let is_kept = path.metadata().is_ok_and(|kept| kept.len() >= RESERVE);
+    if !is_kept && has_room(root, RESERVE + BESIDE) {
+        let kept = File::options().create(true).truncate(false).write(true).open(&path);
         // That it cannot be kept harms nobody yet.
-        if kept.is_err() {
+        if kept.and_then(|file| take(&file, RESERVE)).is_err() {
             let _ = fs::remove_file(&path);
         }
     }
     Ok(())
 }
 
-/// Gives up what is kept, if there is no room without it.
+/// Gives up what is kept for the end of what fails: what was done by then is still written down. Whether there was any.
+pub(super) fn give_for_end(root: &Path) -> bool {
+    give(root, RESERVE)
+}
+
+/// Gives up so much of what is kept, but never what is for freeing room; whether there was any.
+fn give(root: &Path, bytes: u64) -> bool {
+    let given = || {
+        let file = File::options().write(true).open(path(root))?;
+        let kept = file.metadata()?.len();
+        let left = kept.saturating_sub(bytes).max(TO_FREE);
+        file.set_len(left.min(kept))?;
+        Ok::<_, io::Error>(left < kept)
+    };
+    given().unwrap_or(false)
+}
+
+/// Gives up all that is kept, if there is little room without it.
 pub(super) fn spend(root: &Path) {
-    if !has_room(root, NEEDED) {
+    if !has_room(root, BESIDE) {
         // Where there is none there is nothing to be had.
         let _ = fs::remove_file(path(root));
     }
@@ -78,5 +104,10 @@ mod tests {
         assert_eq!(kept.len(), RESERVE);
         spend(root.path());
         assert!(path(root.path()).exists(), "there is room");
+        assert!(give(root.path(), SLICE) && give_for_end(root.path()) && !give_for_end(root.path()));
+        let left = || fs::metadata(path(root.path())).expect("a file").len();
+        assert_eq!(left(), TO_FREE);
+        check(root.path()).expect("a disk with room");
+        assert_eq!(left(), RESERVE, "it is kept again");
     }
 }

@@ -95,6 +95,8 @@ struct Current {
     file: Arc<File>,
     salt: [u8; SALT],
     written: u64,
+    /// Up to where its files were given to be flushed.
+    taken: u64,
     buffer: Vec<u8>,
 }
 
@@ -150,7 +152,17 @@ impl SegmentWriter {
     /// Writes everything out and gives the files that are to be flushed.
     pub(super) fn take_dirty(&mut self) -> Result<Vec<Arc<File>>, StoreError> {
         self.write_out()?;
+        if let Some(current) = &mut self.current {
+            current.taken = current.written;
+        }
         Ok(std::mem::take(&mut self.dirty))
+    }
+
+    /// Gives back the room of what was appended since.
+    pub(super) fn take_back(&mut self) -> Result<(), StoreError> {
+        self.dirty.clear();
+        let Some(current) = self.current.take() else { return Ok(()) };
+        current.file.set_len(current.taken).map_err(StoreError::io("shorten", &current.id.path(&self.dir)))
     }
 }
 
@@ -176,7 +188,7 @@ impl Current {
         let head = [MAGIC.as_slice(), &salt].concat();
         file.write_all_at(&head, 0).map_err(failed())?;
         dirty.push(Arc::new(File::open(dir).map_err(StoreError::io("open", dir))?));
-        Ok(Self { id, file: Arc::new(file), salt, written: START as u64, buffer: Vec::new() })
+        Ok(Self { id, file: Arc::new(file), salt, written: START as u64, taken: START as u64, buffer: Vec::new() })
     }
 
     fn adopt(id: SegmentId, path: &Path) -> Option<Self> {
@@ -185,7 +197,8 @@ impl Current {
         // Collecting garbage may have removed it before it was locked.
         let metadata = file.metadata().ok().filter(|metadata| metadata.nlink() > 0 && metadata.len() < FULL)?;
         let salt = read_head(&file)?;
-        Some(Self { id, file: Arc::new(file), salt, written: metadata.len(), buffer: Vec::new() })
+        let written = metadata.len();
+        Some(Self { id, file: Arc::new(file), salt, written, taken: written, buffer: Vec::new() })
     }
 }
 

@@ -85,20 +85,30 @@ impl Store {
                 remove(&entry.path(), collected)?;
             }
         }
+        let mut sparse = Vec::new();
         for id in SegmentId::list(&dir)? {
             let path = id.path(&dir);
             let Some(file) = lock(&path) else { continue };
             let size = file.metadata().map_err(StoreError::io("look at", &path))?.len();
             match left.get(&id) {
                 None => remove(&path, collected)?,
-                Some(left) if *left < size / 2 => {
-                    let before = collected.freed;
-                    if let Some(written) = self.rewrite(id, &path, &mut writer)? {
-                        remove(&path, collected)?;
-                        collected.freed = before.max(collected.freed.saturating_sub(written));
-                    }
-                }
+                Some(left) if *left < size / 2 => sparse.push((*left, id, path, file)),
                 Some(_) => {}
+            }
+        }
+        // Those first that take the least room to be written anew.
+        sparse.sort_by_key(|(left, ..)| *left);
+        for (_, id, path, _lock) in sparse {
+            let before = collected.freed;
+            match self.rewrite(id, &path, &mut writer) {
+                Ok(Some(written)) => {
+                    remove(&path, collected)?;
+                    collected.freed = before.max(collected.freed.saturating_sub(written));
+                }
+                Ok(None) => {}
+                // They stay as they are until there is room.
+                Err(error) if error.is_full() => return writer.take_back(),
+                Err(error) => return Err(error),
             }
         }
         Ok(())
