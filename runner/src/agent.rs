@@ -85,7 +85,7 @@ const STATIC: &str = "static";
 /// From how many other releases static files are served.
 const EARLIER_ASSETS: usize = 5;
 
-/// How long the requests of processes that have to end may go on.
+/// How long requests that never end by themselves go on where what answers them has to: websockets, and events as they happen.
 const DRAIN: Duration = Duration::from_secs(30);
 
 /// The agent could not begin its work.

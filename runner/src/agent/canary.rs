@@ -145,7 +145,7 @@ pub(super) fn take_back(
     }
     let agent = Arc::clone(agent);
     Some(async move {
-        tokio::join!(canary.trial.upstream.drained(DRAIN), agent.alone(DRAIN));
+        tokio::join!(canary.trial.upstream.drained(), agent.alone(DRAIN));
         stop_all(&canary.web).await;
         canary.root.written.remove(canary.release.number);
     })

@@ -534,7 +534,7 @@ impl Deploy<'_> {
         let (agent, target) = (Arc::clone(self.agent), release.target);
         self.drain(async move {
             if let Some(upstream) = old.upstream {
-                tokio::join!(upstream.drained(DRAIN), agent.alone(DRAIN));
+                tokio::join!(upstream.drained(), agent.alone(DRAIN));
             }
             stop_all(&old_web).await;
             // Releases that came quickly one after the other drain side by side.
@@ -560,12 +560,12 @@ impl Deploy<'_> {
             running.add(process);
         }
         let surplus = running.rescaled((self.number, until), &self.root.formation);
-        let agent = Arc::clone(self.agent);
+        let (agent, longest) = (Arc::clone(self.agent), self.root.settings.limits.answer);
         self.drain(async move {
             agent.alone(DRAIN).await;
             for (_, backend) in &surplus {
                 if let Some(backend) = backend {
-                    backend.drained(DRAIN).await;
+                    backend.drained(longest).await;
                 }
             }
             stop_all(&surplus.into_iter().map(|(process, _)| process).collect::<Vec<_>>()).await;

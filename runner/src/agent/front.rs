@@ -23,6 +23,7 @@ use hyper::header::HeaderMap;
 use hyper::{Request, Response};
 use tokio_rustls::TlsAcceptor;
 
+use super::DRAIN;
 use crate::release::{Limits, Settings};
 
 pub(crate) use assets::{Assets, Collection};
@@ -43,7 +44,7 @@ pub(crate) struct Upstream {
     turn: AtomicUsize,
     /// What is served without asking one.
     pub(crate) assets: Option<Assets>,
-    open: AtomicUsize,
+    load: Load,
     /// The name that the application is asked for by, where its target says so.
     name: Option<String>,
     /// How it wants to be asked, as its answers have told.
@@ -59,20 +60,32 @@ pub(crate) struct Upstream {
 pub(crate) struct Backend {
     /// Its loopback port.
     port: u16,
-    open: AtomicUsize,
+    load: Load,
     /// Its connections that nobody uses at the moment.
     idle: Idle,
+}
+
+/// The requests that somebody has.
+#[derive(Default)]
+struct Load {
+    open: AtomicUsize,
+    /// Those among them that end when somebody has enough, and else never.
+    endless: AtomicUsize,
 }
 
 /// A request that an upstream has; counted until it is dropped.
 pub(crate) struct Claim {
     upstream: Arc<Upstream>,
+    is_endless: bool,
     /// What is to be seen to while a release is on trial.
     part: Option<Part>,
 }
 
 /// A request that a process has; counted until it is dropped.
-struct Share(Arc<Backend>);
+struct Share {
+    backend: Arc<Backend>,
+    is_endless: bool,
+}
 
 /// Where a target's requests go at the moment; nowhere before its first release.
 pub(crate) type Current = Arc<RwLock<Option<Arc<Upstream>>>>;
@@ -95,7 +108,7 @@ impl Upstream {
             backends,
             turn: AtomicUsize::new(0),
             assets,
-            open: AtomicUsize::new(0),
+            load: Load::default(),
             name: settings.name().map(str::to_owned),
             by_name: AtomicBool::new(false),
             over_tls: AtomicBool::new(false),
@@ -142,39 +155,73 @@ impl Upstream {
         let first = self.turn.fetch_add(1, Ordering::Relaxed) % backends.len().max(1);
         let in_turn = backends[first..].iter().chain(&backends[..first]);
         let free = in_turn.filter(|backend| !tried.contains(&backend.port));
-        let backend = free.min_by_key(|backend| backend.open.load(Ordering::SeqCst))?;
+        let backend = free.min_by_key(|backend| backend.load.open.load(Ordering::SeqCst))?;
         // Under the lock: whoever has removed it sees every request that went to it.
-        backend.open.fetch_add(1, Ordering::SeqCst);
-        Some(Share(Arc::clone(backend)))
+        backend.load.open.fetch_add(1, Ordering::SeqCst);
+        Some(Share { backend: Arc::clone(backend), is_endless: false })
     }
 
-    /// Waits until all its requests are done, or for so long.
-    pub(crate) async fn drained(&self, patience: Duration) {
-        drained(&self.open, patience).await;
+    /// Waits until its requests are done.
+    pub(crate) async fn drained(&self) {
+        self.load.drained(self.limits.answer).await;
     }
 }
 
 impl Backend {
     fn new(port: u16) -> Arc<Self> {
-        Arc::new(Self { port, open: AtomicUsize::new(0), idle: Idle::default() })
+        Arc::new(Self { port, load: Load::default(), idle: Idle::default() })
     }
 
-    /// Waits until all its requests are done, or for so long.
-    pub(crate) async fn drained(&self, patience: Duration) {
-        drained(&self.open, patience).await;
+    /// Waits until its requests are done, which may each take so long.
+    pub(crate) async fn drained(&self, longest: Duration) {
+        self.load.drained(longest).await;
     }
 }
 
-async fn drained(open: &AtomicUsize, patience: Duration) {
-    let began = Instant::now();
-    while open.load(Ordering::SeqCst) > 0 && began.elapsed() < patience {
-        tokio::time::sleep(Duration::from_millis(10)).await;
+impl Load {
+    /// Waits until nothing is open. What ends never has a while; all others have as long as an answer may take.
+    async fn drained(&self, longest: Duration) {
+        self.drained_within(DRAIN, longest).await;
+    }
+
+    async fn drained_within(&self, a_while: Duration, longest: Duration) {
+        let began = Instant::now();
+        let count = |requests: &AtomicUsize| requests.load(Ordering::SeqCst);
+        loop {
+            let waited = began.elapsed();
+            let is_done = match count(&self.open) {
+                0 => true,
+                open => waited >= a_while && (waited >= longest || open <= count(&self.endless)),
+            };
+            if is_done {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    fn close(&self, is_endless: bool) {
+        if is_endless {
+            self.endless.fetch_sub(1, Ordering::SeqCst);
+        }
+        self.open.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Counts a request to those that end never.
+fn go_on_for_ever(claim: &mut Claim, share: &mut Share) {
+    for (load, is_endless) in
+        [(&claim.upstream.load, &mut claim.is_endless), (&share.backend.load, &mut share.is_endless)]
+    {
+        if !std::mem::replace(is_endless, true) {
+            load.endless.fetch_add(1, Ordering::SeqCst);
+        }
     }
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::SeqCst);
+        self.backend.load.close(self.is_endless);
     }
 }
 
@@ -188,7 +235,7 @@ impl std::ops::Deref for Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        self.upstream.open.fetch_sub(1, Ordering::SeqCst);
+        self.upstream.load.close(self.is_endless);
     }
 }
 
@@ -225,6 +272,30 @@ fn claim(current: &Current, headers: &HeaderMap) -> Option<Claim> {
     let part = trial.as_ref().map(|trial| trial.part(headers));
     let upstream = part.as_ref().filter(|part| part.is_new).map_or(serving, Part::upstream);
     // Under the locks: whoever has switched sees every request that went to the old one.
-    upstream.open.fetch_add(1, Ordering::SeqCst);
-    Some(Claim { upstream: Arc::clone(upstream), part })
+    upstream.load.open.fetch_add(1, Ordering::SeqCst);
+    Some(Claim { upstream: Arc::clone(upstream), is_endless: false, part })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_ends_is_waited_for_as_long_as_it_may_take_and_what_never_does_for_a_while() {
+        let millis = Duration::from_millis;
+        let waited = async |open: usize, endless: usize, longest: Duration| {
+            let load = Load { open: open.into(), endless: endless.into() };
+            let began = Instant::now();
+            tokio::join!(load.drained_within(millis(50), longest), async {
+                tokio::time::sleep(millis(200)).await;
+                // One that ends.
+                load.open.fetch_sub(usize::from(open > endless), Ordering::SeqCst);
+            });
+            began.elapsed()
+        };
+        let never = Duration::from_hours(1);
+        assert!(waited(2, 1, never).await >= millis(200));
+        assert!(waited(3, 1, millis(600)).await >= millis(600), "another one took too long");
+        waited(1, 1, never).await;
+    }
 }

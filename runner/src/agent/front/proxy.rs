@@ -20,7 +20,7 @@ use tokio::net::TcpStream;
 use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
-use super::{Claim, Share, Upstream};
+use super::{Claim, Share, Upstream, go_on_for_ever};
 
 pub(super) use kept::Idle;
 use kept::{Answer, Kept};
@@ -124,7 +124,7 @@ pub(crate) async fn get(
     Ok(sender.send_request(request).await?)
 }
 
-async fn forward(mut request: Request<Received>, client: Client, claim: Claim) -> Result<Response<Body>, BoxError> {
+async fn forward(mut request: Request<Received>, client: Client, mut claim: Claim) -> Result<Response<Body>, BoxError> {
     let upgrade = upgrade_of(request.headers());
     let upgraded = upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
     let is_local = local::is_local(&request, client.peer);
@@ -140,7 +140,7 @@ async fn forward(mut request: Request<Received>, client: Client, claim: Claim) -
         // On the heap, as all that is seldom: each connection has room for what its requests may need beside each other.
         (Box::pin(timeout(claim.limits.answer, send(request, &claim))).await??, manner)
     };
-    let Answered { mut response, kept, share } = answered;
+    let Answered { mut response, kept, mut share } = answered;
     if let Some(original) = &original {
         original.lead_back(response.headers_mut(), manner);
     }
@@ -148,8 +148,12 @@ async fn forward(mut request: Request<Received>, client: Client, claim: Claim) -
         && let Some(client) = upgraded
     {
         let server = hyper::upgrade::on(&mut response);
+        go_on_for_ever(&mut claim, &mut share);
         tokio::spawn(tunnel(client, server, (claim, share)));
         return Ok(response.map(|_| empty()));
+    }
+    if is_stream_of_events(response.headers()) {
+        go_on_for_ever(&mut claim, &mut share);
     }
     strip(response.headers_mut(), None);
     Ok(response.map(|body| Answer::new(body, kept, (claim, share)).boxed()))
@@ -197,7 +201,7 @@ async fn send(request: Request<Received>, claim: &Claim) -> Result<Answered, Box
 async fn send_again(request: &Request<Empty<Bytes>>, claim: &Claim) -> Result<Answered, BoxError> {
     let mut share = claim.share(&[]);
     if let Some(found) = share.take() {
-        if let Some(mut kept) = found.0.idle.take() {
+        if let Some(mut kept) = found.backend.idle.take() {
             let began = Instant::now();
             match kept.ask(request.clone()).await {
                 Ok(response) => return Ok(Answered { response, kept: Some(kept), share: found }),
@@ -235,12 +239,12 @@ async fn connect(upstream: &Upstream, mut first: Option<Share>) -> io::Result<(T
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
-        match TcpStream::connect((Ipv4Addr::LOCALHOST, share.0.port)).await {
+        match TcpStream::connect((Ipv4Addr::LOCALHOST, share.backend.port)).await {
             Ok(stream) => {
                 let _ = stream.set_nodelay(true);
                 return Ok((stream, share));
             }
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => tried.push(share.0.port),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => tried.push(share.backend.port),
             Err(error) => return Err(error),
         }
     }
@@ -365,6 +369,11 @@ fn upgrade_of(headers: &HeaderMap) -> Option<HeaderValue> {
     let connection = headers.get(header::CONNECTION)?.to_str().ok()?;
     let asked = connection.split(',').any(|option| option.trim().eq_ignore_ascii_case("upgrade"));
     asked.then(|| headers.get(header::UPGRADE).cloned()).flatten()
+}
+
+/// Whether an answer tells of things as they happen.
+fn is_stream_of_events(headers: &HeaderMap) -> bool {
+    headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
 }
 
 /// A short answer of our own, in a line.

@@ -155,7 +155,7 @@ impl Drop for Answer {
         if let Some(kept) = self.kept.take()
             && (self.has_ended || self.body.is_end_stream())
         {
-            self.held.1.0.idle.put(Kept { used: Instant::now(), ..kept });
+            self.held.1.backend.idle.put(Kept { used: Instant::now(), ..kept });
         }
     }
 }
@@ -332,6 +332,6 @@ mod tests {
         }
         assert_eq!(server.counted(), [2, 2]);
         let idle = current.read().expect("no panic").as_ref().map(|upstream| upstream.share(&[]).expect("a process"));
-        assert!(idle.expect("it serves").0.idle.take().is_none());
+        assert!(idle.expect("it serves").backend.idle.take().is_none());
     }
 }
