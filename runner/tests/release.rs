@@ -242,6 +242,23 @@ fn a_worker_that_ends_at_once_fails_the_release_that_serves() {
 }
 
 #[test]
+fn a_process_that_takes_more_memory_than_it_may_is_ended() {
+    let host = Host::new();
+    let mut target = host.target("staging");
+    target.settings.limits.memory = Some(100 << 20);
+    host.release(&target, &Slug::new("one")).up();
+    assert_eq!(page(&target, "/run/cat%20/proc/self/oom_score_adj").trim(), "200");
+
+    let much = "exec python3 -c 'held = bytearray(300 << 20); import time; time.sleep(1000)'";
+    let error = host.release(&target, &Slug::web("two", much)).refused();
+    // By the kernel where the machine has control groups for us, else by Python.
+    let told = format!("{error} {:?} {:?}", error.hint(), error.output());
+    let is_told = told.contains("ran out of memory") && told.contains("`memory` in the target's `limits`");
+    assert!(is_told || told.contains("MemoryError"), "{told}");
+    assert_eq!(page(&target, "/"), "one");
+}
+
+#[test]
 fn a_page_that_is_refused_is_up_with_a_warning() {
     let host = Host::new();
     let mut target = host.target("staging");

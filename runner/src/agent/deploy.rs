@@ -624,6 +624,7 @@ fn ended(log: &Path, what: &str, exit: &Exit) -> Failure {
     let output = last_lines(log, SHOWN_LINES);
     let hint = match exit {
         Exit::NotStarted { hint, .. } => hint.clone(),
+        Exit::OutOfMemory => Some("give it more: `memory` in the target's `limits`".to_owned()),
         _ => output.as_deref().and_then(remedy::remedy),
     };
     Failure { hint, output, ..Failure::new(format!("{what} {exit}")) }

@@ -205,6 +205,7 @@ impl Root {
         self.mount_data(&mut spec.mounts);
         spec.network = Network::Host;
         spec.user = User { outside: self.user, ..User::default() };
+        spec.limits.memory = self.settings.limits.memory;
         Ok(spec)
     }
 
@@ -343,7 +344,9 @@ impl Root {
     fn concurrency(&self) -> u64 {
         let cores = std::thread::available_parallelism().map_or(1, usize::from) as u64;
         let workers = cores.min(ample_memory() / WORKER_MEMORY).min(MOST_WORKERS);
-        (workers / u64::from(self.formation.count(WEB).max(1))).max(1)
+        let each = workers / u64::from(self.formation.count(WEB).max(1));
+        let room = self.settings.limits.memory.map_or(each, |memory| memory / WORKER_MEMORY);
+        each.min(room).max(1)
     }
 
     fn give(&self, directory: &Path) -> io::Result<()> {

@@ -21,6 +21,7 @@ pub(super) fn shim(directory: &Path) -> io::Result<()> {
     // Not killed with the terminal or the process group of whoever started it.
     let _ = setsid();
     fs::write(directory.join("pid"), std::process::id().to_string())?;
+    prefer_to_end();
     let stops = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]);
     stops.thread_block()?;
     let job: Job = serde_json::from_reader(io::BufReader::new(File::from(io::stdout().as_fd().try_clone_to_owned()?)))?;
@@ -30,6 +31,13 @@ pub(super) fn shim(directory: &Path) -> io::Result<()> {
     let written = directory.join("exit.new");
     fs::write(&written, serde_json::to_vec(&exit)?)?;
     fs::rename(&written, directory.join("exit.json"))
+}
+
+/// Where the machine has no memory left, what serves is rather ended, and comes back, than the agent or a database.
+fn prefer_to_end() {
+    const RATHER: &str = "200";
+    // Which harms nobody where it is not to be had.
+    let _ = fs::write("/proc/self/oom_score_adj", RATHER);
 }
 
 fn hold(job: &Job, stops: SigSet) -> Result<Exit, SandboxError> {

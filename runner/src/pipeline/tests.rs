@@ -752,29 +752,36 @@ fn targets_of_branches_are_checked() {
 fn limits_of_targets_are_checked() {
     let target = "[steps.slug]\nplugin = \"slug\"\n[targets.a]\ndriver = \"local\"\nrelease = \"slug\"\n";
     refused(
-        &format!("{target}limits = {{ body = \"1\", answer = \"never\", memory = \"1GiB\" }}\n"),
+        &format!("{target}limits = {{ body = \"1\", answer = \"never\", memory = \"much\", disk = \"1GiB\" }}\n"),
         &expect![[r#"
             p:8:19: `1` is not a size
               |
-            8 | limits = { body = "1", answer = "never", memory = "1GiB" }
+            8 | limits = { body = "1", answer = "never", memory = "much", disk = "1GiB" }
               |                   ^^^ such as "512MiB" or "2GiB"
 
             p:8:33: `never` is not a time
               |
-            8 | limits = { body = "1", answer = "never", memory = "1GiB" }
+            8 | limits = { body = "1", answer = "never", memory = "much", disk = "1GiB" }
               |                                 ^^^^^^^ such as "90s", "10m" or "1h30m"
 
-            p:8:42: unknown key `memory` in `targets.a.limits`
+            p:8:51: `much` is not a size
               |
-            8 | limits = { body = "1", answer = "never", memory = "1GiB" }
-              |                                          ^^^^^^
-              = hint: known here: `body`, `answer` and `release`
+            8 | limits = { body = "1", answer = "never", memory = "much", disk = "1GiB" }
+              |                                                   ^^^^^^ such as "512MiB" or "2GiB"
+
+            p:8:59: unknown key `disk` in `targets.a.limits`
+              |
+            8 | limits = { body = "1", answer = "never", memory = "much", disk = "1GiB" }
+              |                                                           ^^^^
+              = hint: known here: `body`, `memory`, `answer` and `release`
         "#]],
     );
-    let pipeline = good(&format!("{APP}{target}limits = {{ body = \"2 GiB\", release = \"1h30m\" }}\n"));
+    let pipeline =
+        good(&format!("{APP}{target}limits = {{ body = \"2 GiB\", release = \"1h30m\", memory = \"512MB\" }}\n"));
     let limits = &pipeline.targets[0].limits;
     assert_eq!(limits.body.as_deref(), Some(&(2 << 30)));
     assert_eq!(limits.release.as_deref(), Some(&Duration::from_mins(90)));
+    assert_eq!(limits.memory.as_deref(), Some(&512_000_000));
     assert!(limits.answer.is_none());
 }
 

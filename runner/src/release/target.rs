@@ -59,12 +59,12 @@ pub struct Settings {
     pub preflight: bool,
     /// The path that must answer before a release takes requests; none: `/`.
     pub health: Option<String>,
-    /// What requests and release commands may take.
+    /// What requests, release commands and processes may take.
     #[serde(default)]
     pub limits: Limits,
 }
 
-/// What a target's requests and its release commands may take.
+/// What a target's requests, its release commands and its processes may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// How many bytes the body of a request may have.
@@ -73,11 +73,14 @@ pub struct Limits {
     pub answer: Duration,
     /// How long each release command may run.
     pub release: Duration,
+    /// How many bytes of memory each process may take, with all that it starts; none: as many as there are.
+    #[serde(default)]
+    pub memory: Option<u64>,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { body: 100_000_000, answer: Duration::from_mins(5), release: Duration::from_hours(1) }
+        Self { body: 100_000_000, answer: Duration::from_mins(5), release: Duration::from_hours(1), memory: None }
     }
 }
 

@@ -88,11 +88,12 @@ fn target(mut fields: Fields<'_, '_>) -> Option<Target> {
 
 fn limits(mut fields: Fields<'_, '_>) -> TargetLimits {
     let reader = fields.reader;
-    let body = fields.string("body").and_then(|text| size(reader, &text));
+    let mut sizes = |key| fields.string(key).and_then(|text| size(reader, &text));
+    let (body, memory) = (sizes("body"), sizes("memory"));
     let mut times = |key| fields.string(key).and_then(|text| time(reader, &text));
     let (answer, release) = (times("answer"), times("release"));
     fields.finish();
-    TargetLimits { body, answer, release }
+    TargetLimits { body, answer, release, memory }
 }
 
 fn driver(fields: &mut Fields<'_, '_>) -> Option<Driver> {
