@@ -15,7 +15,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::getppid;
 
 use super::instance::executable;
-use super::process::{STEADY, back_off};
+use super::process::back_off;
 use super::{AgentError, log};
 
 /// The subcommand that is the agent itself.
@@ -26,6 +26,9 @@ pub(super) const SUCCEED: &str = "agent-succeed";
 
 /// How a keeper is told of an agent that lost its first one; the agent's process id follows.
 pub(super) const WATCH: &str = "agent-watch";
+
+/// An agent that has lived for so long was no failure: what ended it is not waited out, for clients wait meanwhile.
+const STEADY: Duration = Duration::from_secs(2);
 
 /// How often an agent looks whether its keeper is there.
 const LOOK: Duration = Duration::from_secs(1);

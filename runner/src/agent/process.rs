@@ -25,7 +25,7 @@ pub(super) const WEB: &str = "web";
 pub(super) const RELEASE: &str = "release";
 
 /// A process that ran for so long is not in a crash loop.
-pub(super) const STEADY: Duration = Duration::from_mins(1);
+const STEADY: Duration = Duration::from_mins(1);
 
 /// The longest wait before a process is started again.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);

@@ -34,7 +34,8 @@ pub(super) struct PromoteArgs {
 
 pub(super) fn promote(args: &PromoteArgs, context: &Context) -> Result<(), Failure> {
     let pipeline = parsed(args.file.as_deref())?;
-    let (from, target) = (of_pipeline(&pipeline, &args.from)?, of_pipeline(&pipeline, &args.to)?);
+    let target = of_pipeline(&pipeline, &args.to)?;
+    let from = of_pipeline(&pipeline, &args.from)?;
     match &target.origin {
         Origin::Promote(wanted) if **wanted == *from.name => {}
         Origin::Promote(wanted) => {
