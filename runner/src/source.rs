@@ -6,6 +6,7 @@
 //! Files are hashed, and lent to the store rather than copied into it. Knows nothing of pipelines.
 
 mod earlier;
+mod index;
 mod known;
 mod lent;
 mod read;
@@ -90,6 +91,14 @@ pub enum SourceError {
     /// Git's index, which says what is tracked in spite of `.gitignore`.
     #[error("`{}` is no index of git that can be read", .0.display())]
     Index(PathBuf),
+    /// An index with something in it without which it cannot be understood.
+    #[error("git's index `{}` has the extension `{extension}`, which is unknown", path.display())]
+    IndexExtension {
+        /// The index.
+        path: PathBuf,
+        /// The extension's four letters.
+        extension: String,
+    },
     /// The store refused.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -118,6 +127,11 @@ impl SourceError {
             Self::Changed(_) => Some("run again when nothing writes to it, or name it in `.pipeignore`".to_owned()),
             Self::Pattern { .. } => Some("the patterns are those of `.gitignore`".to_owned()),
             Self::Index(_) => Some("see what `git status` says; `git reset` writes it anew".to_owned()),
+            Self::IndexExtension { .. } => Some(
+                "a setting of git's makes it: take that back (`git config --list --show-origin` has all), and let `git reset` write \
+                 the index anew"
+                    .to_owned(),
+            ),
             Self::Store(error) => error.hint(),
         }
     }

@@ -1,9 +1,7 @@
 //! Which files of a repository git tracks, by its index and those of its submodules: such a file is part of the project whatever
 //! `.gitignore` says.
 //!
-//! Reads versions 2 to 4 of the format (gitformat-index); knows nothing of git's objects or configuration. Our own reader,
-//! because a list of paths is all that is wanted: the libraries that read an index bring all of git along. A split index
-//! (`core.splitIndex`) says of the files that are named in it only.
+//! Knows nothing of git's objects, and of its configuration only how long an object's name is.
 
 use std::cmp::Ordering;
 use std::ffi::OsStr;
@@ -13,18 +11,12 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use super::SourceError;
+use super::index::{Index, Link, Named};
 use crate::digest::Digest;
 
-/// Before the path of an entry: times, device, inode, mode, owner and size.
-const STAT: usize = 40;
-/// Where in it the mode is, and that of a submodule.
-const MODE: usize = 24;
-const REPOSITORY: u32 = 0o160_000;
-/// The length of an object's name: SHA-1.
-const NAME: usize = 20;
-/// Bits of an entry's flags: there are more flags (version 3), and the length of its path as far as it can be told.
-const EXTENDED: u16 = 0x4000;
-const LENGTH: u16 = 0x0fff;
+/// The length of an object's name: SHA-1, and SHA-256 where a repository says so.
+const SHA1: usize = 20;
+const SHA256: usize = 32;
 
 /// The paths that an index names, in order.
 #[derive(Debug)]
@@ -75,14 +67,8 @@ impl Tracked {
 /// Reads the index of the repository at a root, and those of its submodules; `at` is where it is in the one around it, with a slash.
 fn read(root: &Path, at: &[u8], tracked: &mut Vec<Box<[u8]>>) -> Result<(), SourceError> {
     let git = root.join(".git");
-    let path = git_directory(&git).map_err(SourceError::io("read", &git))?.join("index");
-    let bytes = match fs::read(&path) {
-        Ok(bytes) => bytes,
-        // Nothing has been added yet.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(SourceError::io("read", &path)(error)),
-    };
-    for entry in entries(&bytes).ok_or(SourceError::Index(path))? {
+    let directory = git_directory(&git).map_err(SourceError::io("read", &git))?;
+    for entry in named(&directory)? {
         let below = root.join(OsStr::from_bytes(&entry.path));
         let path = [at, &entry.path].concat();
         // One that was never fetched tracks nothing.
@@ -92,6 +78,59 @@ fn read(root: &Path, at: &[u8], tracked: &mut Vec<Box<[u8]>>) -> Result<(), Sour
         tracked.push(path.into());
     }
     Ok(())
+}
+
+/// What the index of a git directory names; nothing where none has been written yet.
+fn named(directory: &Path) -> Result<Vec<Named>, SourceError> {
+    let path = directory.join("index");
+    let bytes = match fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(SourceError::io("read", &path)(error)),
+    };
+    let length = name_length(directory)?;
+    let index = parse(&path, &bytes, length)?;
+    let Some(shared) = index.link.as_ref().and_then(Link::file) else { return Ok(index.named) };
+    let shared = directory.join(shared);
+    let bytes = match fs::read(&shared) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(SourceError::Index(shared)),
+        read => read.map_err(SourceError::io("read", &shared))?,
+    };
+    index.over(&parse(&shared, &bytes, length)?.named).ok_or(SourceError::Index(path))
+}
+
+fn parse<'a>(path: &Path, bytes: &'a [u8], length: usize) -> Result<Index<'a>, SourceError> {
+    let index = Index::parse(bytes, length).ok_or_else(|| SourceError::Index(path.to_owned()))?;
+    match index.unknown {
+        Some(extension) => Err(SourceError::IndexExtension { path: path.to_owned(), extension }),
+        None => Ok(index),
+    }
+}
+
+/// The length of an object's name in the repository of a git directory: its `config` says what they are.
+fn name_length(directory: &Path) -> Result<usize, SourceError> {
+    // Work trees of one repository have one configuration.
+    let common = fs::read_to_string(directory.join("commondir")).unwrap_or_default();
+    let path = directory.join(common.trim_end()).join("config");
+    let text = match fs::read(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(SHA1),
+        read => read.map_err(SourceError::io("read", &path))?,
+    };
+    Ok(if is_sha256(&String::from_utf8_lossy(&text)) { SHA256 } else { SHA1 })
+}
+
+/// Whether a configuration says `objectformat = sha256` in its section `extensions`.
+fn is_sha256(config: &str) -> bool {
+    let mut section = String::new();
+    config.to_ascii_lowercase().lines().any(|line| {
+        let mut line = line.trim();
+        if let Some((name, rest)) = line.strip_prefix('[').and_then(|line| line.split_once(']')) {
+            name.trim().clone_into(&mut section);
+            line = rest;
+        }
+        let (key, value) = line.split_once('=').unwrap_or_default();
+        section == "extensions" && key.trim() == "objectformat" && value.trim().trim_matches('"') == "sha256"
+    })
 }
 
 /// The root of the repository that a directory is in.
@@ -119,86 +158,6 @@ fn git_directory(git: &Path) -> io::Result<PathBuf> {
     let text = fs::read_to_string(git)?;
     let named = text.trim().strip_prefix("gitdir:").map(str::trim).unwrap_or_default();
     Ok(git.parent().unwrap_or(git).join(named))
-}
-
-/// What an index names.
-struct Named {
-    path: Vec<u8>,
-    /// A commit of another repository, in which it is a submodule.
-    is_repository: bool,
-}
-
-/// What an index names; none where it is not of a version that is known.
-fn entries(index: &[u8]) -> Option<Vec<Named>> {
-    let mut rest = index.strip_prefix(b"DIRC")?;
-    let version = number(&mut rest)?;
-    let count = usize::try_from(number(&mut rest)?).ok()?;
-    if !(2..=4).contains(&version) {
-        return None;
-    }
-    // Each entry has at least its fixed part: a count that promises more is not believed.
-    let mut named: Vec<Named> = Vec::with_capacity(count.min(rest.len() / (STAT + NAME)));
-    for _ in 0..count {
-        let entry = rest;
-        let mode = take(&mut rest, STAT + NAME)?.get(MODE..MODE + 4)?;
-        let is_repository = mode == REPOSITORY.to_be_bytes();
-        let flags = u16::from_be_bytes(take(&mut rest, 2)?.try_into().ok()?);
-        if flags & EXTENDED != 0 {
-            take(&mut rest, 2)?;
-        }
-        let path = if version == 4 {
-            let dropped = varint(&mut rest)?;
-            let previous = named.last().map(|named| &*named.path).unwrap_or_default();
-            let kept = previous.get(..previous.len().checked_sub(dropped)?)?;
-            let added = until_nul(&mut rest)?;
-            [kept, added].concat()
-        } else {
-            let path = match usize::from(flags & LENGTH) {
-                length if length < usize::from(LENGTH) => take(&mut rest, length)?,
-                _ => &rest[..rest.iter().position(|byte| *byte == 0)?],
-            };
-            if usize::from(flags & LENGTH) == usize::from(LENGTH) {
-                take(&mut rest, path.len())?;
-            }
-            // One to eight zeros, to a multiple of eight bytes.
-            let length = entry.len() - rest.len();
-            take(&mut rest, 8 - length % 8)?;
-            path.to_vec()
-        };
-        named.push(Named { path, is_repository });
-    }
-    Some(named)
-}
-
-fn take<'a>(rest: &mut &'a [u8], count: usize) -> Option<&'a [u8]> {
-    let (taken, left) = rest.split_at_checked(count)?;
-    *rest = left;
-    Some(taken)
-}
-
-fn number(rest: &mut &[u8]) -> Option<u32> {
-    take(rest, 4)?.try_into().ok().map(u32::from_be_bytes)
-}
-
-/// A text up to a zero, which is taken too.
-fn until_nul<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
-    let length = rest.iter().position(|byte| *byte == 0)?;
-    let text = take(rest, length)?;
-    take(rest, 1)?;
-    Some(text)
-}
-
-/// A number as git's packs write offsets.
-fn varint(rest: &mut &[u8]) -> Option<usize> {
-    let mut value: usize = 0;
-    loop {
-        let byte = take(rest, 1)?[0];
-        value = value.checked_mul(128)?.checked_add(usize::from(byte & 0x7f))?;
-        if byte & 0x80 == 0 {
-            return Some(value);
-        }
-        value = value.checked_add(1)?;
-    }
 }
 
 #[cfg(test)]
@@ -278,10 +237,86 @@ mod tests {
         git(dir.path(), &["add", "."]);
         let index = dir.path().join(".git/index");
         let whole = fs::read(&index).expect("an index");
-        for cut in 0..STAT + NAME + 12 {
-            assert!(entries(&whole[..cut]).is_none(), "{cut}");
+        for cut in 0..whole.len() {
+            assert!(Index::parse(&whole[..cut], SHA1).is_none(), "{cut}");
         }
         fs::write(&index, &whole[..40]).expect("a file");
         assert!(matches!(Tracked::around(dir.path()), Err(SourceError::Index(path)) if path == index));
+    }
+    /// Files of a repository that was made so, and with which of them are tracked.
+    fn repository_of(dir: &Path, made: &[&str], files: &[String]) {
+        git(dir, &[&["init", "-q"], made].concat());
+        for file in files {
+            fs::write(dir.join(file), file).expect("a file");
+        }
+        git(dir, &["add", "."]);
+    }
+
+    #[test]
+    fn a_split_index_is_read_with_what_it_shares() {
+        for (made, version) in [(&[][..], "2"), (&[], "4"), (&["--object-format=sha256"], "3")] {
+            let dir = tempfile::tempdir().expect("a directory");
+            let path = |file: &str| dir.path().join(file);
+            let files: Vec<String> = (0..300).map(|number| format!("f{number:03}")).collect();
+            repository_of(dir.path(), made, &files);
+            git(dir.path(), &["config", "splitIndex.maxPercentChange", "100"]);
+            git(dir.path(), &["update-index", "--index-version", version]);
+            git(dir.path(), &["update-index", "--split-index"]);
+            fs::write(path("f001"), "changed").expect("a file");
+            fs::write(path("new"), "new").expect("a file");
+            git(dir.path(), &["add", "f001", "new"]);
+            let removed = files[70..270].iter().map(|file| &**file);
+            let remove = ["rm", "-q", "--cached", "f002"].into_iter().chain(removed);
+            git(dir.path(), &remove.collect::<Vec<_>>());
+
+            let index = fs::read(path(".git/index")).expect("an index");
+            assert!(index.windows(4).any(|window| window == b"link"), "git has split it");
+            let tracked = Tracked::around(dir.path()).expect("an index");
+            for (number, file) in files.iter().enumerate() {
+                let is_tracked = number != 2 && !(70..270).contains(&number);
+                assert_eq!(tracked.has(&path(file), false), is_tracked, "{made:?} {version} {file}");
+            }
+            assert!(tracked.has(&path("new"), false) && tracked.paths.len() == 100);
+
+            let shared = fs::read_dir(path(".git")).expect("a directory").map(|entry| entry.expect("an entry").path());
+            let shared = shared.filter(|path| path.to_string_lossy().contains("sharedindex"));
+            shared.for_each(|path| fs::remove_file(path).expect("removed"));
+            let error = Tracked::around(dir.path()).expect_err("it is gone");
+            assert!(error.to_string().contains(".git/sharedindex."), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_repository_with_longer_names_is_read_and_its_work_trees_are() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let main = dir.path().join("main");
+        fs::create_dir(&main).expect("a directory");
+        repository_of(&main, &["--object-format=sha256"], &["a".to_owned(), "b".to_owned()]);
+        git(&main, &["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-q", "-m", "a"]);
+        git(&main, &["worktree", "add", "-q", "../other"]);
+        for tree in [main, dir.path().join("other")] {
+            let tracked = Tracked::around(&tree).expect("an index");
+            assert!(tracked.has(&tree.join("a"), false) && tracked.has(&tree.join("b"), false));
+        }
+        assert!(is_sha256("[core]\n\tx = 1\n[Extensions] objectFormat=\"SHA256\"\n"));
+        assert!(!is_sha256("[extensions]\n\tobjectformat = sha1\n[other]\n\tobjectformat = sha256\n"));
+    }
+
+    #[test]
+    fn an_extension_that_must_be_understood_is_named() {
+        let dir = tempfile::tempdir().expect("a directory");
+        repository_of(dir.path(), &[], &["a".to_owned()]);
+        let path = dir.path().join(".git/index");
+        let index = fs::read(&path).expect("an index");
+        let (before, checksum) = index.split_at(index.len() - SHA1);
+        for (extension, is_known) in [(b"NEWS", true), (b"sdir", true), (b"news", false)] {
+            let extended = [before, extension, &[0, 0, 0, 2], b"ab", checksum].concat();
+            fs::write(&path, extended).expect("a file");
+            let read = Tracked::around(dir.path());
+            assert_eq!(read.is_ok(), is_known, "{read:?}");
+            if let Err(error) = read {
+                assert!(error.to_string().ends_with("index` has the extension `news`, which is unknown"), "{error}");
+            }
+        }
     }
 }
