@@ -15,7 +15,10 @@ pub(super) fn targets(pipeline: &Pipeline) -> Vec<Diagnostic> {
     let mut edges: Vec<Vec<(usize, Range<usize>)>> = vec![Vec::new(); names.len()];
     for (from, target) in pipeline.targets.iter().enumerate() {
         match &target.origin {
-            Origin::Release(step) if pipeline.step(step).is_none() => errors.push(unknown_step(pipeline, step, step)),
+            Origin::Release(step) if pipeline.step(step).is_none() => {
+                let steps = pipeline.steps.iter().map(|step| step.name.as_str());
+                errors.push(unknown_step(pipeline, step, step, steps));
+            }
             Origin::Release(_) => {}
             Origin::Promote(other) => match names.iter().position(|name| *name == other.as_str()) {
                 Some(to) => edges[from].push((to, other.span())),
@@ -65,10 +68,14 @@ pub(super) fn steps(pipeline: &Pipeline) -> Result<Vec<usize>, Vec<Diagnostic>> 
     let mut edges: Vec<Vec<(usize, Range<usize>)>> = vec![Vec::new(); names.len()];
     for (from, step) in pipeline.steps.iter().enumerate() {
         for reference in step.inputs.iter().flat_map(|input| &input.from) {
-            let Reference::Step { step, .. } = &**reference else { continue };
-            match positions.get(step.as_str()) {
+            let Reference::Step { step: wanted, .. } = &**reference else { continue };
+            match positions.get(wanted.as_str()) {
                 Some(to) => edges[from].push((*to, reference.span())),
-                None => errors.push(unknown_step(pipeline, reference, step)),
+                // A step takes in the source too, but nothing of its own.
+                None => {
+                    let others = names.iter().copied().filter(|name| *name != names[from]);
+                    errors.push(unknown_step(pipeline, reference, wanted, others.chain(["source"])));
+                }
             }
         }
     }
@@ -82,9 +89,13 @@ pub(super) fn steps(pipeline: &Pipeline) -> Result<Vec<usize>, Vec<Diagnostic>> 
     }
 }
 
-fn unknown_step<T>(pipeline: &Pipeline, place: &Spanned<T>, name: &str) -> Diagnostic {
-    let names = pipeline.steps.iter().map(|step| step.name.as_str());
-    pipeline.error(place.span(), format!("unknown step `{name}`")).suggest(name, names)
+fn unknown_step<'n, T>(
+    pipeline: &Pipeline,
+    place: &Spanned<T>,
+    name: &str,
+    known: impl IntoIterator<Item = &'n str>,
+) -> Diagnostic {
+    pipeline.error(place.span(), format!("unknown step `{name}`")).suggest(name, known)
 }
 
 /// How far the search for cycles has come with a node.

@@ -1042,7 +1042,7 @@ fn inputs_that_do_not_fit_the_ports_are_refused() {
                |
             14 | inputs = { trees = ["kind.lok", "nobody", "lck"] }
                |                                 ^^^^^^^^
-               = hint: known here: `lock`, `more`, `kind`, `port` and `none`
+               = hint: known here: `lock`, `more`, `kind`, `none` and `source`
 
             dir/p:14:43: unknown step `lck`
                |
@@ -1055,6 +1055,26 @@ fn inputs_that_do_not_fit_the_ports_are_refused() {
             15 | [steps.none]
                |        ^^^^ `files` needs a tree: the trees
                = hint: add to its inputs: `trees = "…"`
+        "#]],
+    );
+}
+
+#[test]
+fn a_step_that_nobody_wrote_is_met_with_the_nearest_name_or_the_source() {
+    misfit(
+        "[steps.a]\nplugin = \"files\"\ninputs = { trees = [\"sorce\", \"other\"] }\n",
+        &expect![[r#"
+            dir/p:5:21: unknown step `sorce`
+              |
+            5 | inputs = { trees = ["sorce", "other"] }
+              |                     ^^^^^^^
+              = hint: did you mean `source`?
+
+            dir/p:5:30: unknown step `other`
+              |
+            5 | inputs = { trees = ["sorce", "other"] }
+              |                              ^^^^^^^
+              = hint: known here: `source`
         "#]],
     );
 }
