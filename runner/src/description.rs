@@ -69,11 +69,42 @@ impl PluginDescription {
     }
 }
 
+/// The name that a grant gives a program: its file name, without a version behind it (`python3.11` is `python`).
+pub(crate) fn program_name(program: &str) -> &str {
+    let name = file_name(program);
+    let bare = name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.' || c == '-');
+    if bare.is_empty() { name } else { bare }
+}
+
+/// Whether one of the programs that are granted is this one.
+pub(crate) fn is_granted<'a>(program: &str, mut granted: impl Iterator<Item = &'a str>) -> bool {
+    let (name, file) = (program_name(program), file_name(program));
+    granted.any(|granted| granted == name || granted == file)
+}
+
+fn file_name(program: &str) -> &str {
+    program.rsplit('/').next().unwrap_or(program)
+}
+
 impl fmt::Display for PortKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Blob => "blob",
             Self::Tree => "tree",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::program_name;
+
+    #[test]
+    fn a_grant_names_a_program_whatever_its_version_and_place() {
+        for (program, name) in
+            [("python", "python"), ("/app/venv/bin/python3.11", "python"), ("gcc-12", "gcc"), ("7z", "7z"), ("7", "7")]
+        {
+            assert_eq!(program_name(program), name);
+        }
     }
 }

@@ -98,6 +98,37 @@ fn a_config_that_the_plugin_does_not_know_is_refused() {
 }
 
 #[test]
+fn what_could_only_fail_once_it_runs_is_refused_before() {
+    for (config, place, cause) in [
+        ("run = \"true\"", "6:18", "`run.config.run` runs `sh`, which step `run` is not granted"),
+        ("run = []", "6:18", "`run.config.run` is empty"),
+        ("run = [\"bash\"], cwd = \"../..\"", "6:34", "`run.config.cwd` leads out of the project, to `/`"),
+        (
+            "run = [\"bash\"], collect = \"../../etc\"",
+            "6:38",
+            "`run.config.collect` leads out of the project, to `/etc`",
+        ),
+        (
+            "run = [\"bash\"], collect = [\"/etc\"]",
+            "6:39",
+            "`run.config.collect.0` leads out of the project, to `/etc`",
+        ),
+        ("run = [\"bash\"], include = [\"[\"]", "6:39", "`run.config.include.0` is no glob"),
+    ] {
+        let said = refused(&format!(
+            "[app]\nname = \"a\"\n[steps.run]\nplugin = \"command\"\ngrants = {{ exec = [\"bash\"] }}\nconfig = {{ {config} }}\n"
+        ));
+        assert!(said.starts_with(&format!("release.pipeline:{place}: {cause}\n")), "{config}: {said}");
+    }
+    for config in ["exclude = [\"[\"]", "rename = [{ from = \"a[\", to = \"b\" }]"] {
+        let said = refused(&format!(
+            "[app]\nname = \"a\"\n[steps.some]\nplugin = \"files\"\ninputs = {{ trees = \"source\" }}\nconfig = {{ {config} }}\n"
+        ));
+        assert!(said.contains("is no glob") && said.contains("unclosed character class"), "{config}: {said}");
+    }
+}
+
+#[test]
 fn a_missing_file_leads_to_init() {
     let said = Project::new().run(["run", "release.pipeline"]).code(3);
     assert!(said.stderr.contains("`release.pipeline`"), "{}", said.stderr);

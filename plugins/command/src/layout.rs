@@ -13,8 +13,10 @@ pub(crate) const VENV: &str = "/app/venv";
 #[schemars(crate = "pipe_sdk::schemars")]
 pub(crate) enum Program {
     /// A script for `sh -e`.
+    #[schemars(extend("minLength" = 1, "x-program" = "sh"))]
     Script(String),
     /// A program and its arguments; a relative path with a `/` is one from `cwd`.
+    #[schemars(extend("minItems" = 1, "prefixItems" = [{ "type": "string", "minLength": 1, "x-program": true }]))]
     Arguments(Vec<String>),
 }
 
@@ -24,8 +26,13 @@ pub(crate) enum Program {
 #[schemars(crate = "pipe_sdk::schemars")]
 pub(crate) enum Collect {
     /// One directory, whose contents are the output, or one file.
+    #[schemars(extend("x-path" = { "from": "/cwd", "made": ["/directories", "/mounts"] }))]
     Single(String),
     /// Several, each of which keeps its place in the project.
+    #[schemars(extend("items" = {
+        "type": "string",
+        "x-path": { "from": "/cwd", "made": ["/directories", "/mounts"] },
+    }))]
     Several(Vec<String>),
 }
 

@@ -27,6 +27,7 @@ struct Config {
     run: Program,
     /// The working directory, from `/app/src`.
     #[serde(default)]
+    #[schemars(extend("x-path" = { "made": ["/directories", "/mounts"] }))]
     cwd: String,
     /// What to keep, from `cwd`: of a single path the directory's contents are the output; of a list every path keeps its
     /// place in the project.
@@ -37,9 +38,11 @@ struct Config {
     collect_written: bool,
     /// Globs of the part of the project that the program sees; a change elsewhere does not run it again.
     #[serde(default = "everything")]
+    #[schemars(extend("items" = { "type": "string", "format": "glob" }))]
     include: Vec<String>,
     /// Globs of what it does not see of that.
     #[serde(default)]
+    #[schemars(extend("items" = { "type": "string", "format": "glob" }))]
     exclude: Vec<String>,
     /// Environment variables, beside the few that every program gets.
     #[serde(default)]

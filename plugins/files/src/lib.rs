@@ -21,9 +21,11 @@ struct Files;
 struct Config {
     /// Globs of what to take, a directory whole; each must match something. `*` stays within a directory, `**` does not.
     #[serde(default = "everything")]
+    #[schemars(extend("items" = { "type": "string", "format": "glob" }))]
     include: Vec<String>,
     /// Globs of what to leave out of those.
     #[serde(default)]
+    #[schemars(extend("items" = { "type": "string", "format": "glob" }))]
     exclude: Vec<String>,
     /// A directory to take alone: what is under it moves up to the top.
     #[serde(default)]

@@ -10,6 +10,7 @@ use pipe_sdk::{Deserialize, JsonSchema};
 #[schemars(crate = "pipe_sdk::schemars")]
 pub(crate) struct Rename {
     /// A file or a directory, or a glob of files.
+    #[schemars(extend("if" = { "pattern": r"[*?\[{]" }, "then" = { "format": "glob" }))]
     pub(crate) from: String,
     /// Its new path; for a glob, the directory that the files go under, as they are below the part without wildcards.
     to: String,

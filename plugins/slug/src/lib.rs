@@ -34,6 +34,7 @@ struct Config {
     /// Names of environment variables that a target must set, such as `SECRET_KEY`.
     environment: Vec<String>,
     /// Globs of what in the project stays out of the slug, such as `["node_modules/**", "**/tests/**"]`.
+    #[schemars(extend("items" = { "type": "string", "format": "glob" }))]
     exclude: Vec<String>,
     /// The directory of the project that processes start in, instead of that of the `Procfile` or of `manage.py`.
     root: Option<String>,

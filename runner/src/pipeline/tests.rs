@@ -1223,6 +1223,129 @@ fn a_config_is_held_against_its_plugins_schema() {
     );
 }
 
+/// A step of a plugin whose schema says all that one can say beyond JSON.
+fn of_command(config: &str) -> Result<check::Wiring, String> {
+    let path = json!({ "type": "string", "x-path": { "from": "/cwd", "made": ["/directories"] } });
+    let plugin = PluginDescription {
+        config_schema: json!({
+            "type": "object",
+            "properties": {
+                "run": { "description": "What to run.", "anyOf": [
+                    { "type": "string", "minLength": 1, "x-program": "sh" },
+                    { "type": "array", "minItems": 1, "prefixItems": [{ "type": "string", "x-program": true }] },
+                ] },
+                "cwd": { "type": "string", "x-path": {} },
+                "collect": { "anyOf": [path, { "type": "array", "items": path }] },
+                "directories": { "type": "array", "items": { "type": "string" } },
+                "include": { "type": "array", "items": { "type": "string", "format": "glob" } },
+            },
+        }),
+        capabilities: vec!["exec".to_owned()],
+        inputs: Vec::new(),
+        ..plugins().remove(0)
+    };
+    let text = format!(
+        "[steps.a]\nplugin = \"command\"\ngrants = {{ exec = [\"bash\", \"npm\"] }}\nconfig = {{ {config} }}\n"
+    );
+    let pipeline = good(&format!("{APP}{text}"));
+    check::check(&pipeline, |_| Some(&plugin)).map_err(|errors| render(&errors, Colour::Never))
+}
+
+#[test]
+fn what_a_schema_says_beyond_json_is_checked_before_anything_runs() {
+    let refused =
+        |config: &str, expected: &Expect| expected.assert_eq(&of_command(config).expect_err("it does not fit"));
+    refused(
+        "run = \"true\"",
+        &expect![[r#"
+        dir/p:6:18: `a.config.run` runs `sh`, which step `a` is not granted
+          |
+        6 | config = { run = "true" }
+          |                  ^^^^^^
+          = hint: to allow it, write
+                  exec = ["bash", "npm", "sh"]
+    "#]],
+    );
+    refused(
+        "run = [\"/usr/bin/python3.11\", \"x\"]",
+        &expect![[r#"
+        dir/p:6:19: `a.config.run.0` runs `python`, which step `a` is not granted
+          |
+        6 | config = { run = ["/usr/bin/python3.11", "x"] }
+          |                   ^^^^^^^^^^^^^^^^^^^^^
+          = hint: to allow it, write
+                  exec = ["bash", "npm", "python"]
+    "#]],
+    );
+    refused(
+        "run = []",
+        &expect![[r#"
+            dir/p:6:18: `a.config.run` is empty
+              |
+            6 | config = { run = [] }
+              |                  ^^
+              = hint: `run`: What to run.
+        "#]],
+    );
+    refused(
+        "run = \"\"",
+        &expect![[r#"
+            dir/p:6:18: `a.config.run` is empty
+              |
+            6 | config = { run = "" }
+              |                  ^^
+              = hint: `run`: What to run.
+        "#]],
+    );
+    refused(
+        "include = [\"a\", \"[\"]",
+        &expect![[r#"
+        dir/p:6:28: `a.config.include.1` is no glob
+          |
+        6 | config = { include = ["a", "["] }
+          |                            ^^^ unclosed character class; missing ']'
+          = hint: a `\` before a character makes it stand for itself
+    "#]],
+    );
+    refused(
+        "cwd = \"../..\"",
+        &expect![[r#"
+        dir/p:6:18: `a.config.cwd` leads out of the project, to `/`
+          |
+        6 | config = { cwd = "../.." }
+          |                  ^^^^^^^ expected a path in `/app/src`
+    "#]],
+    );
+    refused(
+        "cwd = \"ui\", collect = \"../../etc\"",
+        &expect![[r#"
+        dir/p:6:34: `a.config.collect` leads out of the project, to `/app/etc`
+          |
+        6 | config = { cwd = "ui", collect = "../../etc" }
+          |                                  ^^^^^^^^^^^ expected a path in `/app/src`
+          = hint: name a directory elsewhere in `directories`, and it is there
+    "#]],
+    );
+    refused(
+        "collect = [\"a\", \"/out/a\"], directories = [\"/outer\"]",
+        &expect![[r#"
+        dir/p:6:28: `a.config.collect.1` leads out of the project, to `/out/a`
+          |
+        6 | config = { collect = ["a", "/out/a"], directories = ["/outer"] }
+          |                            ^^^^^^^^ expected a path in `/app/src`
+          = hint: name a directory elsewhere in `directories`, and it is there
+    "#]],
+    );
+    for good in [
+        "run = [\"bash\", \"-c\", \"true\"]",
+        "run = [\"/usr/bin/npm\"], cwd = \"ui\", collect = \"../static/./x\"",
+        "cwd = \"/app/src/ui\", collect = [\"a\", \"/out/a\", \"/data\", \"/app/src\"], directories = [\"/out\", \"../../data\"]",
+        "include = [\"**/*.{py,html}\", \"[a-z]\"]",
+    ] {
+        assert_eq!(of_command(good).err(), None, "{good}");
+    }
+}
+
 #[test]
 fn only_a_tree_can_be_released() {
     misfit(

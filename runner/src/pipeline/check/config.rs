@@ -1,4 +1,7 @@
-//! A step's config against its plugin's JSON schema: each mismatch at the place where it is written.
+//! A step's config against its plugin's JSON schema: each mismatch at the place where it is written. Beside JSON Schema's own
+//! keywords a schema may have some of ours, and `"format": "glob"`.
+
+mod keywords;
 
 use jsonschema::error::{TypeKind, ValidationErrorKind};
 use jsonschema::{JsonType, ValidationError, Validator};
@@ -8,6 +11,10 @@ use crate::description::PluginDescription;
 use crate::diagnostic::Diagnostic;
 use crate::pipeline::config::escaped;
 use crate::pipeline::{Pipeline, Step};
+use crate::store::Globs;
+
+/// The format of a text that names files of a tree.
+const GLOB: &str = "glob";
 
 /// The schemas of plugins, each read once, however many steps have it.
 #[derive(Default)]
@@ -19,7 +26,9 @@ impl<'p> Schemas<'p> {
         match self.validator(plugin) {
             Ok(validator) => {
                 let place = Place { pipeline, step, plugin };
-                validator.iter_errors(step.config.value()).flat_map(|error| place.explain(&error)).collect()
+                let errors: Vec<_> =
+                    validator.iter_errors(step.config.value()).flat_map(|error| place.explain(&error)).collect();
+                if errors.is_empty() { place.keywords(validator) } else { errors }
             }
             Err(error) => {
                 let message = format!("the config schema of `{}` is itself wrong: {error}", plugin.name);
@@ -32,8 +41,9 @@ impl<'p> Schemas<'p> {
         let at = match self.0.iter().position(|(known, _)| std::ptr::eq(*known, plugin)) {
             Some(at) => at,
             None => {
-                let read = jsonschema::validator_for(&plugin.config_schema).map_err(|error| error.to_string());
-                self.0.push((plugin, read));
+                let options = jsonschema::options().with_format(GLOB, |glob| wrong_glob(glob).is_none());
+                let read = options.should_validate_formats(true).build(&plugin.config_schema);
+                self.0.push((plugin, read.map_err(|error| error.to_string())));
                 self.0.len() - 1
             }
         };
@@ -79,6 +89,18 @@ impl Place<'_> {
                 let message = format!("`{}` takes {wanted}, not {found}", self.named(pointer));
                 vec![self.at(pointer, message).label(format!("expected {wanted}"))]
             }
+            ValidationErrorKind::MinItems { limit: 1 } | ValidationErrorKind::MinLength { limit: 1 } => {
+                let error = self.at(pointer, format!("`{}` is empty", self.named(pointer)));
+                vec![match self.setting(pointer) {
+                    Some(doc) => error.hint(doc),
+                    None => error,
+                }]
+            }
+            ValidationErrorKind::Format { format } if format == GLOB => {
+                let wrong = error.instance().as_str().and_then(wrong_glob).unwrap_or_default();
+                let error = self.at(pointer, format!("`{}` is no glob", self.named(pointer))).label(wrong);
+                vec![error.hint("a `\\` before a character makes it stand for itself")]
+            }
             ValidationErrorKind::Enum { options } => vec![self.choice(pointer, error.instance(), options)],
             _ => vec![self.at(pointer, format!("`{}`: {error}", self.named(pointer)))],
         }
@@ -121,6 +143,13 @@ impl Place<'_> {
         }
     }
 
+    /// What the schema says that the setting is for that a pointer leads into.
+    fn setting(&self, pointer: &str) -> Option<String> {
+        let key = pointer.split('/').nth(1)?;
+        let doc = self.plugin.config_schema.pointer(&format!("/properties/{key}/description"))?.as_str()?;
+        Some(format!("`{key}`: {doc}"))
+    }
+
     /// The part of the schema that holds the keyword that failed.
     fn beside(&self, error: &ValidationError<'_>) -> Option<&Value> {
         let (around, _) = error.schema_path().as_str().rsplit_once('/')?;
@@ -150,6 +179,11 @@ fn likely<'e>(
         left.next().filter(|_| left.next().is_none()).map(Vec::as_slice)
     };
     only(&is_mistyped).or_else(|| only(&is_null))
+}
+
+/// Why a text is no glob.
+fn wrong_glob(glob: &str) -> Option<String> {
+    Globs::new(&[glob.to_owned()], &[]).err().map(|error| error.kind().to_string())
 }
 
 fn wanted(kind: &TypeKind) -> String {

@@ -3,15 +3,9 @@
 use wasmtime::component::Resource;
 
 use super::{Blob, Code, Command, Failure, Host, Observation, Outcome, RUNTIME_OF_PROGRAMS, Tree};
+use crate::description::{is_granted, program_name};
 use crate::exec::{self, Found};
 use crate::plugin::bindings::pipe::step::exec as wit;
-
-/// The name that a grant gives a program: its file name, without a version behind it (`python3.11` is `python`).
-fn granted_name(program: &str) -> &str {
-    let name = program.rsplit('/').next().unwrap_or(program);
-    let bare = name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.' || c == '-');
-    if bare.is_empty() { name } else { bare }
-}
 
 impl Host {
     fn command(&mut self, command: &Resource<Command>) -> wasmtime::Result<&mut exec::Command> {
@@ -21,11 +15,10 @@ impl Host {
 
     fn check_grant(&mut self, command: &exec::Command) -> Result<(), Failure> {
         let services = self.services()?;
-        let name = granted_name(&command.program);
-        let file = command.program.rsplit('/').next().unwrap_or(name);
-        if services.grants.exec.iter().any(|granted| granted == name || granted == file) {
+        if is_granted(&command.program, services.grants.exec.iter().map(String::as_str)) {
             return Ok(());
         }
+        let name = program_name(&command.program);
         Err(Failure::new(Code::Denied, format!("the pipeline does not let step `{}` run `{name}`", services.step))
             .hint(format!("add `grants = {{ exec = [\"{name}\"] }}` to `[steps.{}]`", services.step)))
     }
@@ -153,19 +146,5 @@ impl wit::HostOutcome for Host {
     fn drop(&mut self, outcome: Resource<Outcome>) -> wasmtime::Result<()> {
         self.table.delete(outcome)?;
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::granted_name;
-
-    #[test]
-    fn a_grant_names_a_program_whatever_its_version_and_place() {
-        for (program, name) in
-            [("python", "python"), ("/app/venv/bin/python3.11", "python"), ("gcc-12", "gcc"), ("7z", "7z"), ("7", "7")]
-        {
-            assert_eq!(granted_name(program), name);
-        }
     }
 }
