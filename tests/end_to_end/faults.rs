@@ -87,6 +87,20 @@ fn a_run_that_is_killed_at_any_moment_costs_its_unfinished_steps_only() {
     holds(&project, "at the end");
 }
 
+#[test]
+fn what_is_known_of_the_source_and_cannot_be_kept_is_the_stores_failure() {
+    let project = chain();
+    project.run(BUILD).success();
+    let sources = project.home().join("store/sources");
+    fs::remove_dir_all(&sources).expect("removed");
+    fs::write(&sources, "").expect("a file in its place");
+    let said = project.run(["run", "--no-release"]).code(5);
+    assert!(said.stderr.starts_with("error: store: cannot write `"), "no line of the pipeline: {}", said.stderr);
+    assert!(said.stderr.contains("hint: remove what is in the way of `"), "{}", said.stderr);
+    fs::remove_file(&sources).expect("removed");
+    holds(&project, "once it is out of the way");
+}
+
 /// The steps of which a run that may have been cut off has told that they ran.
 fn ran(told: &str) -> Vec<String> {
     let events = told.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());

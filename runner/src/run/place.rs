@@ -9,6 +9,7 @@ use crate::fetch::FetchError;
 use crate::lock::LockError;
 use crate::pipeline::{Pipeline, PluginRef, Runtime, Spanned, Step};
 use crate::runtime::RuntimeError;
+use crate::source::SourceError;
 
 impl Project {
     /// The place of the pipeline file that an error stems from; none where there is no such place, or no such file.
@@ -25,6 +26,8 @@ fn span(pipeline: &Pipeline, error: &RunError) -> Option<Range<usize>> {
         RunError::Runtime(error) => of_runtime(pipeline, error),
         RunError::Lock(error) => of_lock(pipeline, error),
         RunError::Fetch(error) => of_fetch(pipeline, error),
+        // What it keeps of the source is the store's, wherever that is.
+        RunError::Source(SourceError::Store(_)) => None,
         RunError::Source(_) => written(&pipeline.source.path),
         _ => None,
     }

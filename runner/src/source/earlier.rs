@@ -6,9 +6,9 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
-use super::SourceError;
 use super::known::{Directory, replace};
 use crate::digest::Digest;
+use crate::store::StoreError;
 
 /// How many bytes of encoded directories are kept; those that went first go.
 const MOST: usize = 1 << 20;
@@ -33,7 +33,7 @@ impl Earlier {
     }
 
     /// Keeps directories that are no longer so.
-    pub(super) fn add(&self, replaced: &[&Arc<Directory>]) -> Result<(), SourceError> {
+    pub(super) fn add(&self, replaced: &[&Arc<Directory>]) -> Result<(), StoreError> {
         if replaced.is_empty() {
             return Ok(());
         }

@@ -14,8 +14,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use nix::sys::stat::FileStat;
 use serde::{Deserialize, Serialize};
 
-use super::SourceError;
 use crate::digest::Digest;
+use crate::store::StoreError;
 use crate::tree::{Entry, Tree};
 
 /// Raised when the shape of what is kept changes. What another version of the runner wrote is unknown: it may have understood the
@@ -179,13 +179,13 @@ impl Known {
     }
 
     /// Keeps what is known now for the next time.
-    pub(super) fn save(&self, now: &[Arc<Directory>]) -> Result<(), SourceError> {
+    pub(super) fn save(&self, now: &[Arc<Directory>]) -> Result<(), StoreError> {
         replace(&self.path, &encode(now))
     }
 }
 
 /// Puts bytes into the place of a file, once they are there as a whole.
-pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<(), SourceError> {
+pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     let dir = path.parent().unwrap_or(Path::new("."));
     let write = || {
         fs::create_dir_all(dir)?;
@@ -194,7 +194,7 @@ pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<(), SourceError> {
         file.persist(path)?;
         Ok(())
     };
-    write().map_err(SourceError::io("write", path))
+    write().map_err(|source| StoreError::Io { action: "write", path: path.to_owned(), source })
 }
 
 /// What a reader would take for true is hashed: a flipped bit makes all of it unknown.

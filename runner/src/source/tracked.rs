@@ -243,6 +243,7 @@ mod tests {
         fs::write(&index, &whole[..40]).expect("a file");
         assert!(matches!(Tracked::around(dir.path()), Err(SourceError::Index(path)) if path == index));
     }
+
     /// Files of a repository that was made so, and with which of them are tracked.
     fn repository_of(dir: &Path, made: &[&str], files: &[String]) {
         git(dir, &[&["init", "-q"], made].concat());

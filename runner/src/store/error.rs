@@ -1,6 +1,8 @@
 //! What can go wrong with a store, and what to do about it.
 
+use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -158,20 +160,32 @@ impl StoreError {
         }
     }
 
+    /// What to do where a disk refuses a file of pipe's data.
+    pub(crate) fn remedy(source: &io::Error, path: &Path) -> Option<String> {
+        let path_shown = path.display();
+        Some(match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => FULL.to_owned(),
+            io::ErrorKind::PermissionDenied if is_anothers(path) => format!(
+                "another user has made `{path_shown}`, or what it is in: let `chown -R USER PIPE_HOME` give it back to whoever runs `pipe`"
+            ),
+            io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
+                format!("make `{path_shown}` writable, or set PIPE_HOME to a directory that is")
+            }
+            io::ErrorKind::FileTooLarge => {
+                "raise the limit on the size of files (`ulimit -f`), or set PIPE_HOME to a directory that has none"
+                    .to_owned()
+            }
+            io::ErrorKind::IsADirectory | io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => {
+                format!("remove what is in the way of `{path_shown}`")
+            }
+            _ => return None,
+        })
+    }
+
     /// What a user can do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Io { source, path, .. } => Some(match source.kind() {
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => FULL.to_owned(),
-                io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
-                    format!("make `{}` writable, or set PIPE_HOME to a directory that is", path.display())
-                }
-                io::ErrorKind::FileTooLarge => {
-                    "raise the limit on the size of files (`ulimit -f`), or set PIPE_HOME to a directory that has none"
-                        .to_owned()
-                }
-                _ => return None,
-            }),
+            Self::Io { source, path, .. } => Self::remedy(source, path),
             Self::Index { path, source } => match source.sqlite_error_code() {
                 Some(ErrorCode::DiskFull) => Some(FULL.to_owned()),
                 // Of the file that it maps it cannot tell why it may not grow.
@@ -190,6 +204,34 @@ impl StoreError {
             Self::Changed(_) => Some("run again: a run builds what was there when it began".to_owned()),
             Self::Holes(_) => Some("raise `limits.output` of the step, or write less".to_owned()),
             Self::Path { .. } | Self::TooDeep | Self::Conflict(_) => None,
+        }
+    }
+}
+
+/// Whether a file, or the nearest directory around it that can be seen, is not this user's.
+fn is_anothers(path: &Path) -> bool {
+    let seen = path.ancestors().find_map(|path| fs::symlink_metadata(path).ok());
+    seen.is_some_and(|seen| seen.uid() != nix::unistd::geteuid().as_raw())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_another_user_has_made_is_to_be_given_back() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("file");
+        fs::write(&file, "").expect("a file");
+        let remedy = |path: &Path| StoreError::remedy(&io::ErrorKind::PermissionDenied.into(), path).expect("a remedy");
+        assert!(remedy(&file).starts_with("make `"), "{}", remedy(&file));
+        // Whoever runs this is root, or there is a file that is root's.
+        let others = match std::os::unix::fs::chown(&file, Some(1), None) {
+            Ok(()) => &file,
+            Err(_) => Path::new("/etc/passwd"),
+        };
+        for path in [others, &others.join("below")] {
+            assert!(remedy(path).contains("`chown -R USER PIPE_HOME`"), "{}", remedy(path));
         }
     }
 }
