@@ -116,10 +116,16 @@ fn list(ids: &[Digest]) -> String {
 }
 
 impl SlugError {
+    /// Whether it is the machine's fault: that of a disk, mostly.
+    pub const fn is_environment(&self) -> bool {
+        matches!(self, Self::Store(_) | Self::Pack(_) | Self::File { .. })
+    }
+
     /// What a user can do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Store(error) => error.hint(),
+            Self::File { source, path, .. } => StoreError::remedy(source, path.as_ref()),
             Self::Unknown { nearest: Some(id), .. } => {
                 Some(format!("did you mean `{}`? `pipe slug list` names all", id.short()))
             }
@@ -127,7 +133,7 @@ impl SlugError {
                 Some("`pipe run` builds one, and `pipe slug list` names all".to_owned())
             }
             Self::Ambiguous { .. } => Some("give more of the id".to_owned()),
-            Self::Pack(_) | Self::NotASlug(_) | Self::File { .. } => None,
+            Self::Pack(_) | Self::NotASlug(_) => None,
         }
     }
 }

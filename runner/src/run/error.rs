@@ -102,6 +102,7 @@ impl RunError {
             Self::Plugin(error) if error.is_the_files() => Fault::Plugin,
             Self::Source(error) if error.is_the_pipelines() => Fault::Pipeline,
             Self::Lock(error) if !error.is_environment() => Fault::Step,
+            Self::Slug(error) if !error.is_environment() => Fault::Plugin,
             Self::Plugin(_)
             | Self::Lock(_)
             | Self::Fetch(_)
@@ -109,8 +110,8 @@ impl RunError {
             | Self::Key(_)
             | Self::Source(_)
             | Self::Store(_)
+            | Self::Slug(_)
             | Self::Threads(_) => Fault::Environment,
-            Self::Slug(_) => Fault::Plugin,
             Self::Step { failure, .. } => failure.code.fault(),
             Self::Cancelled => Fault::Cancelled,
         }

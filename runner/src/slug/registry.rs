@@ -145,6 +145,8 @@ fn read(path: &Path) -> Result<Option<Record>, SlugError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::Fault;
+    use crate::run::RunError;
 
     #[test]
     fn a_damaged_record_keeps_nobody_from_the_others_and_is_made_anew() {
@@ -166,5 +168,19 @@ mod tests {
             let left: Vec<Digest> = registry.list().expect("the other").iter().map(|record| record.id).collect();
             assert_eq!(left, [other.id]);
         }
+    }
+    #[test]
+    fn a_record_that_cannot_be_written_is_the_environments_fault() {
+        let home = tempfile::tempdir().expect("a directory");
+        let (store, registry) = (Store::open(home.path()).expect("a store"), Registry::of(home.path()));
+        let id = Digest::of(b"one");
+        let path = home.path().join(format!("slugs/{}.json", id.hex()));
+        fs::create_dir_all(&path).expect("what is in its place");
+        let record = Record { id, tree: id, app: "demo".into(), created: 1, built: 0, attestation: None };
+        let error = RunError::from(registry.add(&store, &record).expect_err("it cannot be written"));
+        assert_eq!(error.fault(), Fault::Environment);
+        assert_eq!(error.hint(), Some(format!("remove what is in the way of `{}`", path.display())));
+        let of_plugin = RunError::from(SlugError::NotASlug("it holds no manifest".to_owned()));
+        assert_eq!(of_plugin.fault(), Fault::Plugin);
     }
 }
