@@ -87,6 +87,15 @@ fn a_step_that_gives_its_secret_away_fails_and_keeps_nothing() {
 }
 
 #[test]
+fn a_secret_with_slashes_is_found_where_it_is_a_path() {
+    let script = "t=/out/$(cat /run/secrets/token); mkdir -p \"$t\"; date > \"$t/x\"";
+    let project = Project::new().pipeline(&pipeline(script));
+    let said = project.run_with(&[("TOKEN", "tok-5f9a/1c77e0")], ["run", "--no-release"]).code(1);
+    let all = said.stdout + &said.stderr;
+    assert!(all.contains("`sh` left the secret `token` in `/out/***`"), "{all}");
+}
+
+#[test]
 fn a_failure_that_quotes_a_secret_is_masked() {
     let project = Project::new().pipeline(&pipeline("echo no entry with $(cat /run/secrets/token); exit 3"));
     let said = project.run_with(&[("TOKEN", TOKEN)], ["run", "--no-release"]).code(1);

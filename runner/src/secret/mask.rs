@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use aho_corasick::{AhoCorasick, MatchKind};
 
 /// What stands in a text's place.
-const MASK: &str = "***";
+pub(super) const MASK: &str = "***";
 /// The shortest text that is blotted out, in bytes: `a` or `no` would make everything unreadable and nothing safe.
 const SHORTEST: usize = 4;
 /// The shortest line of a text of several lines that is blotted out where it stands alone, in bytes.

@@ -1,4 +1,4 @@
-//! Looks for secrets in what is about to be kept: in names, in links, in files, and inside of the archives among them.
+//! Looks for secrets in what is about to be kept: in paths, in links, in files, and inside of the archives among them.
 //!
 //! Finds a text as it stands, and nothing that was made of it: not its hash, and not its base64.
 
@@ -9,7 +9,8 @@ use std::path::Path;
 
 use aho_corasick::AhoCorasick;
 
-use super::Secrets;
+use super::mask::MASK;
+use super::{SHORTEST, Secrets};
 use crate::digest::Digest;
 use crate::store::{Store, StoreError, join};
 use crate::tree::Entry;
@@ -24,6 +25,8 @@ const HEAD: u64 = 512;
 /// A search for some secrets.
 pub struct Search {
     finder: AhoCorasick,
+    /// For the secrets as they are when something is called by them: a name of its own for each part between slashes.
+    paths: AhoCorasick,
     names: Vec<String>,
 }
 
@@ -71,10 +74,11 @@ enum Packed {
 impl Search {
     /// A search for these; none where there is nothing to search for.
     pub fn new(secrets: &Secrets) -> Option<Self> {
-        let texts = secrets.iter().map(|(_, secret)| super::needle(secret.text()));
-        let finder = AhoCorasick::new(texts).ok()?;
+        let texts: Vec<&str> = secrets.iter().map(|(_, secret)| super::needle(secret.text())).collect();
+        let finder = AhoCorasick::new(&texts).ok()?;
+        let paths = AhoCorasick::new(texts.iter().map(|text| as_path(text))).ok()?;
         let names: Vec<String> = secrets.iter().map(|(name, _)| name.to_owned()).collect();
-        (!names.is_empty()).then_some(Self { finder, names })
+        (!names.is_empty()).then_some(Self { finder, paths, names })
     }
 
     /// Looks through a directory and all below it, whose path is to be called `at`; follows no link.
@@ -82,10 +86,9 @@ impl Search {
         let failed = |source| SearchError::Io { path: at.to_owned(), source };
         for found in fs::read_dir(dir).map_err(failed)? {
             let found = found.map_err(failed)?;
-            let name = found.file_name();
-            let path = join(at, &name.to_string_lossy());
+            let path = join(at, &found.file_name().to_string_lossy());
             let failed = |source| SearchError::Io { path: path.clone(), source };
-            if let Some(leak) = self.bytes(name.as_bytes(), &path) {
+            if let Some(leak) = self.path(&path) {
                 return Ok(Some(leak));
             }
             let kind = found.file_type().map_err(failed)?;
@@ -109,7 +112,7 @@ impl Search {
     pub fn tree(&self, store: &Store, tree: &Digest, at: &str) -> Searched {
         for (name, entry) in store.tree(tree)?.entries() {
             let path = join(at, name);
-            let leak = match (self.bytes(name.as_bytes(), &path), entry) {
+            let leak = match (self.path(&path), entry) {
                 (Some(leak), _) => Some(leak),
                 (None, Entry::Symlink { target }) => self.bytes(target.as_bytes(), &path),
                 (None, Entry::Tree { digest }) => self.tree(store, digest, &path)?,
@@ -133,6 +136,13 @@ impl Search {
     fn bytes(&self, bytes: &[u8], path: &str) -> Option<Leak> {
         let found = self.finder.find(bytes)?;
         Some(self.leak(found.pattern().as_usize(), path))
+    }
+
+    /// A path that has a secret in it, which is not said.
+    fn path(&self, path: &str) -> Option<Leak> {
+        let found = self.paths.find(path)?;
+        let masked = format!("{}{MASK}{}", &path[..found.start()], &path[found.end()..]);
+        Some(self.leak(found.pattern().as_usize(), &masked))
     }
 
     fn leak(&self, index: usize, path: &str) -> Leak {
@@ -215,6 +225,12 @@ impl Search {
         };
         if *left == 0 { Err(SearchError::TooLarge(path.to_owned())) } else { found }
     }
+}
+
+/// What a path has in it where a text was used as one. What is left of one that is hardly more than slashes would be everywhere.
+fn as_path(text: &str) -> String {
+    let parts: Vec<&str> = text.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
+    Some(parts.join("/")).filter(|path| path.len() >= SHORTEST).unwrap_or_else(|| text.to_owned())
 }
 
 impl Packed {

@@ -127,9 +127,35 @@ fn a_secret_is_found_in_names_and_links_of_directories_and_of_trees() {
         builder.put(path, entry).expect("put");
         builder.put_tree("", &harmless, Conflict::Refuse).expect("put");
         let tree = builder.finish().expect("a tree");
+        let path = path.replace(TOKEN, "***");
         assert_eq!(search.tree(&store, &tree, "out").expect("searched"), leak(&format!("out/{path}")));
         let laid_out = store.lay_out(&tree).expect("laid out");
         assert_eq!(search.directory(&laid_out, "out").expect("searched"), leak(&format!("out/{path}")));
+    }
+}
+
+#[test]
+fn a_secret_that_is_several_names_is_found_in_a_path() {
+    let (dir, kept) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
+    let store = Store::open(dir.path()).expect("a store");
+    for (text, path) in [
+        ("abcd/efgh+ij", "out/***"),
+        ("/abcd//efgh/", "out/***"),
+        ("bcd/efgh", "out/a***+ij"),
+        ("abcd/efgh+ij/x", "out/***"),
+        ("abcd/efgh+ij/y", ""),
+        ("////////a", ""),
+    ] {
+        let search = Search::new(&secrets(kept.path(), text)).expect("something to look for");
+        let plus = if text.starts_with('/') { "" } else { "+ij" };
+        let mut builder = TreeBuilder::new(&store, None).expect("a builder");
+        let nothing = Entry::File { digest: store.put(b"").expect("kept"), executable: false };
+        builder.put(&format!("abcd/efgh{plus}/x"), nothing).expect("put");
+        let tree = builder.finish().expect("a tree");
+        let leak = (!path.is_empty()).then(|| Leak { secret: "token".to_owned(), path: path.to_owned() });
+        assert_eq!(search.tree(&store, &tree, "out").expect("searched"), leak, "{text}");
+        let laid_out = store.lay_out(&tree).expect("laid out");
+        assert_eq!(search.directory(&laid_out, "out").expect("searched"), leak, "{text}");
     }
 }
 
