@@ -145,9 +145,8 @@ impl Lines {
             Event::StepTests { step, tests } => Some(self.about(step, &self.tests(tests))),
             Event::StepFlaky { step, message, .. } => {
                 self.flaky.insert(step.clone());
-                let first = message.lines().next().unwrap_or_default();
-                let word = paint.yellow("flaky:");
-                Some(self.about(step, &format!("{word} with the same key it failed before, {first}, and passes now")))
+                let (word, said) = (paint.yellow("flaky:"), in_short(message));
+                Some(self.about(step, &format!("{word} it passes now, and with the same key failed before: {said}")))
             }
             Event::StepFinished { step, outcome, elapsed_ms, failure } => {
                 let only_counted = matches!(outcome, StepOutcome::Cached | StepOutcome::Skipped);
@@ -356,6 +355,15 @@ pub(crate) fn duration(ms: u64) -> String {
     }
 }
 
+/// The first line of a message, without what announces the lines that follow (`…; it wrote last:`).
+fn in_short(message: &str) -> &str {
+    let first = message.lines().next().unwrap_or_default();
+    match first.strip_suffix(':') {
+        Some(announced) => announced.rsplit_once("; ").map_or(announced, |(said, _)| said),
+        None => first,
+    }
+}
+
 fn counted(count: usize, what: &str) -> String {
     if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }
@@ -451,10 +459,13 @@ mod tests {
             [started(3), flaky, ended("b", StepOutcome::Failed, Some("no")), ended("c", StepOutcome::Skipped, None)];
         let text = shown(&[&events[..], &[finished(3, 0, Outcome::Failed)]].concat());
         assert!(
-            text.contains("a            flaky: with the same key it failed before, broken, and passes now"),
+            text.contains("a            flaky: it passes now, and with the same key failed before: broken\n"),
             "{text}"
         );
         assert!(text.ends_with("failed after 1m 05s: 3 steps, 0 cached, 1 failed, 1 skipped\nflaky a\n"), "{text}");
+        let of_program = "`sh` ended with exit code 1; it wrote last:\nno such table";
+        assert_eq!(in_short(of_program), "`sh` ended with exit code 1");
+        assert_eq!([in_short("expected this:\nthat"), in_short("")], ["expected this", ""]);
     }
 
     #[test]
