@@ -57,6 +57,14 @@ pub enum PluginError {
         /// What is wrong with it.
         source: wasmtime::Error,
     },
+    /// The bytes are no WebAssembly at all.
+    #[error("plugin `{name}`: not a WebAssembly component: {found}")]
+    NotWasm {
+        /// The plugin, as the pipeline names it.
+        name: String,
+        /// What they are instead.
+        found: &'static str,
+    },
     /// It asks for an interface that does not exist here.
     #[error("plugin `{name}`: asks for `{import}`, which this runner does not have")]
     UnknownImport {
@@ -108,7 +116,7 @@ impl PluginError {
     /// What a user can do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::NotAComponent { .. } => {
+            Self::NotWasm { .. } | Self::NotAComponent { .. } => {
                 Some("build it with `cargo build --release --target wasm32-wasip2`, or see the SDK's page".to_owned())
             }
             Self::UnknownImport { import, .. } => Some(unknown_import(import).to_owned()),

@@ -41,6 +41,19 @@ fn what_does_not_need_the_failed_step_runs_only_with_keep_going() {
 }
 
 #[test]
+fn a_plugin_that_is_no_webassembly_is_said_to_be_none() {
+    let project = Project::new().pipeline("[app]\nname = \"a\"\n[steps.own]\nplugin = \"./own.wasm\"\n");
+    for (bytes, found) in
+        [("", "it is empty"), ("not found\n", "it is a text"), ("\u{7f}ELF\u{1}", "it is a native program or library")]
+    {
+        project.write("own.wasm", bytes);
+        let said = project.run(["run"]).code(3);
+        assert!(said.stderr.contains(&format!("own.wasm`: not a WebAssembly component: {found}\n")), "{}", said.stderr);
+        assert!(said.stderr.contains("hint: build it with `cargo build"), "{}", said.stderr);
+    }
+}
+
+#[test]
 fn a_program_may_change_modes_and_times_of_what_it_is_given() {
     // A tree that is handed over in memory, and one that is laid out on the disk.
     for size in [10, 4 << 20] {

@@ -34,6 +34,9 @@ pub(super) fn engine() -> wasmtime::Result<Engine> {
     Ok(engine)
 }
 
+/// What every file with WebAssembly begins with.
+const MAGIC: &[u8] = b"\0asm";
+
 /// Raised when the same file would be described otherwise.
 const DESCRIPTIONS: u32 = 1;
 
@@ -103,6 +106,9 @@ impl Cache {
             return Ok(component);
         }
         let refuse = |source| PluginError::NotAComponent { name: name.to_owned(), source };
+        if !bytes.starts_with(MAGIC) {
+            return Err(PluginError::NotWasm { name: name.to_owned(), found: found(bytes) });
+        }
         let encoded = encode(bytes).map_err(refuse)?;
         let compiled = engine.precompile_component(encoded.as_deref().unwrap_or(bytes)).map_err(refuse)?;
         save(&path, &compiled).map_err(|source| StoreError::Io { action: "write", path: path.clone(), source })?;
@@ -110,6 +116,17 @@ impl Cache {
             Some(component) => Ok(component),
             None => Component::new(engine, encoded.as_deref().unwrap_or(bytes)).map_err(refuse),
         }
+    }
+}
+
+/// What a file is that has no WebAssembly in it, by how it begins.
+fn found(bytes: &[u8]) -> &'static str {
+    match () {
+        () if bytes.is_empty() => "it is empty",
+        () if bytes.starts_with(b"\x7fELF") => "it is a native program or library",
+        () if bytes.starts_with(b"version https://git-lfs") => "it stands for a file that Git LFS has not fetched",
+        () if std::str::from_utf8(bytes).is_ok() => "it is a text",
+        () => "it begins otherwise",
     }
 }
 
