@@ -91,9 +91,15 @@ pub(crate) fn kept(logs: Logs) -> Box<dyn Reader> {
     Box::new(Record::new(logs))
 }
 
-/// Gives events to readers until the last of a run, on a thread of its own. How many steps there are and were cached is counted
-/// here, since no one else sees all of them, however the run ends.
-pub(crate) fn follow(mut readers: Vec<Box<dyn Reader>>, events: Told) -> JoinHandle<()> {
+/// Gives events to what shows them and to other readers until the last of a run, on a thread of its own, which ends with why they
+/// could not be shown. How many steps there are and were cached is counted here, since no one else sees all of them, however the
+/// run ends.
+pub(crate) fn follow(
+    shown: Box<dyn Reader>,
+    mut readers: Vec<Box<dyn Reader>>,
+    events: Told,
+) -> JoinHandle<io::Result<()>> {
+    let mut shown = Shown { reader: Some(shown), ended: Ok(()) };
     thread::spawn(move || {
         let (mut all, mut known) = (0, 0);
         let mut due = Instant::now() + TICK;
@@ -107,6 +113,7 @@ pub(crate) fn follow(mut readers: Vec<Box<dyn Reader>>, events: Told) -> JoinHan
                         Event::RunFinished { steps, cached, .. } => (*steps, *cached) = (all, known),
                         _ => {}
                     }
+                    shown.give(|reader| reader.event(&stamped));
                     readers.retain_mut(|reader| reader.event(&stamped).is_ok());
                     if matches!(stamped.event, Event::RunFinished { .. }) {
                         break;
@@ -116,12 +123,34 @@ pub(crate) fn follow(mut readers: Vec<Box<dyn Reader>>, events: Told) -> JoinHan
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             if due <= Instant::now() {
+                shown.give(|reader| reader.tick());
                 readers.retain_mut(|reader| reader.tick().is_ok());
                 due = Instant::now() + TICK;
             }
         }
+        shown.give(|reader| reader.end());
         readers.retain_mut(|reader| reader.end().is_ok());
+        shown.ended
     })
+}
+
+/// What shows events, until it fails.
+struct Shown {
+    reader: Option<Box<dyn Reader>>,
+    ended: io::Result<()>,
+}
+
+impl Shown {
+    /// That whoever reads what is shown has gone (`pipe … | head`) is no failure.
+    fn give(&mut self, to: impl FnOnce(&mut dyn Reader) -> io::Result<()>) {
+        let Some(reader) = &mut self.reader else { return };
+        if let Err(error) = to(&mut **reader) {
+            self.reader = None;
+            if error.kind() != io::ErrorKind::BrokenPipe {
+                self.ended = Err(error);
+            }
+        }
+    }
 }
 
 /// A past run as it was shown, in lines.

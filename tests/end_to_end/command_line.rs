@@ -1,6 +1,6 @@
 //! The command line itself: help, completions, pictures, and what a wrong word leads to.
 
-use pipe_tests::Project;
+use pipe_tests::{Outcome, Project};
 use serde_json::Value;
 
 const PIPELINE: &str = "\
@@ -23,6 +23,27 @@ fn a_wrong_subcommand_gets_the_nearest_one() {
 fn exit_codes_are_in_the_help() {
     let said = Project::new().run(["--help"]).success();
     assert!(said.stdout.contains("130  cancelled"), "{}", said.stdout);
+}
+
+#[test]
+fn what_cannot_be_written_is_a_failure_and_a_reader_that_has_gone_is_none() {
+    let project = Project::new().pipeline(PIPELINE).file("a.txt", "a");
+    for arguments in [&["run"][..], &["run", "--json"], &["plan"], &["lock"]] {
+        let into = |out: &str| {
+            let pipe = project.command();
+            let mut command = std::process::Command::new("bash");
+            command
+                .args(["-c", &format!("set -o pipefail; \"$0\" \"$@\" {out}")])
+                .arg(pipe.get_program())
+                .args(arguments);
+            command.current_dir(project.path()).env_clear();
+            command.envs(pipe.get_envs().filter_map(|(name, value)| Some((name, value?))));
+            Outcome::of(command)
+        };
+        let said = into("> /dev/full").code(5);
+        assert!(said.stderr.starts_with("error: cannot write to standard output\n"), "{arguments:?}: {}", said.stderr);
+        assert_eq!(into("| true").success().stderr, "", "{arguments:?}");
+    }
 }
 
 #[test]

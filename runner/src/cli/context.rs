@@ -64,9 +64,7 @@ impl Context {
     pub(super) fn print(&self, answer: impl AsRef<[u8]>) -> Result<(), Failure> {
         let mut out = self.out.lock();
         match out.write_all(answer.as_ref()).and_then(|()| out.flush()) {
-            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-                Err(Failure::of(Kind::Environment, &error).about("cannot write to standard output"))
-            }
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::unwritten(&error)),
             _ => Ok(()),
         }
     }

@@ -74,6 +74,11 @@ impl Failure {
         Self { diagnostics, ..failure }
     }
 
+    /// What was to be said cannot be.
+    pub(crate) fn unwritten(error: &std::io::Error) -> Self {
+        Self::of(Kind::Environment, error).about("cannot write to standard output")
+    }
+
     /// A failure that the events of a run have told of.
     pub(crate) fn told(kind: Kind) -> Self {
         Self { messages: Vec::new(), ..Self::new(kind, String::new()) }

@@ -4,6 +4,7 @@ use runner::event::Events;
 use runner::lock::Mode;
 
 use super::file::FileArg;
+use super::reporting::all_shown;
 use super::{Context, Failure};
 use crate::report::{self, Form};
 
@@ -32,7 +33,7 @@ impl LockArgs {
 
 pub(super) fn lock(args: &LockArgs, context: &Context) -> Result<(), Failure> {
     let (events, receiver) = Events::channel();
-    let watcher = report::follow(vec![report::shown(Form::of_stdout(false), context.paint)], receiver);
+    let watcher = report::follow(report::shown(Form::of_stdout(false), context.paint), Vec::new(), receiver);
     let project = args.file.open(context, false)?;
     let written = project.lock(&args.mode(), &events);
     let written = written.map_err(|error| Failure::at_its_place(error, &project).masked(&events.masks()))?;
@@ -42,7 +43,5 @@ pub(super) fn lock(args: &LockArgs, context: &Context) -> Result<(), Failure> {
         });
     }
     drop(events);
-    // A watcher that panicked has shown why on standard error.
-    let _ = watcher.join();
-    Ok(())
+    all_shown(watcher)
 }

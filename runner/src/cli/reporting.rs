@@ -1,5 +1,6 @@
 //! Commands that show how they go: their events are read until a last one, also where Ctrl-C ends them.
 
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -20,7 +21,7 @@ const LAST_LINE: Duration = Duration::from_millis(300);
 #[derive(Clone)]
 pub(super) struct Reporting {
     pub(super) events: Events,
-    watcher: Arc<Mutex<Option<JoinHandle<()>>>>,
+    watcher: Arc<Mutex<Option<JoinHandle<io::Result<()>>>>>,
     started: Instant,
     paint: Paint,
 }
@@ -36,25 +37,23 @@ impl Reporting {
     /// Shows all further events on standard output, and gives them to `more`.
     pub(super) fn begin(json: bool, context: &Context, more: Vec<Box<dyn Reader>>) -> Self {
         let (events, receiver) = Events::channel();
-        let mut readers = vec![report::shown(Form::of_stdout(json), context.paint)];
+        let shown = report::shown(Form::of_stdout(json), context.paint);
         // Without a home there is no run either: opening the project says so.
-        readers.extend(context.home().ok().map(|home| report::kept(Logs::of(&home))));
-        readers.extend(more);
-        let watcher = report::follow(readers, receiver);
+        let kept = context.home().ok().map(|home| report::kept(Logs::of(&home)));
+        let watcher = report::follow(shown, kept.into_iter().chain(more).collect(), receiver);
         let watcher = Arc::new(Mutex::new(Some(watcher)));
         Self { events, watcher, started: Instant::now(), paint: context.paint }
     }
 
-    /// Shows how it ended, as the last event.
-    pub(super) fn finish<T>(&self, progress: Progress, result: &Result<T, Failure>) {
-        if let Err(failure) = result {
+    /// Shows how it ended, as the last event. What went well and could not be shown is a failure after all.
+    pub(super) fn finish<T>(&self, progress: Progress, result: Result<T, Failure>) -> Result<T, Failure> {
+        if let Err(failure) = &result {
             failure.tell(&self.events);
         }
-        self.last(progress, outcome(result));
-        if let Some(watcher) = self.watcher.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            // A watcher that panicked has shown why on standard error.
-            let _ = watcher.join();
-        }
+        self.last(progress, outcome(&result));
+        let watcher = self.watcher.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let was_shown = watcher.map_or(Ok(()), all_shown);
+        result.and_then(|value| was_shown.map(|()| value))
     }
 
     fn last(&self, progress: Progress, outcome: Outcome) {
@@ -90,6 +89,12 @@ impl Last for Reporting {
     }
 }
 
+/// Waits for what shows events, and says whether it could.
+pub(super) fn all_shown(watcher: JoinHandle<io::Result<()>>) -> Result<(), Failure> {
+    // A watcher that panicked has shown why on standard error.
+    watcher.join().unwrap_or(Ok(())).map_err(|error| Failure::unwritten(&error))
+}
+
 /// How a result is told as the last event.
 fn outcome<T>(result: &Result<T, Failure>) -> Outcome {
     match result {
@@ -115,6 +120,5 @@ pub(super) fn reporting(
         .and_then(Option::as_ref)
         .map(|released| released.url.clone())
         .filter(|url| !url.is_empty());
-    reporting.finish(Progress { url, ..Progress::default() }, &result);
-    result
+    reporting.finish(Progress { url, ..Progress::default() }, result)
 }

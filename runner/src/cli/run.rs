@@ -128,8 +128,7 @@ pub(super) fn run(args: &RunArgs, context: &Context) -> Result<(), Failure> {
         collect_now_and_then(context, &reporting.events);
     }
     let result = result.map_err(|failure| failure.masked(&reporting.events.masks()));
-    reporting.finish(progress, &result);
-    result
+    reporting.finish(progress, result)
 }
 
 /// How often a run begins anew because something in the store was found damaged.

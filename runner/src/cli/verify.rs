@@ -55,7 +55,7 @@ pub(super) fn verify(args: &VerifyArgs, context: &Context) -> Result<(), Failure
 fn build(file: &Path, home: &Path, paint: Paint, cancel: &Arc<AtomicBool>) -> Result<Record, RunError> {
     let started = Instant::now();
     let (events, receiver) = Events::channel();
-    let watcher = report::follow(vec![report::shown(Form::of_stdout(false), paint)], receiver);
+    let watcher = report::follow(report::shown(Form::of_stdout(false), paint), Vec::new(), receiver);
     let result = Project::open(home, Some(file), true).and_then(|project| {
         let build = Build::default();
         project.announce(build, None, &events);
@@ -71,7 +71,7 @@ fn build(file: &Path, home: &Path, paint: Paint, cancel: &Arc<AtomicBool>) -> Re
         elapsed_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
         url: None,
     });
-    // A watcher that panicked has shown why on standard error.
+    // A watcher that panicked has shown why on standard error; one that could not write leaves that to the verdict.
     let _ = watcher.join();
     result
 }
