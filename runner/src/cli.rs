@@ -31,6 +31,7 @@ mod init;
 mod interrupt;
 mod lock;
 mod logs;
+mod panic;
 mod people;
 mod plan;
 mod plugin;
@@ -112,10 +113,10 @@ pub(crate) fn main(words: Vec<OsString>, who: Option<Who>) -> ExitCode {
         }
     };
     let context = Context::new(cli.color, who);
-    match run(&cli.command, &context) {
+    let paint = Paint::of(&io::stderr(), cli.color);
+    match panic::guarded(paint, || run(&cli.command, &context)) {
         Ok(code) => code,
         Err(failure) => {
-            let paint = Paint::of(&io::stderr(), cli.color);
             let _ = io::stderr().write_all(paint.shown(&failure.render(paint)).as_bytes());
             failure.exit_code()
         }
