@@ -48,6 +48,28 @@ fn a_slug_comes_up_and_goes_on_after_the_command() {
 }
 
 #[test]
+fn of_targets_that_are_named_only_those_are_shown() {
+    let host = Host::new();
+    for name in ["staging", "production", "third"] {
+        host.release(&host.target(name), &Slug::new("one")).up();
+    }
+    let ps = |names: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_pipe"));
+        command.arg("ps").args(names).env("PIPE_HOME", host.home.path());
+        let output = command.output().expect("pipe runs");
+        (output.status.code(), String::from_utf8([output.stdout, output.stderr].concat()).expect("text"))
+    };
+    assert_eq!(ps(&[]).1.lines().count(), 4);
+    let (_, text) = ps(&["staging", "demo/third", "staging"]);
+    let shown: Vec<&str> = text.lines().skip(1).filter_map(|line| line.split(' ').next()).collect();
+    assert_eq!(shown, ["demo/staging", "demo/third"], "{text}");
+    let (_, json) = ps(&["--json", "production"]);
+    assert!(json.contains("\"production\"") && !json.contains("\"staging\""), "{json}");
+    let (code, text) = ps(&["production", "stagin"]);
+    assert!(code == Some(2) && text.contains("did you mean `staging`?"), "{text}");
+}
+
+#[test]
 fn a_run_that_changes_nothing_makes_no_release() {
     let host = Host::new();
     let mut target = host.target("staging");

@@ -143,6 +143,7 @@ fn what_only_looks_makes_nothing() {
         &["rollback", "staging"],
         &["config", "staging"],
         &["domains", "staging"],
+        &["ps", "staging"],
     ] {
         let said = project.run(args).code(2);
         assert!(said.stderr.contains("nothing was released yet"), "{args:?}: {}", said.stderr);

@@ -8,19 +8,27 @@ use runner::release::{self, TargetStatus};
 use serde_json::{Value, json};
 
 use super::everywhere::everywhere;
+use super::target::{Known, find};
 use super::{Context, Failure};
 use crate::report::{duration as in_short, size};
 
 /// Shows what runs: every process of every target, its state, and where the target answers.
 #[derive(Debug, clap::Args)]
 pub(super) struct PsArgs {
+    /// Only these targets, such as `staging`; `APP/TARGET` where several applications have one of that name [default: all].
+    #[arg(value_name = "TARGET")]
+    targets: Vec<String>,
     /// As JSON.
     #[arg(long)]
     json: bool,
 }
 
 pub(super) fn ps(args: &PsArgs, context: &Context) -> Result<(), Failure> {
-    let status = everywhere(context, release::status, |found| (&found.app, &found.target))?;
+    let status = if args.targets.is_empty() {
+        everywhere(context, release::status, |found| (&found.app, &found.target))?
+    } else {
+        of_targets(&args.targets, context)?
+    };
     if args.json {
         return context.print_json(&status.iter().map(json).collect::<Vec<_>>());
     }
@@ -64,6 +72,23 @@ pub(super) fn ps(args: &PsArgs, context: &Context) -> Result<(), Failure> {
         }
     }
     context.print(text)
+}
+
+/// What runs of the targets that are named. Each machine is asked once.
+fn of_targets(names: &[String], context: &Context) -> Result<Vec<TargetStatus>, Failure> {
+    let named = names.iter().map(|name| find(name, context)).collect::<Result<Vec<_>, _>>()?;
+    let mut status = Vec::new();
+    for (at, Known { place, .. }) in named.iter().enumerate() {
+        if named[..at].iter().any(|before| before.place == *place) {
+            continue;
+        }
+        let is_named = |found: &TargetStatus| {
+            let mut of_place = named.iter().filter(|known| known.place == *place);
+            of_place.any(|known| (&known.app, &known.name) == (&found.app, &found.target))
+        };
+        status.extend(release::status(place)?.into_iter().filter(is_named));
+    }
+    Ok(status)
 }
 
 fn json(target: &TargetStatus) -> Value {
