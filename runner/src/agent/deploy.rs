@@ -241,7 +241,7 @@ impl Deploy<'_> {
             _ if self.release_commands().is_empty() => return,
             _ => migrations::of_new(store, &serving.slug.tree, slug),
         };
-        if let Ok(Some(told)) = told {
+        for told in told.unwrap_or_default() {
             let _ = self.say.send(told);
         }
     }

@@ -1,6 +1,6 @@
 //! What migrations of Django mean for a release, by what their files say: those that take something away from the code that still
 //! serves, that destroy data or that keep a table locked are told of before they run, and those that a rollback leaves where they
-//! are. Runs nothing, and knows of no database: what is done by SQL or by Python is the author's.
+//! are. Runs nothing, and knows of no database: of SQL it knows the words that destroy, and of Python nothing.
 
 use crate::agent::protocol::Progress;
 use crate::diagnostic::quoted;
@@ -12,12 +12,28 @@ use crate::tree::Entry;
 /// Where a slug's tree has the application.
 const SOURCE: &str = "app/src";
 
+/// What SQL can drop without taking data away.
+const WITHOUT_DATA: [&str; 12] = [
+    "CONSTRAINT",
+    "DEFAULT",
+    "FUNCTION",
+    "IDENTITY",
+    "INDEX",
+    "MATERIALIZED",
+    "NOT",
+    "POLICY",
+    "PROCEDURE",
+    "RULE",
+    "TRIGGER",
+    "VIEW",
+];
+
 /// How many migrations are told of by name.
 const TOLD: usize = 8;
 
 /// What is to be told of the migrations that a slug adds to what serves.
-pub(super) fn of_new(store: &Store, serving: &Digest, slug: &Digest) -> Result<Option<Progress>, SlugError> {
-    let mut told = Vec::new();
+pub(super) fn of_new(store: &Store, serving: &Digest, slug: &Digest) -> Result<Vec<Progress>, SlugError> {
+    let (mut told, mut opaque) = (Vec::new(), Vec::new());
     for change in slug::diff(store, serving, slug)?.migrations.iter().filter(|change| change.from.is_none()) {
         // Those of packages are their authors' to write with care.
         let Some(Entry::File { digest, .. }) = store.lookup(slug, &format!("{SOURCE}/{}", change.name))? else {
@@ -25,18 +41,32 @@ pub(super) fn of_new(store: &Store, serving: &Digest, slug: &Digest) -> Result<O
         };
         let text = String::from_utf8_lossy(&store.get(&digest)?).into_owned();
         told.extend(judge(&text).into_iter().map(|what| format!("{} {what}", name(change))));
+        opaque.extend(is_opaque(&text).then(|| format!("`{}`", name(change))));
     }
+    let mut all = Vec::new();
+    if !told.is_empty() {
+        all.push(Progress::Warning {
+            message: format!("migrations that this release brings\n    {}", shortened(told).join("\n    ")),
+            hint: Some(
+                "what serves now goes on until the switch, with the new tables: release code that does without, and the \
+                 migration after it"
+                    .to_owned(),
+            ),
+        });
+    }
+    if !opaque.is_empty() {
+        let names = shortened(opaque).join(", ");
+        all.push(Progress::Note(format!("what these migrations do by Python or SQL is not judged: {names}")));
+    }
+    Ok(all)
+}
+
+/// The first of them, and how many more there are.
+fn shortened(mut told: Vec<String>) -> Vec<String> {
     let more = told.len().saturating_sub(TOLD);
     told.truncate(TOLD);
     told.extend((more > 0).then(|| format!("and {more} more")));
-    Ok((!told.is_empty()).then(|| Progress::Warning {
-        message: format!("migrations that this release brings\n    {}", told.join("\n    ")),
-        hint: Some(
-            "what serves now goes on until the switch, with the new tables: release code that does without, and the migration \
-             after it"
-                .to_owned(),
-        ),
-    }))
+    told
 }
 
 /// The migrations that stay where a target goes back to an earlier slug.
@@ -45,15 +75,16 @@ pub(super) fn that_stay(
     target: &str,
     serving: &Digest,
     goal: &Digest,
-) -> Result<Option<Progress>, SlugError> {
+) -> Result<Vec<Progress>, SlugError> {
     let changes = slug::diff(store, serving, goal)?.migrations;
     let stay: Vec<String> = changes.iter().filter(|change| change.to.is_none()).map(name).collect();
-    Ok((!stay.is_empty()).then(|| Progress::Warning {
+    let told = (!stay.is_empty()).then(|| Progress::Warning {
         message: format!("what these migrations did stays: {}", quoted(stay.iter().map(String::as_str))),
         hint: Some(format!(
             "the earlier code meets their tables; `pipe exec {target} -- python manage.py migrate` undoes them, where they can be"
         )),
-    }))
+    });
+    Ok(told.into_iter().collect())
 }
 
 /// As Django calls it: `polls.0003_votes`.
@@ -66,73 +97,191 @@ fn name(change: &Change) -> String {
 /// What is worth a word of a migration's operations, in their order.
 fn judge(text: &str) -> Vec<String> {
     let mut found = Vec::new();
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once('(') {
-        let operation = before.rsplit(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default();
-        let is_comment = before.rsplit('\n').next().is_some_and(|line| line.trim_start().starts_with('#'));
-        rest = after;
-        if !is_comment {
-            found.extend(of_operation(operation, arguments(after)));
+    for what in operations(text).filter_map(|(operation, rest)| of_operation(operation, rest)) {
+        if !found.contains(&what) {
+            found.push(what);
         }
     }
     found
 }
 
-fn of_operation(operation: &str, arguments: &str) -> Option<String> {
-    let model = || named(arguments, "model_name").unwrap_or("a model").to_lowercase();
-    let name = || named(arguments, "name").unwrap_or("something");
-    let from = || named(arguments, "old_name").unwrap_or("something");
+/// Whether a migration does what nobody can tell from its operations.
+fn is_opaque(text: &str) -> bool {
+    operations(text).any(|(operation, rest)| {
+        let call = || Call::of(rest);
+        match operation {
+            "RunPython" => !call().is_noop("code"),
+            "RunSQL" => !call().is_noop("sql") && !call().given("sql", 0).is_some_and(is_destroying),
+            _ => false,
+        }
+    })
+}
+
+/// Whatever is called in a text, in its order, each with what follows its open parenthesis.
+fn operations(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    text.match_indices('(').filter_map(|(at, _)| {
+        let before = &text[..at];
+        let is_comment = before.rsplit('\n').next().is_some_and(|line| line.trim_start().starts_with('#'));
+        let operation = before.rsplit(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default();
+        (!is_comment).then(|| (operation, &text[at + 1..]))
+    })
+}
+
+/// What an operation means; the places of its arguments are those of Django's signatures.
+fn of_operation(operation: &str, rest: &str) -> Option<String> {
+    let call = || Call::of(rest);
+    let text = |name: &str, place: usize, or: &str| call().text(name, place).unwrap_or(or).to_owned();
+    let model = || text("model_name", 0, "a model").to_lowercase();
+    let field = || text("name", 1, "something");
     Some(match operation {
         "RemoveField" => {
-            format!("removes `{}` of `{}`: its data goes, and code that asks for it fails", name(), model())
+            format!("removes `{}` of `{}`: its data goes, and code that asks for it fails", field(), model())
         }
-        "DeleteModel" => format!("deletes `{}`: its data goes, and code that asks for it fails", name()),
-        "RenameField" => format!("renames `{}` of `{}`: code that asks for it fails", from(), model()),
-        "RenameModel" => format!("renames `{}`: code that asks for it fails", from()),
-        "AlterModelTable" => format!("renames the table of `{}`: code that asks for it fails", name()),
+        "DeleteModel" => {
+            format!("deletes `{}`: its data goes, and code that asks for it fails", text("name", 0, "something"))
+        }
+        "RunSQL" if call().given("sql", 0).is_some_and(is_destroying) => {
+            "runs SQL that drops or deletes: what that takes away is gone".to_owned()
+        }
+        "RenameField" => {
+            format!("renames `{}` of `{}`: code that asks for it fails", text("old_name", 1, "something"), model())
+        }
+        "RenameModel" => format!("renames `{}`: code that asks for it fails", text("old_name", 0, "something")),
+        "AlterModelTable" => {
+            format!("renames the table of `{}`: code that asks for it fails", text("name", 0, "something"))
+        }
         "AlterField" => {
-            format!("alters `{}` of `{}`: the table may be locked until all of it is rewritten", name(), model())
+            format!("alters `{}` of `{}`: the table may be locked until all of it is rewritten", field(), model())
         }
-        "AddIndex" | "AddConstraint" | "AlterUniqueTogether" | "AlterIndexTogether" => {
-            let model = if operation.starts_with("Add") { model() } else { name().to_lowercase() };
-            format!("indexes or checks `{model}`: it cannot be written to until that is done")
+        "AddIndex" | "AddConstraint" => {
+            format!("indexes or checks `{}`: it cannot be written to until that is done", model())
         }
-        "AddField" if is_needed(arguments) => {
-            format!("adds `{}` to `{}`: code that does not know it cannot add rows", name(), model())
+        "AlterUniqueTogether" | "AlterIndexTogether" => format!(
+            "indexes or checks `{}`: it cannot be written to until that is done",
+            text("name", 0, "something").to_lowercase()
+        ),
+        "AddField" if call().given("field", 2).is_none_or(is_needed) => {
+            format!("adds `{}` to `{}`: code that does not know it cannot add rows", field(), model())
         }
         _ => return None,
     })
 }
 
 /// Whether a field must be given a value by whoever adds a row: the database has none by itself.
-fn is_needed(arguments: &str) -> bool {
-    !["null=True", "db_default=", "ManyToManyField", "GeneratedField"].iter().any(|word| arguments.contains(word))
+fn is_needed(field: &str) -> bool {
+    !["null=True", "db_default=", "ManyToManyField", "GeneratedField"].iter().any(|word| field.contains(word))
 }
 
-/// What is between parentheses, of which the first is open already.
-fn arguments(text: &str) -> &str {
-    let mut depth = 1;
-    for (at, c) in text.char_indices() {
-        match c {
-            '(' => depth += 1,
-            ')' => depth -= 1,
-            _ => {}
+/// Whether an expression has SQL that takes rows, columns or tables away. What only happens to be dropped in the way of a
+/// change, such as an index, has no data of its own; and `ON DELETE` deletes nothing now.
+fn is_destroying(expression: &str) -> bool {
+    let sql = literals(expression).to_uppercase();
+    let words: Vec<&str> =
+        sql.split(|c: char| !(c.is_alphanumeric() || c == '_')).filter(|word| !word.is_empty()).collect();
+    words.iter().enumerate().any(|(at, word)| {
+        let before = at.checked_sub(1).map_or("", |at| words[at]);
+        let after = words.get(at + 1).copied().unwrap_or_default();
+        match *word {
+            "TRUNCATE" => true,
+            "DROP" => !WITHOUT_DATA.contains(&after),
+            "DELETE" => !["ON", "OR", "AFTER", "BEFORE"].contains(&before),
+            _ => false,
         }
-        if depth == 0 {
-            return &text[..at];
+    })
+}
+
+/// What a call is given.
+struct Call<'a> {
+    /// The values that are given by their place, and those by their name.
+    placed: Vec<&'a str>,
+    named: Vec<(&'a str, &'a str)>,
+}
+
+impl<'a> Call<'a> {
+    /// A call, of which the parenthesis is open already.
+    fn of(text: &'a str) -> Self {
+        let mut call = Self { placed: Vec::new(), named: Vec::new() };
+        let (mut depth, mut begin, mut at) = (0_u32, 0, 0);
+        while let Some(c) = text[at..].chars().next() {
+            if let Some(length) = literal(&text[at..]).map(|(length, _)| length).or_else(|| comment(&text[at..])) {
+                at += length;
+                continue;
+            }
+            match c {
+                '(' | '[' | '{' => depth += 1,
+                ')' | ']' | '}' if depth == 0 => break,
+                ')' | ']' | '}' => depth -= 1,
+                ',' if depth == 0 => {
+                    call.take(&text[begin..at]);
+                    begin = at + 1;
+                }
+                _ => {}
+            }
+            at += c.len_utf8();
+        }
+        call.take(&text[begin..at]);
+        call
+    }
+
+    fn take(&mut self, argument: &'a str) {
+        let mut argument = argument.trim();
+        while let Some(length) = comment(argument) {
+            argument = argument[length..].trim_start();
+        }
+        let is_name = |name: &str| name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+        match argument.split_once('=').map(|(name, value)| (name.trim(), value.trim())) {
+            _ if argument.is_empty() => {}
+            Some((name, value)) if is_name(name) => self.named.push((name, value)),
+            _ => self.placed.push(argument),
         }
     }
-    text
+
+    /// The expression that an argument of this name or place is given.
+    fn given(&self, name: &str, place: usize) -> Option<&'a str> {
+        let named = self.named.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);
+        named.or_else(|| self.placed.get(place).copied())
+    }
+
+    /// The same, where it is a text.
+    fn text(&self, name: &str, place: usize) -> Option<&'a str> {
+        literal(self.given(name, place)?).map(|(_, text)| text)
+    }
+
+    /// Whether it does nothing but in reverse: `RunPython.noop`.
+    fn is_noop(&self, name: &str) -> bool {
+        self.given(name, 0).is_some_and(|expression| expression.rsplit('.').next() == Some("noop"))
+    }
 }
 
-/// The text that an argument of a name is given.
-fn named<'a>(arguments: &'a str, name: &str) -> Option<&'a str> {
-    let is_its_begin = |before: &str| !before.ends_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
-    let given = format!("{name}=");
-    let (at, _) = arguments.match_indices(&given).find(|(at, _)| is_its_begin(&arguments[..*at]))?;
-    let value = &arguments[at + given.len()..];
-    let quote = value.chars().next().filter(|c| matches!(c, '\'' | '"'))?;
-    value[1..].split(quote).next()
+/// The text in quotes that Python begins with, and how long it is with them.
+fn literal(python: &str) -> Option<(usize, &str)> {
+    let quote = ["\"\"\"", "'''", "\"", "'"].into_iter().find(|quote| python.starts_with(quote))?;
+    let inner = &python[quote.len()..];
+    let is_escaped = |at: usize| inner[..at].bytes().rev().take_while(|byte| *byte == b'\\').count() % 2 == 1;
+    // What is closed nowhere ends with the text.
+    let end = inner.match_indices(quote).map(|(at, _)| at).find(|at| !is_escaped(*at)).unwrap_or(inner.len());
+    Some(((quote.len() * 2 + end).min(python.len()), &inner[..end]))
+}
+
+/// How long the comment is that Python begins with.
+fn comment(python: &str) -> Option<usize> {
+    python.starts_with('#').then(|| python.find('\n').unwrap_or(python.len()))
+}
+
+/// All texts of an expression, one after the other.
+fn literals(expression: &str) -> String {
+    let (mut all, mut at) = (String::new(), 0);
+    while let Some(c) = expression[at..].chars().next() {
+        match literal(&expression[at..]) {
+            Some((length, text)) => {
+                all.push_str(&text.replace("\\n", " ").replace("\\t", " "));
+                all.push(' ');
+                at += length;
+            }
+            None => at += comment(&expression[at..]).unwrap_or(c.len_utf8()),
+        }
+    }
+    all
 }
 
 #[cfg(test)]
@@ -163,7 +312,7 @@ class Migration(migrations.Migration):
         let told = [
             "removes `text` of `question`: its data goes, and code that asks for it fails",
             "deletes `Choice`: its data goes, and code that asks for it fails",
-            "renames `a` of `a model`: code that asks for it fails",
+            "renames `a` of `question`: code that asks for it fails",
             "adds `votes` to `question`: code that does not know it cannot add rows",
             "alters `slug` of `question`: the table may be locked until all of it is rewritten",
             "indexes or checks `question`: it cannot be written to until that is done",
@@ -175,6 +324,83 @@ class Migration(migrations.Migration):
         );
         for len in 0..text.len() {
             let _ = judge(&text[len..]);
+        }
+    }
+
+    #[test]
+    fn arguments_by_their_place_are_named() {
+        for (text, told) in [
+            ("RenameModel('Thing', 'gadget')", "renames `Thing`: code that asks for it fails"),
+            (
+                "RemoveField(\"Gadget\", \"old\")",
+                "removes `old` of `gadget`: its data goes, and code that asks for it fails",
+            ),
+            (
+                "DeleteModel(  # no longer of use\n 'Gadget')",
+                "deletes `Gadget`: its data goes, and code that asks for it fails",
+            ),
+            ("RenameField('gadget', 'a, b)', 'c')", "renames `a, b)` of `gadget`: code that asks for it fails"),
+            (
+                "AddField('gadget', 'size', models.IntegerField(default=0))",
+                "adds `size` to `gadget`: code that does not know it cannot add rows",
+            ),
+            (
+                "AlterField('gadget', 'size', field=models.BigIntegerField())",
+                "alters `size` of `gadget`: the table may be locked until all of it is rewritten",
+            ),
+            (
+                "AddConstraint('gadget', models.UniqueConstraint(fields=['a'], name='x'))",
+                "indexes or checks `gadget`: it cannot be written to until that is done",
+            ),
+            (
+                "AlterUniqueTogether('gadget', {('a', 'b')})",
+                "indexes or checks `gadget`: it cannot be written to until that is done",
+            ),
+            ("AlterModelTable('gadget', 'things')", "renames the table of `gadget`: code that asks for it fails"),
+        ] {
+            assert_eq!(judge(&format!("operations = [migrations.{text}]")), [told], "{text}");
+        }
+        assert!(judge("AddField('gadget', 'size', models.IntegerField(null=True))").is_empty());
+    }
+
+    #[test]
+    fn sql_that_destroys_is_told() {
+        let destroys = "runs SQL that drops or deletes: what that takes away is gone";
+        for sql in [
+            "sql=\"DELETE FROM core_gadget\"",
+            "\"DROP TABLE IF EXISTS x\"",
+            "'truncate core_gadget'",
+            "[(\"UPDATE x SET a = %s\", [1]), (\"delete from x where a = ')'\", [])]",
+            "[\"SELECT 1\", \"ALTER TABLE x DROP COLUMN y\"]",
+            "\"\"\"\n    -- it's over\n    DROP TABLE x;\n\"\"\", reverse_sql=migrations.RunSQL.noop",
+            "'SELECT 1;\\nDROP TABLE x'",
+            "reverse_sql='SELECT 1', sql='DROP TABLE x'",
+        ] {
+            let text = format!("operations = [migrations.RunSQL({sql}), migrations.RunSQL({sql})]");
+            assert_eq!((judge(&text), is_opaque(&text)), (vec![destroys.to_owned()], false), "{sql}");
+        }
+    }
+
+    #[test]
+    fn what_else_is_done_by_sql_or_python_is_opaque() {
+        for operation in [
+            "RunPython(fill)",
+            "RunPython(code=drop, reverse_code=migrations.RunPython.noop)",
+            "RunSQL('CREATE INDEX i ON x (a)', 'DROP TABLE x')",
+            "RunSQL(sql='ALTER TABLE x ALTER a DROP NOT NULL', reverse_sql='DELETE FROM x')",
+            "RunSQL('ALTER TABLE x ADD FOREIGN KEY (y) REFERENCES y ON DELETE CASCADE')",
+            "RunSQL('SELECT drop_all, deleted FROM x')",
+            "RunSQL(DROP)",
+        ] {
+            assert!(judge(operation).is_empty() && is_opaque(operation), "{operation}");
+        }
+        for operation in [
+            "RunPython(migrations.RunPython.noop)",
+            "RunSQL(RunSQL.noop, 'DROP')",
+            "# RunPython(fill)",
+            "CreateModel('x')",
+        ] {
+            assert!(judge(operation).is_empty() && !is_opaque(operation), "{operation}");
         }
     }
 
