@@ -327,6 +327,20 @@ fn release_commands_run_once_before_the_switch_and_see_the_data() {
 }
 
 #[test]
+fn a_migration_that_fails_half_way_says_that_a_part_of_it_stays() {
+    let host = Host::new();
+    let mut target = host.target("staging");
+    target.settings.release_commands = vec!["echo migrate: OK; exit 1".into()];
+    let error = host.release(&target, &Slug::new("one")).refused();
+    assert!(error.hint().is_some_and(|hint| hint.contains("may have been applied")), "{:?}", error.hint());
+    target.settings.release_commands = vec!["echo \"KeyError: 'DATABASE_PASSWORD'\"; echo migrate; exit 1".into()];
+    let error = host.release(&target, &Slug::new("one")).refused();
+    assert!(error.hint().is_some_and(|hint| hint.contains("set `DATABASE_PASSWORD`")), "{:?}", error.hint());
+    target.settings.release_commands = vec!["exit 1".into()];
+    assert_eq!(host.release(&target, &Slug::new("one")).refused().hint(), None);
+}
+
+#[test]
 fn a_release_command_that_takes_too_long_is_stopped_and_the_old_release_goes_on() {
     let host = Host::new();
     let mut target = host.target("staging");

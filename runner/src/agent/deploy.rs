@@ -334,7 +334,11 @@ impl Deploy<'_> {
             }
             // Its output has been shown as it came.
             exit => {
-                Err(Failure { output: None, ..self.failure(&format!("release command `{command}`"), &slot, &exit) })
+                let failure = self.failure(&format!("release command `{command}`"), &slot, &exit);
+                let was_started = !matches!(exit, Exit::NotStarted { .. });
+                let output = failure.output.unwrap_or_default();
+                let half_way = was_started.then(|| remedy::half_way(command, &output)).flatten();
+                Err(Failure { output: None, hint: half_way.or(failure.hint), ..failure })
             }
         }
     }

@@ -23,6 +23,19 @@ pub(super) fn asked_again() -> String {
         .to_owned()
 }
 
+/// What is to be known of a release command that has failed, where it migrates and nothing better is known of its output: what
+/// Django has applied by then it keeps. That a table is missing is not better, for it is what migrates that makes tables.
+pub(super) fn half_way(command: &str, output: &str) -> Option<String> {
+    let mut words = command.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+    let migrates = words.any(|word| word == "migrate" || word.starts_with("migrate_"));
+    let known = output.lines().rev().find(|line| of_line(line).is_some());
+    (migrates && known.is_none_or(|line| missing_table(line).is_some())).then(|| {
+        "some of its migrations may have been applied, and stay so: those that its output calls `OK`. What serves now goes on \
+         with their tables, and the next release goes on behind them"
+            .to_owned()
+    })
+}
+
 fn of_line(line: &str) -> Option<String> {
     database(line).or_else(|| server(line)).or_else(|| place(line)).or_else(|| code(line))
 }
@@ -38,9 +51,7 @@ fn database(line: &str) -> Option<String> {
     if let Some(name) = between(line, "database \"", "\" does not exist") {
         return Some(format!("make the database: `createdb {name}`; or name another {SAID}"));
     }
-    if let Some(table) =
-        between(line, "no such table: ", " ").or_else(|| between(line, "relation \"", "\" does not exist"))
-    {
+    if let Some(table) = missing_table(line) {
         return Some(format!(
             "the database lacks the table `{table}`: `release-commands = [\"python manage.py migrate --noinput\"]` in the \
              target makes it, before the commands that need it"
@@ -74,6 +85,10 @@ fn database(line: &str) -> Option<String> {
     (is_refused || words.iter().any(|word| line.contains(word))).then(|| {
         format!("the database is not reached: start it, or say where it is {SAID} (`DATABASE_URL`, or what the settings read)")
     })
+}
+
+fn missing_table(line: &str) -> Option<&str> {
+    between(line, "no such table: ", " ").or_else(|| between(line, "relation \"", "\" does not exist"))
 }
 
 /// Another server.
@@ -165,6 +180,23 @@ mod tests {
                       Connection refused\n\tIs the server running on that host and accepting TCP/IP connections?\n";
         assert!(remedy(output).is_some_and(|text| text.starts_with("the database is not reached")), "{output}");
         assert_eq!(remedy("Starting\nListening at: http://127.0.0.1:8000\n"), None);
+    }
+
+    #[test]
+    fn what_migrates_may_have_done_a_part_of_it() {
+        for command in
+            ["python manage.py migrate --noinput", "cd web && ./manage.py migrate", "manage.py migrate_schemas"]
+        {
+            assert!(
+                half_way(command, "  Applying polls.0003... OK").is_some_and(|text| text.contains("stay so")),
+                "{command}"
+            );
+        }
+        for command in ["python manage.py loaddata seed", "python manage.py makemigrations --check", "./immigrate"] {
+            assert_eq!(half_way(command, ""), None, "{command}");
+        }
+        assert!(half_way("migrate", "no such table: nowhere").is_some());
+        assert_eq!(half_way("migrate", "KeyError: 'SECRET_KEY'"), None);
     }
 
     #[test]
