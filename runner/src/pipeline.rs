@@ -29,6 +29,7 @@ mod references;
 mod schema;
 mod spanned;
 mod units;
+mod variable;
 
 pub use config::Config;
 pub(crate) use data::is_database;
@@ -37,6 +38,7 @@ pub use schema::schema;
 pub use spanned::Spanned;
 pub(crate) use units::is_name;
 pub use units::size as parse_size;
+pub use variable::{VariableError, check_variable};
 
 /// The name of the pipeline file that commands look for when none is given.
 pub const FILE_NAME: &str = "release.pipeline";

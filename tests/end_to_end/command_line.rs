@@ -3,6 +3,8 @@
 use pipe_tests::{Outcome, Project};
 use serde_json::Value;
 
+use super::small;
+
 const PIPELINE: &str = "\
 [app]
 name = \"hello\"
@@ -182,4 +184,36 @@ fn a_directory_stands_for_the_pipeline_in_it() {
     assert!(project.run(["plan", "here"]).success().stdout.contains("chosen"));
     let said = project.run(["promote", "one", "other", "--file", "here"]).code(2);
     assert!(said.stderr.contains("the pipeline has no target `other`"), "{}", said.stderr);
+}
+
+#[test]
+fn config_that_no_process_can_be_given_is_refused_before_anything_is_released() {
+    let project = small::project();
+    small::release_to(&project, "[targets.staging]\ndriver = \"local\"\nrelease = \"slug\"\nenv-file = \"e\"\n");
+    project.write("twice", "A=1\nB=1\nA=2\n");
+    project.write("digit", "A=1\n\n2FA=1\n");
+    project.write("nul", "A=1\nB=a\0b\n");
+    project.write("long", &format!("A={}\n", "x".repeat(131_070)));
+    for (args, told) in [
+        (&["set", "A=1", "B=1", "A=2"][..], "`A` is given more than once"),
+        (&["set", "2FA=1"], "`2FA` cannot be the name of a variable"),
+        (&["import", "digit"], "digit:3: `2FA` cannot be the name of a variable"),
+        (&["import", "nul"], "nul:2: the value of `B` has a NUL byte in it"),
+        (&["import", "long"], "long:1: `A` is 131072 bytes long with its value"),
+    ] {
+        let said = project.run([&["config", "staging"], args].concat()).code(2);
+        assert!(said.stderr.contains(told), "{told}: {}", said.stderr);
+    }
+    let said = project.run(["config", "staging", "import", "twice"]).success();
+    assert!(
+        said.stderr.contains("warning: twice:3: `A` is given already, in line 1: the last counts"),
+        "{}",
+        said.stderr
+    );
+    assert_eq!(project.run(["config", "staging", "export"]).success().stdout, "A=\"2\"\nB=\"1\"\n");
+    for file in ["digit", "nul", "long"] {
+        project.write("e", &std::fs::read_to_string(project.path().join(file)).expect("a file"));
+        let said = project.run(["run"]).code(3);
+        assert!(said.stderr.contains("e:") && said.stderr.contains("variable") || file == "nul", "{}", said.stderr);
+    }
 }

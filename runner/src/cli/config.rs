@@ -5,11 +5,12 @@ use std::fs;
 use std::io::{self, IsTerminal as _, Read as _};
 use std::path::{Path, PathBuf};
 
+use runner::pipeline::check_variable;
 use runner::release::{self, SettingsError, env_file};
 
 use super::failure::Kind;
 use super::reporting::reporting;
-use super::target::{Known, TargetArg};
+use super::target::{Known, TargetArg, tell_repeated};
 use super::{Context, Failure};
 
 /// The config of a target: names and values that no slug holds, sealed where they are kept.
@@ -120,6 +121,12 @@ fn change(target: &Known, changes: Changes, json: bool, context: &Context) -> Re
 
 /// What the arguments of `set` say. The value of a name alone is read, so that no list of processes and no history shows it.
 fn assignments(values: &[String]) -> Result<Changes, Failure> {
+    let name_of = |text: &str| text.split_once('=').map_or(text, |(name, _)| name).to_owned();
+    let names: Vec<String> = values.iter().map(|text| name_of(text)).collect();
+    if let Some((_, name)) = names.iter().enumerate().find(|(at, name)| names[..*at].contains(name)) {
+        return Err(Failure::new(Kind::Usage, format!("`{name}` is given more than once"))
+            .hint("a name can be set to one value only"));
+    }
     let alone = values.iter().filter(|value| !value.contains('=')).count();
     if alone > 1 {
         return Err(Failure::new(Kind::Usage, "only one value can be read from standard input")
@@ -132,10 +139,7 @@ fn assignments(values: &[String]) -> Result<Changes, Failure> {
                 Some((name, value)) => (name, value.to_owned()),
                 None => (text.as_str(), from_input(text)?),
             };
-            if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
-                return Err(Failure::new(Kind::Usage, format!("`{name}` cannot be the name of a variable"))
-                    .hint("names are made of letters, digits and `_`"));
-            }
+            check_variable(name, &value).map_err(|error| Failure::of(Kind::Usage, &error).hint(error.hint()))?;
             Ok((name.to_owned(), Some(value)))
         })
         .collect()
@@ -159,6 +163,10 @@ fn from_input(name: &str) -> Result<String, Failure> {
 fn read(file: &Path) -> Result<Changes, Failure> {
     let text = if file == Path::new("-") { io::read_to_string(io::stdin()) } else { fs::read_to_string(file) }
         .map_err(|error| Failure::of(Kind::Usage, &error).about(format!("cannot read `{}`", file.display())))?;
-    let values = env_file(&text).map_err(|line| Failure::from(SettingsError::Line { path: file.to_owned(), line }))?;
-    Ok(values.into_iter().map(|(name, value)| (name, Some(value))).collect())
+    let read = env_file(&text).map_err(|line| {
+        let error = SettingsError::Line { path: file.to_owned(), line };
+        Failure::of(Kind::Usage, &error).hints(error.hint())
+    })?;
+    tell_repeated(file, &read.repeated);
+    Ok(read.values.into_iter().map(|(name, value)| (name, Some(value))).collect())
 }

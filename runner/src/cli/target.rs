@@ -5,11 +5,12 @@ mod list;
 mod remove;
 
 use std::fs;
+use std::path::Path;
 
 use runner::diagnostic::nearest;
 use runner::event::Location;
 use runner::pipeline::{self, FILE_NAME, Pipeline, Spanned};
-use runner::release::{BootError, History, HistoryError, Place, ReleaseError, SettingsError, Target};
+use runner::release::{BootError, History, HistoryError, Place, ReleaseError, Repeated, SettingsError, Target};
 use runner::remote::RemoteError;
 use runner::source;
 
@@ -126,7 +127,7 @@ fn of_ci(is_of_many: bool, variable: impl Fn(&str) -> Option<String>) -> Option<
 
 /// A target of a pipeline with its settings, as a release takes them.
 pub(super) fn settled(pipeline: &Pipeline, target: &pipeline::Target) -> Result<Target, Failure> {
-    Target::of(pipeline, target).map_err(|error| {
+    let settled = Target::of(pipeline, target).map_err(|error| {
         let of_file = || target.env_file.as_ref().map(Spanned::span);
         let span = match &error {
             SettingsError::EnvFile { .. } => of_file(),
@@ -136,7 +137,19 @@ pub(super) fn settled(pipeline: &Pipeline, target: &pipeline::Target) -> Result<
         };
         let place = span.map(|span| Location::of(&pipeline.document, span.start));
         Failure::from(error).at(place)
-    })
+    });
+    let (settled, repeated) = settled?;
+    if let Some(file) = &target.env_file {
+        tell_repeated(&pipeline.resolve(file), &repeated);
+    }
+    Ok(settled)
+}
+
+/// Says what a file gives more than once.
+pub(super) fn tell_repeated(file: &Path, repeated: &[Repeated]) {
+    for repeated in repeated {
+        eprintln!("warning: {}:{repeated}", file.display());
+    }
 }
 
 /// A target of a pipeline, which may never have taken a release; none where it has none of that name.

@@ -1439,3 +1439,26 @@ fn any_bytes_are_a_plugins_description_or_none() {
         }
     });
 }
+
+#[test]
+fn variables_that_no_process_can_be_given_are_refused() {
+    let text = format!(
+        "[app]\nname = \"a\"\n[steps.slug]\nplugin = \"slug\"\n[targets.t]\ndriver = \"local\"\nrelease = \"slug\"\n\
+         [targets.t.env]\nA = \"a\\u0000b\"\nB = \"{}\"\n2FA = \"1\"\n",
+        "x".repeat(131_070)
+    );
+    let told: Vec<String> = parse("p".as_ref(), &text)
+        .expect_err("refused")
+        .errors
+        .iter()
+        .map(|error| format!("{} {}", &text[error.span.clone()], error.message))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "A the value of `A` has a NUL byte in it, which no process can be given",
+            "B `B` is 131072 bytes long with its value: no process can be given more than 131071 in one variable",
+            "2FA `2FA` cannot be the name of a variable",
+        ]
+    );
+}

@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::env_file::{LineError, Repeated, env_file};
 use super::target::{Limits, Settings, Target, Tls};
 use crate::pipeline::{self, Pipeline};
 
@@ -22,12 +23,12 @@ pub enum SettingsError {
         source: io::Error,
     },
     /// A line of that file.
-    #[error("{path}:{line}: not `NAME=value`", path = .path.display())]
+    #[error("{path}:{line}", path = .path.display())]
     Line {
         /// The file.
         path: PathBuf,
-        /// Which line, from 1.
-        line: usize,
+        /// The line.
+        line: LineError,
     },
     /// A name that `env` and the file cannot set.
     #[error("target `{target}` sets `{name}`, which is the front's to choose")]
@@ -44,18 +45,19 @@ impl SettingsError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::EnvFile { path, .. } => Some(format!("write `{}`: one `NAME=value` a line", path.display())),
-            Self::Line { .. } => Some("write one `NAME=value` a line; `#` begins a comment".into()),
+            Self::Line { line, .. } => Some(line.hint().into()),
             Self::Reserved { .. } => Some("set `address` to where the target is to listen".into()),
         }
     }
 }
 
 impl Target {
-    /// A target of a pipeline.
-    pub fn of(pipeline: &Pipeline, target: &pipeline::Target) -> Result<Self, SettingsError> {
+    /// A target of a pipeline, and what its `env-file` says more than once.
+    pub fn of(pipeline: &Pipeline, target: &pipeline::Target) -> Result<(Self, Vec<Repeated>), SettingsError> {
         let name = target.name.to_string();
         let mut env: BTreeMap<_, _> =
             target.env.iter().map(|(name, value)| (name.clone(), value.to_string())).collect();
+        let mut repeated = Vec::new();
         if let Some(file) = &target.env_file {
             let path = pipeline.resolve(file);
             let text = fs::read_to_string(&path).map_err(|source| SettingsError::EnvFile {
@@ -64,7 +66,9 @@ impl Target {
                 source,
             })?;
             // What nobody else may read knows better.
-            env.extend(env_file(&text).map_err(|line| SettingsError::Line { path, line })?);
+            let file = env_file(&text).map_err(|line| SettingsError::Line { path, line })?;
+            env.extend(file.values);
+            repeated = file.repeated;
         }
         if env.contains_key("PORT") {
             return Err(SettingsError::Reserved { target: name, name: "PORT".into() });
@@ -93,7 +97,7 @@ impl Target {
                 memory: target.limits.memory.as_deref().copied().or(usual.memory),
             },
         };
-        Ok(Self { app: pipeline.app.name.to_string(), name, settings })
+        Ok((Self { app: pipeline.app.name.to_string(), name, settings }, repeated))
     }
 }
 
@@ -109,95 +113,9 @@ fn resolved(tls: &Tls, pipeline: &Pipeline) -> Tls {
     }
 }
 
-/// Reads lines of `NAME=value`, as shells and other tools write them: comments, `export` and quotes are understood, and quotes
-/// that are closed on a later line. The error is the number of a line that is none.
-pub fn env_file(text: &str) -> Result<BTreeMap<String, String>, usize> {
-    let mut env = BTreeMap::new();
-    let mut rest = text;
-    while !rest.is_empty() {
-        let (line, below) = first_line(rest);
-        let is_said = !line.trim().is_empty() && !line.trim_start().starts_with('#');
-        if !is_said {
-            rest = below;
-            continue;
-        }
-        let number = text[..text.len() - rest.len()].matches('\n').count() + 1;
-        let (name, value) = rest.split_once('=').filter(|_| line.contains('=')).ok_or(number)?;
-        let name = name.trim();
-        let name = name.strip_prefix("export ").unwrap_or(name).trim();
-        let is_name = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-        if name.is_empty() || !is_name {
-            return Err(number);
-        }
-        let (value, below) = quoted(value.trim_start_matches([' ', '\t'])).unwrap_or_else(|| {
-            let (value, below) = first_line(value);
-            (value.split_once(" #").map_or(value, |(value, _)| value).trim().to_owned(), below)
-        });
-        env.insert(name.to_owned(), value);
-        rest = below;
-    }
-    Ok(env)
-}
-
-fn first_line(text: &str) -> (&str, &str) {
-    text.split_once('\n').unwrap_or((text, ""))
-}
-
-/// The value that a text begins with, where it is in quotes, and the lines below it. After the closing quote a line has nothing
-/// more, or a comment; any other quote is a part of the value.
-fn quoted(text: &str) -> Option<(String, &str)> {
-    let quote = text.chars().next().filter(|char| matches!(char, '"' | '\''))?;
-    let inner = &text[1..];
-    let is_escaped = |at: usize| {
-        let before = inner[..at].bytes().rev().take_while(|byte| *byte == b'\\').count();
-        quote == '"' && before % 2 == 1
-    };
-    inner.match_indices(quote).filter(|(at, _)| !is_escaped(*at)).find_map(|(at, _)| {
-        let (after, below) = first_line(&inner[at + 1..]);
-        let is_end = after.trim().is_empty() || after.trim_start().starts_with('#');
-        let value = &inner[..at];
-        is_end.then(|| (if quote == '"' { unescaped(value) } else { value.to_owned() }, below))
-    })
-}
-
-/// `\n`, `\"` and `\\` as what they stand for; every other backslash is one.
-fn unescaped(text: &str) -> String {
-    let mut plain = String::with_capacity(text.len());
-    let mut rest = text.chars();
-    while let Some(char) = rest.next() {
-        match (char, rest.clone().next()) {
-            ('\\', Some('n')) => plain.push('\n'),
-            ('\\', Some(next @ ('"' | '\\'))) => plain.push(next),
-            _ => {
-                plain.push(char);
-                continue;
-            }
-        }
-        rest.next();
-    }
-    plain
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn files_of_other_tools_are_read() {
-        let text = "# comment\n\nA=1\nexport B = 'x y' \nC=\"a\\nb\"\nD=p#q # note\nE=\nF=a=b\n";
-        let env = env_file(text).expect("an environment");
-        let expected = [("A", "1"), ("B", "x y"), ("C", "a\nb"), ("D", "p#q"), ("E", ""), ("F", "a=b")];
-        assert_eq!(env, expected.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
-    }
-
-    #[test]
-    fn quotes_may_be_closed_on_a_later_line_and_a_comment_may_follow() {
-        let text = "A=\"-----BEGIN-----\r\nx=y\n# no comment\n-----END-----\"\nB='{\n  \"b\": 1\n}' # note\nC=\"{\"c\": \\\"1\\\"}\"\nD=\"it\nE=1";
-        let env = env_file(text).expect("an environment");
-        let pem = "-----BEGIN-----\r\nx=y\n# no comment\n-----END-----";
-        let expected = [("A", pem), ("B", "{\n  \"b\": 1\n}"), ("C", "{\"c\": \"1\"}"), ("D", "\"it"), ("E", "1")];
-        assert_eq!(env, expected.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
-    }
 
     #[test]
     fn the_file_says_more_than_the_pipeline() {
@@ -206,15 +124,8 @@ mod tests {
         let text = format!("[app]\nname = \"polls\"\n[steps.slug]\nplugin = \"slug\"\n{target}");
         let pipeline = crate::pipeline::parse(&dir.path().join("release.pipeline"), &text).expect("a pipeline");
         fs::write(dir.path().join(".env"), "B=3\nC=4\n").expect("a file");
-        let target = Target::of(&pipeline, &pipeline.targets[0]).expect("a target");
+        let (target, _) = Target::of(&pipeline, &pipeline.targets[0]).expect("a target");
         let expected = [("A", "1"), ("B", "3"), ("C", "4")];
         assert_eq!(target.settings.env, expected.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
-    }
-
-    #[test]
-    fn a_line_that_is_none_is_named() {
-        assert_eq!(env_file("A='1\n2'\nB\nC=1"), Err(3));
-        assert_eq!(env_file("A=1\nB"), Err(2));
-        assert_eq!(env_file("A B=1"), Err(1));
     }
 }

@@ -13,7 +13,7 @@ use super::step::{size, time};
 use super::{known, name_of};
 use crate::pipeline::branch::PLACEHOLDER;
 use crate::pipeline::fields::{Fields, Item, Reader};
-use crate::pipeline::{Driver, Origin, Spanned, Target, TargetLimits};
+use crate::pipeline::{Driver, Origin, Spanned, Target, TargetLimits, check_variable};
 use crate::remote::{Address, AddressError};
 
 pub(super) fn targets(reader: &Reader, item: &Item<'_>) -> Vec<Target> {
@@ -161,14 +161,9 @@ fn env(reader: &Reader, item: &Item<'_>) -> BTreeMap<String, Spanned<String>> {
     let entries = reader.entries(item).into_iter();
     let entries = entries.filter_map(|(name, item)| {
         let value = reader.string(&item);
-        let valid = name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
-            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-        if !valid {
-            reader.report(
-                reader
-                    .error(name.span(), format!("`{name}` cannot be the name of a variable"))
-                    .hint("letters, digits and `_`, not starting with a digit"),
-            );
+        let text = value.as_ref().map(|value| value.as_str()).unwrap_or_default();
+        if let Err(error) = check_variable(&name, text) {
+            reader.report(reader.error(name.span(), error.to_string()).hint(error.hint()));
             return None;
         }
         Some((name.into_inner(), value?))
