@@ -377,6 +377,28 @@ fn static_files_are_seen_below_data_and_are_no_data_themselves() {
 }
 
 #[test]
+fn files_of_the_slug_that_data_hides_are_told_once() {
+    let host = Host::new();
+    let mut target = host.target("staging");
+    target.settings.data = vec!["var".into(), "uploads".into()];
+    let said = host.release(&target, &Slug::new("one"));
+    assert!(!said.warnings.contains("of the slug"), "{}", said.warnings);
+    said.up();
+    target.settings.data.push("samples/".into());
+    let said = host.release(&target, &Slug::new("one"));
+    let told = "`samples/` holds 2 files of the slug, which processes do not see: it is kept as `data`";
+    assert!(said.warnings.contains(told), "{}", said.warnings);
+    said.up();
+    assert_eq!(page(&target, "/run/ls%20samples"), "");
+    let failing = "echo \"ModuleNotFoundError: No module named 'samples.views'\"; exit 1";
+    let error = host.release(&target, &Slug::web("one", failing)).refused();
+    assert!(error.hint().is_some_and(|hint| hint.contains("the slug has `samples/views.py`")), "{:?}", error.hint());
+    let said = host.release(&target, &Slug::new("two"));
+    assert!(!said.warnings.contains("of the slug"), "{}", said.warnings);
+    said.up();
+}
+
+#[test]
 fn writes_beside_the_code_work_and_do_not_last() {
     let host = Host::new();
     let target = host.target("staging");

@@ -3,6 +3,7 @@
 //! Each stage is in the journal before its work begins. What has been started is known outside of the work itself, so that
 //! the work can be dropped at any moment and taken back.
 
+mod hidden;
 mod migrations;
 mod others;
 mod raised;
@@ -208,6 +209,7 @@ impl Deploy<'_> {
     async fn bring_up(&self, account: Account, domains: &Domains) -> Result<Option<String>, Failure> {
         self.root.prepare().map_err(|error| Failure::new(format!("cannot make the target's directories: {error}")))?;
         self.advance(Stage::ReleasePhase)?;
+        self.tell_of_hidden_files();
         self.tell_of_migrations();
         for command in self.release_commands() {
             self.run_release_command(&command).await?;
@@ -227,6 +229,15 @@ impl Deploy<'_> {
         self.start_others()?;
         self.stay_alive().await?;
         Ok(None)
+    }
+
+    /// Tells of files that processes do not see. What cannot be found out about them is no reason not to go on.
+    fn tell_of_hidden_files(&self) {
+        let release = lock(&self.release).clone();
+        let serving = self.agent.history.current(&release.target.app, &release.target.name).ok().flatten();
+        for told in hidden::of_new(&self.agent.store, serving.as_ref(), &release).unwrap_or_default() {
+            let _ = self.say.send(told);
+        }
     }
 
     /// Tells of migrations that somebody should know of before they run, or that stay. What cannot be found out about them is no
@@ -426,12 +437,19 @@ impl Deploy<'_> {
     }
 
     fn failure(&self, what: &str, process: &Slot, exit: &Exit) -> Failure {
-        ended(&self.root.log(self.number, process), what, exit)
+        let failure = ended(&self.root.log(self.number, process), what, exit);
+        let hint = failure.output.as_deref().and_then(|output| self.hidden_module(output)).or(failure.hint);
+        Failure { hint, ..failure }
     }
 
     fn unhealthy(&self, process: &Slot, message: String) -> Failure {
         let output = self.tail(process);
-        Failure { hint: output.as_deref().and_then(remedy::remedy), output, ..Failure::new(message) }
+        let remedy = |output: &str| self.hidden_module(output).or_else(|| remedy::remedy(output));
+        Failure { hint: output.as_deref().and_then(remedy), output, ..Failure::new(message) }
+    }
+
+    fn hidden_module(&self, output: &str) -> Option<String> {
+        hidden::remedy(&self.agent.store, &lock(&self.release), output)
     }
 
     /// A page that is an error, and what is behind it: what the application has written, or else what Django says when it is asked.

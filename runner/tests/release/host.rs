@@ -179,6 +179,9 @@ impl Host {
         // Where settings say that static files are collected to, below what some targets keep.
         fs::create_dir(app.join("src/var")).expect("a directory");
         std::os::unix::fs::symlink("/app/static", app.join("src/var/static")).expect("a link");
+        fs::create_dir(app.join("src/samples")).expect("a directory");
+        fs::write(app.join("src/samples/cat.txt"), "meow").expect("written");
+        fs::write(app.join("src/samples/views.py"), "").expect("written");
         fs::write(app.join("src/version"), slug.version).expect("written");
         fs::write(app.join("static/css/base.0123456789ab.css"), "body {}").expect("written");
         fs::write(app.join("static/css/base.0123456789ab.css.gz"), "zipped").expect("written");
