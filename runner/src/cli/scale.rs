@@ -17,7 +17,7 @@ pub(super) struct ScaleArgs {
     /// How many of which process, such as `web=4`; 0 stops it.
     #[arg(value_name = "PROCESS=COUNT")]
     counts: Vec<String>,
-    /// Print one event a line, as JSON.
+    /// Print one event a line, as JSON; without counts, what they are.
     #[arg(long)]
     json: bool,
 }
@@ -25,19 +25,30 @@ pub(super) struct ScaleArgs {
 pub(super) fn scale(args: &ScaleArgs, context: &Context) -> Result<(), Failure> {
     let target = args.target.find(context)?;
     if args.counts.is_empty() {
-        return show(&target, context);
+        return show(&target, args.json, context);
     }
     let counts = args.counts.iter().map(|text| text.parse()).collect::<Result<Vec<Count>, CountError>>();
     let counts = counts.map_err(|error| Failure::of(Kind::Usage, &error))?;
+    if let Some((_, twice)) = counts.iter().enumerate().find(|(at, count)| is_named(&counts[..*at], &count.process)) {
+        return Err(Failure::new(Kind::Usage, format!("`{}` is given more than one count", twice.process))
+            .hint("say once how many of it there are to be"));
+    }
     reporting(args.json, context, |events, interrupt| {
         release::scale(&target.place, &target.app, &target.name, counts, events, &interrupt.cancel).map(Some)
     })?;
     Ok(())
 }
 
-fn show(target: &Known, context: &Context) -> Result<(), Failure> {
+fn is_named(counts: &[Count], process: &str) -> bool {
+    counts.iter().any(|count| count.process == process)
+}
+
+fn show(target: &Known, json: bool, context: &Context) -> Result<(), Failure> {
     let releases = target.place.releases(&target.app, &target.name)?;
     let formation = releases.into_iter().find(|release| release.current).map(|release| release.formation);
+    if json {
+        return context.print_json(&formation);
+    }
     context.print(match formation.map(|formation| formation.to_string()) {
         None => "nothing runs; `pipe run` releases\n".to_owned(),
         Some(counts) if counts.is_empty() => "one of each process\n".to_owned(),

@@ -122,6 +122,28 @@ fn what_cannot_be_scaled_says_why() {
 }
 
 #[test]
+fn counts_are_shown_as_json_and_none_is_given_twice() {
+    let host = Host::new();
+    let target = host.target("staging");
+    host.release(&target, &Slug::new("one")).up();
+    let scale = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pipe"));
+        command.args(["scale", "staging"]).args(args).env("PIPE_HOME", host.home.path());
+        let output = command.output().expect("pipe runs");
+        (output.status.code(), String::from_utf8([output.stdout, output.stderr].concat()).expect("text"))
+    };
+    let json = |text: &str| serde_json::from_str::<serde_json::Value>(text).expect("JSON");
+    assert_eq!(json(&scale(&["--json"]).1), serde_json::json!({}));
+    host.scale(&target, &["web=2"]).up();
+    assert_eq!(json(&scale(&["--json"]).1), serde_json::json!({ "web": 2 }));
+    let (code, text) = scale(&["web=1", "worker=1", "web=2"]);
+    assert!(code == Some(2) && text.contains("`web` is given more than one count"), "{text}");
+    assert_eq!(running(&host).len(), 2);
+    release::stop(&host.place(), None).expect("stopped");
+    assert_eq!(json(&scale(&["--json"]).1), serde_json::Value::Null);
+}
+
+#[test]
 fn the_logs_of_what_was_scaled_are_those_of_all_that_runs() {
     let host = Host::new();
     let target = host.target("staging");
