@@ -154,8 +154,9 @@ pub fn main(args: impl Iterator<Item = OsString>) -> Part {
             Part::Command { words: words.into_iter().map(OsString::from).collect(), who: Some(who) }
         }
         Some(Err(failure)) => {
+            let fault = if failure.usage { Fault::Usage } else { Fault::Environment };
             eprintln!("pipe: {}", failure.in_one());
-            Part::Done(ExitCode::from(Fault::Environment.exit_code()))
+            Part::Done(ExitCode::from(fault.exit_code()))
         }
     }
 }

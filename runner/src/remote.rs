@@ -132,6 +132,8 @@ pub enum RemoteError {
         message: String,
         /// What to do about it.
         hint: Option<String>,
+        /// Whether nothing failed, but what was asked for cannot be, or not by whoever asks.
+        usage: bool,
     },
     /// The slug is not whole on this machine.
     #[error("what is to be released is not whole on this machine")]
@@ -139,6 +141,11 @@ pub enum RemoteError {
 }
 
 impl RemoteError {
+    /// Whether nothing failed, but what was asked for cannot be, or not by whoever asks.
+    pub fn is_usage(&self) -> bool {
+        matches!(self, Self::Refused { usage: true, .. })
+    }
+
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         Some(match self {

@@ -35,7 +35,7 @@ impl Person {
     #[track_caller]
     fn refused(&self, two: &Two, args: &[&str], parts: &[&str]) -> Said {
         let before = two.releases();
-        let said = self.run(two, args).code(5);
+        let said = self.run(two, args).code(2);
         for part in parts {
             assert!(said.stderr.contains(part), "{part}: {}", said.stderr);
         }
@@ -103,7 +103,7 @@ fn each_role_may_do_what_it_is_for_and_is_refused_the_rest() {
         assert!(!said.stderr.contains("green"), "{}", said.stderr);
     }
     // What runs over there with this command's own input and outputs.
-    let said = deployer.run(&two, &["exec", "production", "--", "sh", "-c", "echo seen"]).code(5);
+    let said = deployer.run(&two, &["exec", "production", "--", "sh", "-c", "echo seen"]).code(2);
     assert!(said.stderr.contains("this needs an admin: exec demo/production -- sh -c echo seen"), "{}", said.stderr);
     assert!(!said.stdout.contains("seen"), "{}", said.stdout);
 
@@ -224,14 +224,14 @@ fn people_come_and_go_and_keys_of_others_stay() {
         let said = two.run([&["people", "production", "add"], args].concat()).code(code).stderr;
         assert!(said.contains(part), "{said}");
     };
-    refused(&["bob", "--role", "viewer", "--key", &ada.key], 5, "that key is `ada`'s");
-    refused(&["bob", "--role", "viewer"], 5, "`bob` is nobody here");
-    refused(&["Bob", "--role", "viewer", "--key", &ada.key], 5, "`Bob` cannot be a person's name");
+    refused(&["bob", "--role", "viewer", "--key", &ada.key], 2, "that key is `ada`'s");
+    refused(&["bob", "--role", "viewer"], 2, "`bob` is nobody here");
+    refused(&["Bob", "--role", "viewer", "--key", &ada.key], 2, "`Bob` cannot be a person's name");
     refused(&["bob", "--role", "king", "--key", &ada.key], 2, "`king` is no role");
     let private = ada.key.strip_suffix(".pub").expect("a name");
     refused(&["bob", "--role", "viewer", "--key", private], 2, "it is a private key");
     let mine = keys.with_file_name("user_key.pub").display().to_string();
-    refused(&["bob", "--role", "viewer", "--key", &mine], 5, "lets its owner log in here with a shell: line 1");
+    refused(&["bob", "--role", "viewer", "--key", &mine], 2, "lets its owner log in here with a shell: line 1");
 
     // A connection that is open already is none any more for whoever is gone.
     ada.run(&two, &["releases", "production"]).success();
@@ -257,13 +257,13 @@ fn what_is_done_or_refused_is_written_down_with_who_asked() {
     let deployer = Person::new(&two, "dora", "deployer");
     let admin = Person::new(&two, "adam", "admin");
     deployer.run(&two, &["scale", "production", "web=2"]).success();
-    deployer.run(&two, &["config", "production", "set", "TOKEN=hunter2"]).code(5);
+    deployer.run(&two, &["config", "production", "set", "TOKEN=hunter2"]).code(2);
     admin.run(&two, &["config", "production", "set", "TOKEN=hunter2"]).success();
     admin.run(&two, &["config", "production", "export"]).success();
     admin.run(&two, &["exec", "production", "--", "true"]).success();
-    deployer.run(&two, &["exec", "production", "--", "id"]).code(5);
+    deployer.run(&two, &["exec", "production", "--", "id"]).code(2);
     deployer.run(&two, &["releases", "production"]).success();
-    deployer.run(&two, &["audit", "production"]).code(5);
+    deployer.run(&two, &["audit", "production"]).code(2);
     admin.run(&two, &["people", "production", "remove", "dora"]).success();
     admin.run(&two, &["stop", "production"]).success();
 

@@ -15,7 +15,7 @@ use crate::release::{Formation, How, Portion, SlugRef, Stage, Target, Who};
 
 /// Raised with every change of the messages; agents and commands of different versions don't talk, the older agent makes way. What
 /// they must understand of each other for that never changes: [`Request::Hello`], [`Request::Succeed`] and [`Request::Retire`].
-pub(crate) const PROTOCOL: u32 = 13;
+pub(crate) const PROTOCOL: u32 = 14;
 
 /// What a command asks for.
 #[derive(Debug, Serialize, Deserialize)]
@@ -181,6 +181,8 @@ pub struct Failure {
     pub output: Option<String>,
     /// Whether nothing failed, but nobody wanted it any more.
     pub cancelled: bool,
+    /// Whether nothing failed, but what was asked for cannot be, or not by whoever asks.
+    pub usage: bool,
 }
 
 /// What a target runs.
@@ -345,6 +347,11 @@ impl Failure {
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+
+    /// No failure of anything, but of what was asked for.
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self { usage: true, ..Self::new(message) }
     }
 
     /// With what to do about it, where there is only one text for both.

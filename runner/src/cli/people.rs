@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 
 use runner::agent::log::stamp;
 use runner::release::{Person, PublicKey, Role};
-use runner::remote::PeopleError;
 use serde_json::{Value, json};
 
 use super::failure::Kind;
@@ -106,16 +105,4 @@ fn as_json(person: &Person) -> Value {
         "fingerprint": person.key.fingerprint(),
         "since": stamp(person.since),
     })
-}
-
-/// Whose fault it is that nobody was added or removed.
-pub(super) fn kind(error: &PeopleError) -> Kind {
-    match error {
-        PeopleError::Name(_) | PeopleError::Nobody { .. } | PeopleError::Taken(_) | PeopleError::Shell { .. } => {
-            Kind::Usage
-        }
-        PeopleError::History(_) | PeopleError::Io { .. } | PeopleError::Path(_) | PeopleError::Program(_) => {
-            Kind::Environment
-        }
-    }
 }

@@ -223,6 +223,11 @@ fn pipeline_here() -> Option<Pipeline> {
     pipeline::parse(FILE_NAME.as_ref(), &text).ok()
 }
 
+/// Whose fault it is where what was asked for cannot be, and where it could not be done.
+fn kind(is_usage: bool) -> Kind {
+    if is_usage { Kind::Usage } else { Kind::Environment }
+}
+
 impl From<HistoryError> for Failure {
     fn from(error: HistoryError) -> Self {
         Self::of(Kind::Environment, &error).hints(error.hint())
@@ -231,7 +236,7 @@ impl From<HistoryError> for Failure {
 
 impl From<RemoteError> for Failure {
     fn from(error: RemoteError) -> Self {
-        Self::of(Kind::Environment, &error).hints(error.hint())
+        Self::of(kind(error.is_usage()), &error).hints(error.hint())
     }
 }
 
@@ -254,8 +259,9 @@ impl From<ReleaseError> for Failure {
             | ReleaseError::NothingToPromote { .. }
             | ReleaseError::NeverHealthy { .. } => Kind::Release,
             ReleaseError::NoSuchRelease { .. } | ReleaseError::NothingEarlier(_) => Kind::Usage,
-            ReleaseError::People(error) => super::people::kind(error),
-            ReleaseError::Agent(_) | ReleaseError::Remote(_) | ReleaseError::History(_) => Kind::Environment,
+            ReleaseError::People(error) => kind(error.is_usage()),
+            ReleaseError::Remote(error) => kind(error.is_usage()),
+            ReleaseError::Agent(_) | ReleaseError::History(_) => Kind::Environment,
             ReleaseError::Answer => Kind::Internal,
             ReleaseError::Cancelled => Kind::Cancelled,
         };

@@ -86,7 +86,7 @@ fn may(home: &Path, who: &Who, call: &Call) -> Result<(), Failure> {
 fn refuse(call: &Call, refusal: Failure, to: &mut impl Write) -> io::Result<()> {
     match call {
         Call::Ask(_) => write_line(to, &Reply::Answer(Answer::Refused(refusal))),
-        Call::Release { .. } => write_want(to, &Want::Failed { message: refusal.message, hint: refusal.hint }),
+        Call::Release { .. } => write_want(to, &Want::Failed(refusal)),
         Call::Releases { .. }
         | Call::Config { .. }
         | Call::ConfigNames { .. }

@@ -77,6 +77,7 @@ pub fn install(
         host: host.clone(),
         message: error.to_string(),
         hint: None,
+        usage: false,
     };
     let checks: Vec<Check> = serde_json::from_str(&found).map_err(|error| refused(&error))?;
     let mut warnings = judge(&host, checks)?;
@@ -118,7 +119,7 @@ fn copy(ssh: &Ssh, program: &[u8], gzip: bool, say: &mut dyn FnMut(&str)) -> Res
 /// Says what to do about what a shell complains of.
 fn with_hint(error: RemoteError) -> RemoteError {
     match error {
-        RemoteError::Refused { host, message, hint: None } => {
+        RemoteError::Refused { host, message, hint: None, usage } => {
             let hint = match () {
                 () if message.contains("No space left") => {
                     Some("make room there, or name a directory on a larger disk")
@@ -129,7 +130,7 @@ fn with_hint(error: RemoteError) -> RemoteError {
                 () => None,
             };
             let hint = hint.map(|hint| format!("{hint}, as in `ssh://user@host/srv/pipe`"));
-            RemoteError::Refused { host, message, hint }
+            RemoteError::Refused { host, message, hint, usage }
         }
         error => error,
     }

@@ -84,10 +84,20 @@ impl PeopleError {
     }
 }
 
+impl PeopleError {
+    /// Whether nothing failed, but what was asked for cannot be.
+    pub fn is_usage(&self) -> bool {
+        match self {
+            Self::Name(_) | Self::Nobody { .. } | Self::Taken(_) | Self::Shell { .. } => true,
+            Self::History(_) | Self::Io { .. } | Self::Path(_) | Self::Program(_) => false,
+        }
+    }
+}
+
 impl From<PeopleError> for Failure {
     fn from(error: PeopleError) -> Self {
-        let hint = error.hint();
-        Self { hint, ..Self::of(&error) }
+        let (hint, usage) = (error.hint(), error.is_usage());
+        Self { hint, usage, ..Self::of(&error) }
     }
 }
 

@@ -89,7 +89,7 @@ impl Asked<'_> {
             .collect();
         let hint =
             format!("{} can change that: `pipe people TARGET add {} --role {least}`", admins.join(", or "), who.name);
-        Err(Failure::new(message).hint(hint))
+        Err(Failure::usage(message).hint(hint))
     }
 
     /// Refuses names that no pipeline has, and that would be other places where they become paths.
@@ -97,7 +97,7 @@ impl Asked<'_> {
         let named = match self {
             Self::Call(Call::Release { order, .. } | Call::Ask(Request::Deploy(order))) => match &order.wish {
                 Wish::Slug { target, .. } if (&target.app, &target.name) != (&order.app, &order.target) => {
-                    return Err(Failure::new("the release is for another target than its settings"));
+                    return Err(Failure::usage("the release is for another target than its settings"));
                 }
                 _ => order.deed().target,
             },
@@ -105,7 +105,7 @@ impl Asked<'_> {
         };
         match named {
             Some((app, target)) if !(is_name(&app) && is_name(&target)) => {
-                Err(Failure::new(format!("`{app}/{target}` cannot be the name of a target")))
+                Err(Failure::usage(format!("`{app}/{target}` cannot be the name of a target")))
             }
             _ => Ok(()),
         }

@@ -39,7 +39,7 @@ pub(super) fn receive(
         }
         Err(failure) => {
             // Nobody may be there to hear it.
-            let _ = write_want(to, &Want::Failed { message: failure.message.clone(), hint: failure.hint.clone() });
+            let _ = write_want(to, &Want::Failed(failure.clone()));
             Err(failure)
         }
     }

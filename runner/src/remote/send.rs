@@ -52,8 +52,8 @@ pub(super) fn send(store: &Store, roots: &[Digest], from: &mut impl Read, to: im
 /// What a host has said before it went.
 fn last_words(from: &mut impl Read) -> Option<Failure> {
     loop {
-        if let Want::Failed { message, hint } = read_want(from).ok()? {
-            return Some(Failure { hint, ..Failure::new(message) });
+        if let Want::Failed(failure) = read_want(from).ok()? {
+            return Some(failure);
         }
     }
 }
@@ -77,9 +77,7 @@ impl<W: Write> Sender<'_, W> {
                 }
                 Want::Parts(blobs) => blobs.iter().try_for_each(|(digest, parts)| self.parts(digest, parts))?,
                 Want::Nothing => return Ok(()),
-                Want::Failed { message, hint } => {
-                    return Err(SendError::Refused(Failure { hint, ..Failure::new(message) }));
-                }
+                Want::Failed(failure) => return Err(SendError::Refused(failure)),
             }
             self.to.flush()?;
         }

@@ -295,8 +295,8 @@ impl Session {
         })
     }
 
-    fn refused(&self, Failure { message, hint, .. }: Failure) -> RemoteError {
-        RemoteError::Refused { host: self.ssh.address.to_string(), message, hint }
+    fn refused(&self, Failure { message, hint, usage, .. }: Failure) -> RemoteError {
+        RemoteError::Refused { host: self.ssh.address.to_string(), message, hint, usage }
     }
 }
 

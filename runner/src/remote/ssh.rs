@@ -198,7 +198,7 @@ impl Ssh {
         }
         if status.code() != Some(FAILED) {
             let message = if last.is_empty() { status.to_string() } else { last.to_owned() };
-            return RemoteError::Refused { host, message, hint: None };
+            return RemoteError::Refused { host, message, hint: None, usage: false };
         }
         let says = |text: &str| complaint.contains(text);
         // The words of OpenSSH, which are the same in every language.

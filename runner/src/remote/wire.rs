@@ -109,7 +109,7 @@ pub(super) enum Want {
     /// All is there.
     Nothing,
     /// Nothing more, for it cannot go on.
-    Failed { message: String, hint: Option<String> },
+    Failed(Failure),
 }
 
 /// How an answer to a wish for something begins.
