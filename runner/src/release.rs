@@ -112,6 +112,16 @@ pub enum ReleaseError {
     /// There is nothing before.
     #[error("target `{0}` has no earlier release to go back to")]
     NothingEarlier(String),
+    /// Whoever makes it fell silent after it had begun.
+    #[error("nobody says what became of release {number} of `{target}`")]
+    Silent {
+        /// The target.
+        target: String,
+        /// The release.
+        number: u64,
+        /// Why not.
+        source: Box<ReleaseError>,
+    },
     /// The agent answers something else.
     #[error("the agent answers something that was not asked")]
     Answer,
@@ -128,6 +138,9 @@ impl ReleaseError {
             Self::People(error) => error.hint(),
             Self::NothingToPromote { from, .. } => {
                 Some(format!("release to `{from}` first: only what has run there is promoted"))
+            }
+            Self::Silent { target, .. } => {
+                Some(format!("what was not switched is undone: `pipe releases {target}` says what became of it"))
             }
             Self::NoSuchRelease { target, .. } | Self::NeverHealthy { target, .. } => {
                 Some(format!("`pipe releases {target}` lists them"))
@@ -252,6 +265,10 @@ fn order(
             (Outcome::Failed, None, Err(ReleaseError::NotReleased(Box::new(failure))))
         }
         Ok(_) => (Outcome::Failed, None, Err(ReleaseError::Answer)),
+        Err(error @ (ReleaseError::Agent(_) | ReleaseError::Remote(_))) if number > 0 => {
+            let silent = ReleaseError::Silent { target: target.to_owned(), number, source: Box::new(error) };
+            (Outcome::Failed, None, Err(silent))
+        }
         Err(error) => (Outcome::Failed, None, Err(error)),
     };
     if number > 0 {

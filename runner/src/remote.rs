@@ -165,7 +165,9 @@ impl RemoteError {
             Self::Version { host, .. } => format!("`pipe target add TARGET {host}` puts this one there"),
             Self::Architecture { .. } => "add the target from a machine of that kind".into(),
             Self::Unfit { remedies, .. } => return (!remedies.is_empty()).then(|| remedies.join("\n")),
-            Self::Lost { .. } => "what was under way is undone over there, or serves already: `pipe releases` says which".into(),
+            Self::Lost { .. } => {
+                "what was not switched is undone over there: `pipe releases TARGET` says what became of it".into()
+            },
             Self::Refused { hint, .. } => return hint.clone(),
             Self::Store(error) => return error.hint(),
         })

@@ -630,6 +630,27 @@ fn a_release_that_nobody_wants_any_more_is_taken_back() {
     assert_eq!(releases.iter().map(|release| release.stage == Stage::Failed).collect::<Vec<_>>(), [false, true, true]);
 }
 
+#[test]
+fn a_release_whose_agent_is_killed_says_where_to_look() {
+    let host = Host::new();
+    let mut target = host.target("staging");
+    host.release(&target, &Slug::new("one")).up();
+    target.settings.release_commands = vec!["sleep 617".into()];
+    let said = host.release_until(&target, &Slug::new("two"), |event| {
+        if matches!(event, Event::ReleaseOutput { text, .. } if text.contains("sleep 617")) {
+            kill(host.agent().expect("an agent"));
+        }
+        false
+    });
+    let error = said.refused();
+    assert_eq!(error.to_string(), "nobody says what became of release 2 of `staging`");
+    let hint = "what was not switched is undone: `pipe releases staging` says what became of it";
+    assert_eq!(error.hint().as_deref(), Some(hint));
+    eventually("another agent answers", || request(&target, "/", "").is_some_and(|answer| answer.ends_with("one")));
+    let history = History::open(host.home.path()).expect("a history");
+    eventually("it is undone", || history.releases("demo", "staging").expect("releases")[1].stage == Stage::Failed);
+}
+
 fn kill(process: u32) {
     let pid = nix::unistd::Pid::from_raw(process.cast_signed());
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).expect("killed");

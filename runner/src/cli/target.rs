@@ -261,7 +261,7 @@ impl From<ReleaseError> for Failure {
             ReleaseError::NoSuchRelease { .. } | ReleaseError::NothingEarlier(_) => Kind::Usage,
             ReleaseError::People(error) => kind(error.is_usage()),
             ReleaseError::Remote(error) => kind(error.is_usage()),
-            ReleaseError::Agent(_) | ReleaseError::History(_) => Kind::Environment,
+            ReleaseError::Agent(_) | ReleaseError::History(_) | ReleaseError::Silent { .. } => Kind::Environment,
             ReleaseError::Answer => Kind::Internal,
             ReleaseError::Cancelled => Kind::Cancelled,
         };
