@@ -11,17 +11,17 @@ use crate::diagnostic::quoted;
 const SCRIPT: &str = r#"
 import runpy, sys
 for argv in ["check", "--deploy"], ["makemigrations", "--check", "--dry-run", "--no-input"]:
-    print("-- asked", argv[0], flush=True)
+    print("-- manage.py", *argv, flush=True)
     sys.argv = ["manage.py", *argv, "--no-color"]
     try: runpy.run_path("manage.py", run_name="__main__"); code = 0
     except SystemExit as end: code = end.code or 0
     sys.stderr.flush()
-    print("-- ended", code, flush=True)
+    print("-- ended with status", code, flush=True)
 "#;
 
-/// How a line of ours begins.
-const ASKED: &str = "-- asked ";
-const ENDED: &str = "-- ended ";
+/// How a line of ours begins. Whoever reads the log of the release sees them too.
+const ASKED: &str = "-- manage.py ";
+const ENDED: &str = "-- ended with status ";
 
 /// How many warnings are told by name.
 const TOLD: usize = 5;
@@ -64,7 +64,8 @@ pub(super) fn judge(lines: &[String], before: &[String], has_tls: bool) -> Vec<P
 
 /// The lines of an answer, and what it ended with; none where it has not come to its end.
 fn answer<'a>(lines: &'a [String], command: &str) -> Option<(i32, &'a [String])> {
-    let begin = lines.iter().position(|line| line.strip_prefix(ASKED) == Some(command))? + 1;
+    let is_asked = |line: &String| line.strip_prefix(ASKED).and_then(|asked| asked.split(' ').next()) == Some(command);
+    let begin = lines.iter().position(is_asked)? + 1;
     let length = lines[begin..].iter().position(|line| line.starts_with(ENDED))?;
     let code = lines[begin + length].strip_prefix(ENDED)?.trim().parse().ok()?;
     Some((code, &lines[begin..begin + length]))
@@ -108,8 +109,8 @@ fn unanswered(lines: &[String]) -> Progress {
 mod tests {
     use super::*;
 
-    const SOUND: &str = "-- asked check\nSystem check identified no issues (0 silenced).\n-- ended 0\n\
-                         -- asked makemigrations\nNo changes detected\n-- ended 0";
+    const SOUND: &str = "-- manage.py check --deploy\nSystem check identified no issues (0 silenced).\n-- ended with status 0\n\
+                         -- manage.py makemigrations --check --dry-run --no-input\nNo changes detected\n-- ended with status 0";
 
     fn lines(text: &str) -> Vec<String> {
         text.lines().map(str::to_owned).collect()
@@ -127,10 +128,10 @@ mod tests {
     #[test]
     fn only_what_is_odd_is_told() {
         assert_eq!(told(SOUND), [""; 0]);
-        let odd = "-- asked check\nSystem check identified some issues:\n\nWARNINGS:\n\
+        let odd = "-- manage.py check --deploy\nSystem check identified some issues:\n\nWARNINGS:\n\
                    ?: (security.W004) You have not set a value for the SECURE_HSTS_SECONDS setting. If your site is\n\
-                   ?: (security.W008) Your SECURE_SSL_REDIRECT setting is not set to True. Unless\n\n-- ended 0\n\
-                   -- asked makemigrations\nMigrations for 'polls':\n  polls/migrations/0002_a.py\n-- ended 1";
+                   ?: (security.W008) Your SECURE_SSL_REDIRECT setting is not set to True. Unless\n\n-- ended with status 0\n\
+                   -- manage.py makemigrations --check --dry-run --no-input\nMigrations for 'polls':\n  polls/migrations/0002_a.py\n-- ended with status 1";
         assert_eq!(
             told(odd),
             [
@@ -148,10 +149,10 @@ mod tests {
 
     #[test]
     fn errors_are_told_and_so_is_what_breaks() {
-        let error = "-- asked check\nSystemCheckError: System check identified some issues:\n\nERRORS:\npolls.A: (models.E1) No.\n-- ended 1";
+        let error = "-- manage.py check --deploy\nSystemCheckError: System check identified some issues:\n\nERRORS:\npolls.A: (models.E1) No.\n-- ended with status 1";
         assert_eq!(told(error), ["`manage.py check --deploy` says\n    No (models.E1)"]);
         assert_eq!(
-            told("-- asked check\nTraceback\nKeyError: 'X'"),
+            told("-- manage.py check --deploy\nTraceback\nKeyError: 'X'"),
             ["`manage.py check --deploy` gives no answer: KeyError: 'X'"]
         );
         assert_eq!(
