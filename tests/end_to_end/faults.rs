@@ -173,6 +173,27 @@ fn a_flipped_bit_in_any_file_is_noticed_and_what_it_hurt_is_built_anew_in_the_sa
     holds(&project, "at the end");
 }
 
+/// Records of steps are gone with what the steps gave, which still has rows in the index.
+#[test]
+fn what_was_in_a_file_that_is_gone_is_built_anew_in_the_same_run() {
+    let project = chain();
+    project.run(BUILD).success();
+    for place in [None, Some("/nonexistent"), Some("/etc/passwd")] {
+        let dir = project.home().join("store/segments");
+        for entry in fs::read_dir(&dir).expect("a directory") {
+            let path = entry.expect("an entry").path();
+            fs::remove_file(&path).expect("removed");
+            if let Some(place) = place {
+                std::os::unix::fs::symlink(place, &path).expect("a link");
+            }
+        }
+        let said = project.run(BUILD).success();
+        assert_eq!(said.end()["outcome"], "succeeded");
+        holds(&project, &format!("{place:?}"));
+        assert_eq!(project.run(BUILD).success().end()["cached"], CHAIN);
+    }
+}
+
 #[test]
 fn many_runs_at_once_with_garbage_collection_beside_them_do_each_step_once() {
     let project = chain();

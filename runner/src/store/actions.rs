@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::index::Found;
 use super::record::Record;
-use super::{Promise, Store, StoreError};
+use super::{Promise, Store, StoreError, suspect};
 use crate::digest::Digest;
 
 /// How old the note of an action's last use may be before a new one is worth a write, in seconds.
@@ -24,12 +24,17 @@ impl Store {
         let mut before = None;
         loop {
             let found = self.0.index.action(key)?;
-            let Some(found) = found.filter(|found| before != Some(*found)) else { return Ok(None) };
+            let Some(found) = found else { return Ok(None) };
             if let Some(content) = self.content(&found, |record| record.key == *key) {
                 return Ok(Some(content));
             }
             // It may have been moved meanwhile: then another look finds it.
-            self.0.index.write(|rows| rows.remove_action(&found))?;
+            if before == Some(found) {
+                // Where a record is gone, so may be what others stand on.
+                suspect::mark(&self.0.root);
+                self.0.index.write(|rows| rows.remove_action(&found))?;
+                return Err(StoreError::Damaged(*key));
+            }
             before = Some(found);
         }
     }

@@ -44,12 +44,14 @@ impl SegmentId {
         (name.len() == 16).then(|| u64::from_str_radix(name, 16).ok().map(Self))?
     }
 
-    /// All segments of a directory.
+    /// All segments of a directory. What is called like one and is no file holds nothing that could be read.
     pub(super) fn list(dir: &Path) -> Result<Vec<Self>, StoreError> {
         let failed = || StoreError::io("list", dir);
         let mut found = Vec::new();
         for entry in fs::read_dir(dir).map_err(failed())? {
-            found.extend(Self::of(&entry.map_err(failed())?.path()));
+            let entry = entry.map_err(failed())?;
+            let is_file = entry.file_type().map_err(failed())?.is_file();
+            found.extend(Self::of(&entry.path()).filter(|_| is_file));
         }
         found.sort_unstable();
         Ok(found)
