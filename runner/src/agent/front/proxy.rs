@@ -354,6 +354,8 @@ fn strip(headers: &mut HeaderMap, upgrade: Option<&HeaderValue>) {
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .filter_map(|name| name.trim().parse().ok())
+        // Whom a request is for is no matter of one connection, whoever says so.
+        .filter(|name| *name != header::HOST)
         .collect();
     for name in HOP_BY_HOP.iter().chain(&listed) {
         headers.remove(name);
@@ -451,6 +453,18 @@ mod tests {
         };
         assert!(!is_refused(Version::HTTP_11, &["a"]) && !is_refused(Version::HTTP_10, &[]));
         assert!(is_refused(Version::HTTP_11, &[]) && is_refused(Version::HTTP_11, &["a", "a"]));
+    }
+
+    #[test]
+    fn what_is_about_one_connection_stays_there_and_the_host_does_not() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in
+            [("connection", "close, Host, x-own"), ("host", "a.test"), ("x-own", "1"), ("te", "trailers")]
+        {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        strip(&mut headers, None);
+        assert_eq!(headers.keys().collect::<Vec<_>>(), ["host"]);
     }
 
     #[test]
