@@ -149,10 +149,16 @@ impl<'a> Prepared<'a> {
         if let Some(record) = self.known(store)? {
             return Ok(Lookup::Hit(Box::new(record)));
         }
-        let mut earlier = Vec::new();
+        let mut earlier: Vec<StepRecord> = Vec::new();
+        let mut changed = None;
         for record in store.family(&self.family, CANDIDATES)?.filter_map(|record| read(&record)) {
-            if self.first_change(store, &record, |_| true)?.is_none() {
-                return Ok(Lookup::Hit(Box::new(record)));
+            // Runs of one family mostly saw the same in the same order: what stopped one is looked at first in the next.
+            let holds = |at: &usize| record.observations.get(*at).map_or(Ok(true), |seen| self.holds(store, seen));
+            if changed.as_ref().map_or(Ok(true), holds)? {
+                let Some(at) = self.first_change(store, &record, |_| true)? else {
+                    return Ok(Lookup::Hit(Box::new(record)));
+                };
+                changed = Some(at);
             }
             earlier.push(record);
         }
@@ -199,9 +205,8 @@ impl<'a> Prepared<'a> {
         if let Some(search) = Search::new(self.given.secrets) {
             self.refuse_secrets(store, &search, &answer.outputs)?;
         }
-        let inputs: Vec<Value> = self.inputs.iter().map(|input| input.value).collect();
         let record = StepRecord {
-            grounds: Grounds::of(store, &inputs, &answer.observations)?,
+            grounds: Grounds::of(store, &self.values(), &answer.observations)?,
             outputs: answer.outputs,
             observations: answer.observations,
             explanation: self.explain(),
@@ -244,42 +249,50 @@ impl<'a> Prepared<'a> {
         store.put_action(&latest_key(self.app, &self.step.name), &latest, &[])
     }
 
-    /// The first thing that an earlier run saw and that is no longer so.
-    fn first_change<'r>(
+    /// Which is the first thing that an earlier run saw and that is no longer so.
+    fn first_change(
         &self,
         store: &Store,
-        record: &'r StepRecord,
+        record: &StepRecord,
         relevant: impl Fn(&Observation) -> bool,
-    ) -> Result<Option<&'r Observation>, StoreError> {
+    ) -> Result<Option<usize>, StoreError> {
         Ok(self.changes(store, record, relevant, 1)?.pop())
     }
 
-    /// What an earlier run saw and that is no longer so: `most` of it.
-    fn changes<'r>(
+    /// What an earlier run saw and that is no longer so, by its place among all that it saw: `most` of it.
+    fn changes(
         &self,
         store: &Store,
-        record: &'r StepRecord,
+        record: &StepRecord,
         relevant: impl Fn(&Observation) -> bool,
         most: usize,
-    ) -> Result<Vec<&'r Observation>, StoreError> {
-        let inputs: Vec<Value> = self.inputs.iter().map(|input| input.value).collect();
-        let Given { context, secrets, pinned } = self.given;
-        let world = World { context: &|name| context.get(name).cloned(), secrets, pin: pinned };
+    ) -> Result<Vec<usize>, StoreError> {
         let mut changes = Vec::new();
         let mut standing = None;
-        for observation in record.observations.iter().filter(|observation| relevant(observation)) {
+        for (at, observation) in record.observations.iter().enumerate().filter(|(_, seen)| relevant(seen)) {
             if changes.len() == most {
                 break;
             }
             let standing = match &standing {
                 Some(standing) => standing,
-                None => standing.insert(record.grounds.standing(store, &inputs)?),
+                None => standing.insert(record.grounds.standing(store, &self.values())?),
             };
-            if !standing.holds(observation) && !observation.holds(store, &inputs, &world)? {
-                changes.push(observation);
+            if !standing.holds(observation) && !self.holds(store, observation)? {
+                changes.push(at);
             }
         }
         Ok(changes)
+    }
+
+    /// Whether what an earlier run saw is still so.
+    fn holds(&self, store: &Store, observation: &Observation) -> Result<bool, StoreError> {
+        let Given { context, secrets, pinned } = self.given;
+        let world = World { context: &|name| context.get(name).cloned(), secrets, pin: pinned };
+        observation.holds(store, &self.values(), &world)
+    }
+
+    fn values(&self) -> Vec<Value> {
+        self.inputs.iter().map(|input| input.value).collect()
     }
 }
 

@@ -37,7 +37,12 @@ impl Prepared<'_> {
             let reasons = self.all_reasons(store, &record, changes)?;
             let is_nearer = |(fewest, before): &(usize, Vec<String>)| (count, reasons.len()) < (*fewest, before.len());
             if nearest.as_ref().is_none_or(is_nearer) {
+                // None is nearer than one of which a single thing is different.
+                let is_nearest = count == 1 && reasons.len() == 1;
                 nearest = Some((count, reasons));
+                if is_nearest {
+                    break;
+                }
             }
         }
         if let Some((_, reasons)) = nearest {
@@ -55,14 +60,9 @@ impl Prepared<'_> {
     }
 
     /// What is no longer as a run of the same family saw it, each thing once.
-    fn all_reasons(
-        &self,
-        store: &Store,
-        record: &StepRecord,
-        changes: Vec<&Observation>,
-    ) -> Result<Vec<String>, StoreError> {
+    fn all_reasons(&self, store: &Store, record: &StepRecord, changes: Vec<usize>) -> Result<Vec<String>, StoreError> {
         let mut reasons: Vec<String> = Vec::new();
-        for observation in changes {
+        for observation in changes.into_iter().map(|at| &record.observations[at]) {
             for reason in self.reasons(store, record, observation)? {
                 if !reasons.contains(&reason) {
                     reasons.push(reason);
