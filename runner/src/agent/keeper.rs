@@ -28,7 +28,7 @@ pub(super) const SUCCEED: &str = "agent-succeed";
 pub(super) const WATCH: &str = "agent-watch";
 
 /// An agent that has lived for so long was no failure: what ended it is not waited out, for clients wait meanwhile.
-const STEADY: Duration = Duration::from_secs(2);
+const STEADY: Duration = Duration::from_millis(500);
 
 /// How often an agent looks whether its keeper is there.
 const LOOK: Duration = Duration::from_secs(1);

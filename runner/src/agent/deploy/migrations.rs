@@ -81,7 +81,8 @@ pub(super) fn that_stay(
     let told = (!stay.is_empty()).then(|| Progress::Warning {
         message: format!("what these migrations did stays: {}", quoted(stay.iter().map(String::as_str))),
         hint: Some(format!(
-            "the earlier code meets their tables; `pipe exec {target} -- python manage.py migrate` undoes them, where they can be"
+            "the earlier code meets their tables, and does not know the migrations any more: to undo them, release the later code again, \
+             run `pipe exec {target} -- python manage.py migrate APP NAME` with the last one that is to stay, and roll back then"
         )),
     });
     Ok(told.into_iter().collect())
