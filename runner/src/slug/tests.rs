@@ -102,6 +102,8 @@ fn an_unknown_id_gets_the_nearest_and_an_ambiguous_one_all() {
     let ids = [[0xaa; 32], [0xab; 32]].map(Digest::from_bytes);
     for id in ids {
         bench.registry().add(&bench.store, &Record { id, ..bench.slug("a", "5.2") }).expect("added");
+        // So that it is known which was built last.
+        std::thread::sleep(std::time::Duration::from_millis(2));
     }
     let error = bench.registry().find("abcd").expect_err("none");
     assert_eq!(error.to_string(), "no slug is called `abcd`");
