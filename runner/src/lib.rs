@@ -36,6 +36,7 @@ mod descriptors;
 pub mod digest;
 pub mod garbage;
 pub mod lockfile;
+mod paths;
 mod private;
 mod shell;
 pub mod store;

@@ -72,6 +72,8 @@ pub struct Prepared<'a> {
     app: &'a str,
     step: &'a PlannedStep,
     inputs: Vec<Binding>,
+    /// What is at them.
+    values: Vec<Value>,
     given: Given<'a>,
     family: Digest,
     key: Digest,
@@ -91,7 +93,8 @@ pub struct Given<'a> {
 impl<'a> Prepared<'a> {
     /// Puts the key together.
     pub fn new(app: &'a str, step: &'a PlannedStep, inputs: Vec<Binding>, given: Given<'a>) -> Self {
-        let mut prepared = Self { app, step, inputs, given, family: Digest::of(b""), key: Digest::of(b"") };
+        let values = inputs.iter().map(|input| input.value).collect();
+        let mut prepared = Self { app, step, inputs, values, given, family: Digest::of(b""), key: Digest::of(b"") };
         let mut key = KeyBuilder::new("step");
         prepared.own_fields(&mut key);
         prepared.family = key.finish();
@@ -206,7 +209,7 @@ impl<'a> Prepared<'a> {
             self.refuse_secrets(store, &search, &answer.outputs)?;
         }
         let record = StepRecord {
-            grounds: Grounds::of(store, &self.values(), &answer.observations)?,
+            grounds: Grounds::of(store, &self.values, &answer.observations)?,
             outputs: answer.outputs,
             observations: answer.observations,
             explanation: self.explain(),
@@ -275,7 +278,7 @@ impl<'a> Prepared<'a> {
             }
             let standing = match &standing {
                 Some(standing) => standing,
-                None => standing.insert(record.grounds.standing(store, &self.values())?),
+                None => standing.insert(record.grounds.standing(store, &self.values)?),
             };
             if !standing.holds(observation) && !self.holds(store, observation)? {
                 changes.push(at);
@@ -288,11 +291,7 @@ impl<'a> Prepared<'a> {
     fn holds(&self, store: &Store, observation: &Observation) -> Result<bool, StoreError> {
         let Given { context, secrets, pinned } = self.given;
         let world = World { context: &|name| context.get(name).cloned(), secrets, pin: pinned };
-        observation.holds(store, &self.values(), &world)
-    }
-
-    fn values(&self) -> Vec<Value> {
-        self.inputs.iter().map(|input| input.value).collect()
+        observation.holds(store, &self.values, &world)
     }
 }
 

@@ -3,10 +3,11 @@
 
 use std::fs;
 use std::io;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use crate::paths::plain;
 use crate::slug::{self, Change, Manifest, Pack, Record, SlugError};
 use crate::store::{Store, StoreError};
 
@@ -164,19 +165,6 @@ impl Layout {
         }
         Ok(())
     }
-}
-
-/// A path without `.` and `..`, whose links are left as they are.
-fn plain(path: &Path) -> PathBuf {
-    let mut plain = PathBuf::new();
-    for component in path.components() {
-        match component {
-            Component::CurDir => {}
-            Component::ParentDir => drop(plain.pop()),
-            component => plain.push(component),
-        }
-    }
-    plain
 }
 
 /// The nearest directory above both.

@@ -1,9 +1,8 @@
 //! Memory that was freed, given back to the system: the allocator would keep for ever what a burst of requests has taken.
 
-use std::fs;
 use std::time::Duration;
 
-use nix::unistd::{SysconfVar, sysconf};
+use super::usage;
 
 /// How often it is looked.
 const LOOK: Duration = Duration::from_secs(30);
@@ -24,11 +23,8 @@ pub(super) async fn give_back() {
 
 /// What this process has by itself, in bytes.
 fn own() -> Option<u64> {
-    let pages = fs::read_to_string("/proc/self/statm").ok()?;
-    let mut pages = pages.split_whitespace().skip(1).map_while(|count| count.parse::<u64>().ok());
-    let (resident, shared) = (pages.next()?, pages.next()?);
-    let page = sysconf(SysconfVar::PAGE_SIZE).ok()??;
-    Some(resident.saturating_sub(shared) * u64::try_from(page).ok()?)
+    let (all, shared) = usage::memory(std::process::id())?;
+    Some(all.saturating_sub(shared))
 }
 
 fn trim() {

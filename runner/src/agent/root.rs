@@ -26,7 +26,7 @@ use crate::sandbox::{self, Mount, Network, Spec, User, ample_memory};
 use crate::store::Store;
 
 /// Where the application's own files are.
-const SOURCE: &str = "/app/src";
+pub(super) const SOURCE: &str = "/app/src";
 
 /// Where the collected static files are.
 const STATIC: &str = "/app/static";
@@ -373,7 +373,7 @@ fn links_to(directory: &Path, place: &str) -> Vec<String> {
 }
 
 /// Where a process sees what a target names as data.
-fn inside(path: &str) -> String {
+pub(super) fn inside(path: &str) -> String {
     if path.starts_with('/') { path.trim_end_matches('/').to_owned() } else { format!("{SOURCE}/{}", trim(path)) }
 }
 

@@ -28,12 +28,21 @@ pub(super) fn of_program(shim: u32) -> Option<Usage> {
 }
 
 fn of(pid: u32) -> Option<Usage> {
-    let unit = |variable| sysconf(variable).ok().flatten().and_then(|value| u64::try_from(value).ok());
     let ticks = ticks(&stat(pid)?)?;
-    let statm = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
-    let pages: u64 = statm.split(' ').nth(1)?.parse().ok()?;
     let cpu = Duration::from_millis(ticks * 1000 / unit(SysconfVar::CLK_TCK)?);
-    Some(Usage { cpu, memory: pages * unit(SysconfVar::PAGE_SIZE)? })
+    Some(Usage { cpu, memory: memory(pid)?.0 })
+}
+
+/// The bytes of memory that a process has, and how many of them are not its own alone.
+pub(super) fn memory(pid: u32) -> Option<(u64, u64)> {
+    let statm = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
+    let mut pages = statm.split(' ').skip(1).map_while(|pages| pages.parse::<u64>().ok());
+    let page = unit(SysconfVar::PAGE_SIZE)?;
+    Some((pages.next()? * page, pages.next()? * page))
+}
+
+fn unit(variable: SysconfVar) -> Option<u64> {
+    sysconf(variable).ok().flatten().and_then(|value| u64::try_from(value).ok())
 }
 
 /// Its own time as a user and in the kernel, and that of its children that have ended.

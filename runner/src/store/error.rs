@@ -148,9 +148,7 @@ impl StoreError {
     /// Whether there was no room.
     pub(super) fn is_full(&self) -> bool {
         match self {
-            Self::Io { source, .. } => {
-                matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-            }
+            Self::Io { source, .. } => is_for_want_of_room(source),
             // Of the file that it maps it cannot tell why it may not grow.
             Self::Index { source, .. } => {
                 matches!(source.sqlite_error_code(), Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure))
@@ -164,7 +162,7 @@ impl StoreError {
     pub(crate) fn remedy(source: &io::Error, path: &Path) -> Option<String> {
         let path_shown = path.display();
         Some(match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => FULL.to_owned(),
+            _ if is_for_want_of_room(source) => FULL.to_owned(),
             io::ErrorKind::PermissionDenied if is_anothers(path) => format!(
                 "another user has made `{path_shown}`, or what it is in: let `chown -R USER PIPE_HOME` give it back to whoever runs `pipe`"
             ),
@@ -206,6 +204,11 @@ impl StoreError {
             Self::Path { .. } | Self::TooDeep | Self::Conflict(_) => None,
         }
     }
+}
+
+/// Whether a disk, or a user's part of it, is full.
+pub(super) fn is_for_want_of_room(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// Whether a file, or the nearest directory around it that can be seen, is not this user's.

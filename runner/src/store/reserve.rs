@@ -10,6 +10,7 @@ use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::statvfs::statvfs;
 
 use super::StoreError;
+use super::error::is_for_want_of_room;
 
 /// With less room than this nothing is begun: what the index maps into memory needs some, and a program that finds none there is
 /// ended by the kernel without a word.
@@ -79,7 +80,7 @@ fn has_room(root: &Path, bytes: u64) -> bool {
         return true;
     }
     let tried = tempfile::tempfile_in(root).and_then(|file| take(&file, bytes));
-    !tried.is_err_and(|error| matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
+    !tried.is_err_and(|error| is_for_want_of_room(&error))
 }
 
 /// Gives a file room on the disk.

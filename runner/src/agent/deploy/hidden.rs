@@ -4,14 +4,12 @@
 use std::path::Path;
 
 use super::super::protocol::Progress;
+use super::super::root::{SOURCE, inside};
 use crate::digest::Digest;
 use crate::pipeline::is_database;
 use crate::release::Release;
 use crate::store::{Store, StoreError};
 use crate::tree::Entry;
-
-/// Where processes, and the slug's tree, have the application.
-const SOURCE: &str = "/app/src/";
 
 /// What is to be told of the files that a release hides. Those that were hidden of what served before have been told of.
 pub(super) fn of_new(store: &Store, serving: Option<&Release>, release: &Release) -> Result<Vec<Progress>, StoreError> {
@@ -46,14 +44,13 @@ pub(super) fn remedy(store: &Store, release: &Release, output: &str) -> Option<S
 fn hidden<'a>(store: &Store, release: &'a Release) -> Result<Vec<(&'a str, Digest)>, StoreError> {
     let mut hidden = Vec::new();
     for path in release.target.settings.data.iter().filter(|path| !is_database(path)) {
-        let inside = match path.strip_prefix(SOURCE) {
-            Some(inside) => inside,
-            // Elsewhere there is nothing of the application's.
-            None if path.starts_with('/') => continue,
-            None => path,
-        };
-        let inside = format!("{}{}", &SOURCE[1..], inside.trim_matches('/'));
-        if let Some(Entry::Tree { digest }) = store.lookup(&release.slug.tree, &inside)? {
+        let place = inside(path);
+        // Elsewhere there is nothing of the application's.
+        if !Path::new(&place).starts_with(SOURCE) {
+            continue;
+        }
+        // A slug's tree has things where processes see them.
+        if let Some(Entry::Tree { digest }) = store.lookup(&release.slug.tree, place.trim_start_matches('/'))? {
             hidden.push((path.as_str(), digest));
         }
     }

@@ -11,7 +11,7 @@ use hyper::{Method, Request, Response, StatusCode, Version};
 use tower::Service as _;
 use tower_http::compression::Compression;
 
-use super::proxy::{Body, empty};
+use super::proxy::{Body, empty, is_stream_of_events};
 
 /// What is shorter is sent in one packet anyway.
 const WORTH_IT: u64 = 1024;
@@ -107,7 +107,7 @@ fn is_worth_it(status: StatusCode, headers: &HeaderMap) -> bool {
     let is_fixed = headers.contains_key(header::CONTENT_ENCODING)
         || text(header::CACHE_CONTROL).is_some_and(|caching| caching.contains("no-transform"));
     let kind = text(header::CONTENT_TYPE).unwrap_or_default().to_ascii_lowercase();
-    let is_text = kind.starts_with("text/") && !kind.starts_with("text/event-stream")
+    let is_text = kind.starts_with("text/") && !is_stream_of_events(headers)
         || TEXTS.iter().any(|text| kind.starts_with(text))
         || kind
             .split(';')

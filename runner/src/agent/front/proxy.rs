@@ -374,8 +374,11 @@ fn upgrade_of(headers: &HeaderMap) -> Option<HeaderValue> {
 }
 
 /// Whether an answer tells of things as they happen.
-fn is_stream_of_events(headers: &HeaderMap) -> bool {
-    headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
+pub(super) fn is_stream_of_events(headers: &HeaderMap) -> bool {
+    const EVENTS: &[u8] = b"text/event-stream";
+    let begins =
+        |kind: &HeaderValue| kind.as_bytes().get(..EVENTS.len()).is_some_and(|kind| kind.eq_ignore_ascii_case(EVENTS));
+    headers.get(header::CONTENT_TYPE).is_some_and(begins)
 }
 
 /// A short answer of our own, in a line.

@@ -5,12 +5,15 @@
 //! in the project, from the directory that the config names at `from`, or within a directory that the step is given by
 //! the lists at `made`. A schema may do without them; then the plugin fails when it runs.
 
+use std::path::Path;
+
 use jsonschema::Validator;
 use serde_json::Value;
 
 use super::Place;
 use crate::description::{is_granted, program_name};
 use crate::diagnostic::Diagnostic;
+use crate::paths::plain;
 
 /// Where the project is, in every root.
 const SOURCE: &str = "/app/src";
@@ -48,16 +51,15 @@ impl Place<'_> {
     fn path(&self, pointer: &str, path: &Value, written: &str) -> Option<Diagnostic> {
         let config = self.step.config.value();
         let from = path.get("from").and_then(|from| config.pointer(from.as_str()?)?.as_str()).unwrap_or_default();
-        let meant = seen(&seen(SOURCE, from), written);
+        let seen = |path: &str| plain(&Path::new(SOURCE).join(path));
+        let meant = plain(&seen(from).join(written));
         let lists: Vec<&str> =
             path.get("made").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
         let made = lists.iter().filter_map(|list| config.pointer(list)?.as_array()).flatten().filter_map(Value::as_str);
-        let is_in =
-            |place: &str| meant.strip_prefix(place).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-        if is_in(SOURCE) || made.map(|place| seen(SOURCE, place)).any(|place| is_in(&place)) {
+        if meant.starts_with(SOURCE) || made.map(seen).any(|place| meant.starts_with(place)) {
             return None;
         }
-        let message = format!("`{}` leads out of the project, to `{meant}`", self.named(pointer));
+        let message = format!("`{}` leads out of the project, to `{}`", self.named(pointer), meant.display());
         let error = self.at(pointer, message).label(format!("expected a path in `{SOURCE}`"));
         Some(match lists.first() {
             Some(list) => {
@@ -66,18 +68,4 @@ impl Place<'_> {
             None => error,
         })
     }
-}
-
-/// `path`, seen from the directory `base`, without `.` and `..`.
-fn seen(base: &str, path: &str) -> String {
-    let base = if path.starts_with('/') { "" } else { base };
-    let mut parts: Vec<&str> = Vec::new();
-    for part in base.split('/').chain(path.split('/')) {
-        match part {
-            "" | "." => {}
-            ".." => drop(parts.pop()),
-            part => parts.push(part),
-        }
-    }
-    format!("/{}", parts.join("/"))
 }
