@@ -6,6 +6,7 @@
 //! Files are hashed, and lent to the store rather than copied into it. Knows nothing of pipelines.
 
 mod earlier;
+mod frames;
 mod index;
 mod known;
 mod lent;

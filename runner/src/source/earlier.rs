@@ -1,17 +1,17 @@
 //! Directories of a source as its last snapshots had them, so that what has changed since can be told by name. One file a source,
 //! beside what is known of it; what it lacks is told of in fewer words.
 
-use std::collections::HashMap;
-use std::fs;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
-use super::known::{Directory, replace};
+use super::frames::{self, Frames};
+use super::known::Directory;
 use crate::digest::Digest;
 use crate::store::StoreError;
 
-/// How many bytes of encoded directories are kept; those that went first go.
-const MOST: usize = 1 << 20;
+/// How many bytes of encoded directories are kept; those that went first go, half of them at once.
+const MOST: usize = 1 << 18;
 
 /// What is kept of one source.
 pub(super) struct Earlier {
@@ -26,36 +26,36 @@ impl Earlier {
 
     /// The encoding of a directory that is no longer so.
     pub(super) fn find(&self, digest: &Digest) -> Option<Arc<[u8]>> {
-        let trees = self.trees.get_or_init(|| {
-            self.read().into_iter().map(|encoded| (Digest::of(&encoded), Arc::from(encoded))).collect()
-        });
-        trees.get(digest).cloned()
+        let read = || Frames::read(&self.path).iter().map(|(digest, tree)| (digest, tree.into())).collect();
+        self.trees.get_or_init(read).get(digest).cloned()
     }
 
     /// Keeps directories that are no longer so.
     pub(super) fn add(&self, replaced: &[&Arc<Directory>]) -> Result<(), StoreError> {
-        if replaced.is_empty() {
+        let frames = Frames::read(&self.path);
+        let kept: HashSet<Digest> = frames.iter().map(|(digest, _)| digest).collect();
+        let replaced = replaced.iter().filter(|directory| !kept.contains(&directory.digest));
+        let new: Vec<Vec<u8>> = replaced.map(|directory| directory.tree().encode()).collect();
+        if new.is_empty() {
             return Ok(());
         }
-        let mut trees: Vec<Vec<u8>> = replaced.iter().map(|directory| directory.tree().encode()).collect();
-        for tree in self.read() {
-            if !trees.contains(&tree) {
-                trees.push(tree);
-            }
+        if frames.are_whole() && frames.len() + bytes(&new) <= MOST {
+            return frames::append(&self.path, &new);
         }
-        let mut room = MOST;
-        trees.retain(|tree| {
-            let fits = tree.len() <= room;
-            room = if fits { room - tree.len() } else { 0 };
-            fits
-        });
-        replace(&self.path, &postcard::to_stdvec(&trees).expect("plain data"))
+        let trees: Vec<&[u8]> = frames.iter().map(|(_, tree)| tree).chain(new.iter().map(Vec::as_slice)).collect();
+        let mut room = MOST / 2;
+        let fits = |tree: &&&[u8]| {
+            let left = room.checked_sub(frames::size(tree));
+            room = left.unwrap_or(0);
+            left.is_some()
+        };
+        let latest = trees.iter().rev().take_while(fits).count().max(1);
+        frames::replace(&self.path, &trees[trees.len() - latest..])
     }
+}
 
-    fn read(&self) -> Vec<Vec<u8>> {
-        let bytes = fs::read(&self.path).unwrap_or_default();
-        postcard::from_bytes(&bytes).unwrap_or_default()
-    }
+fn bytes(trees: &[Vec<u8>]) -> usize {
+    trees.iter().map(|tree| frames::size(tree)).sum()
 }
 
 #[cfg(test)]
@@ -85,7 +85,7 @@ mod tests {
         let encoded = earlier.find(&replaced[3].digest).expect("the last");
         assert_eq!(*encoded, *replaced[3].tree().encode());
 
-        fs::write(&path, b"\xff damaged").expect("written");
+        std::fs::write(&path, b"\xff damaged").expect("written");
         let damaged = Earlier::at(path);
         assert_eq!(damaged.find(&replaced[3].digest), None);
         damaged.add(&[&replaced[0]]).expect("begun anew");

@@ -4,8 +4,6 @@
 //! shortly before it was read that a later write could have left the same times is not remembered: it is read again.
 
 use std::collections::{HashMap, HashSet};
-use std::fs;
-use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,13 +12,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use nix::sys::stat::FileStat;
 use serde::{Deserialize, Serialize};
 
+use super::frames::{self, Frames};
 use crate::digest::Digest;
 use crate::store::StoreError;
 use crate::tree::{Entry, Tree};
 
 /// Raised when the shape of what is kept changes. What another version of the runner wrote is unknown: it may have understood the
 /// same rules otherwise.
-const VERSION: &[u8] = concat!("pipe.source.4 ", env!("CARGO_PKG_VERSION"), "\n").as_bytes();
+const VERSION: &[u8] = concat!("pipe.source.5 ", env!("CARGO_PKG_VERSION"), "\n").as_bytes();
 
 const SECOND: i128 = 1_000_000_000;
 /// The coarsest clock of a file system that keeps fractions of a second, with room to spare, in nanoseconds.
@@ -139,11 +138,13 @@ impl Directory {
     }
 }
 
-/// What the last snapshot of a source directory left.
+/// What the last snapshots of a source directory left: a frame with all of it, and one for what each has found otherwise since.
 #[derive(Default)]
 pub(super) struct Known {
     path: PathBuf,
     directories: HashMap<Box<str>, Arc<Directory>>,
+    /// How many bytes may be added before all of it is written anew.
+    room: usize,
 }
 
 impl Known {
@@ -151,9 +152,15 @@ impl Known {
     pub(super) fn open(store: &Path, dir: &Path) -> Self {
         let name = Digest::of(dir.as_os_str().as_bytes()).hex();
         let path = store.join("sources").join(name);
-        let bytes = fs::read(&path).unwrap_or_default();
-        let directories = decode(&bytes).unwrap_or_default().into_iter();
-        Self { path, directories: directories.map(|found| (found.path.clone(), Arc::new(found))).collect() }
+        let frames = Frames::read(&path);
+        let (mut directories, mut first) = (HashMap::new(), None);
+        for found in frames.iter().map_while(|(_, frame)| decode(frame)) {
+            first.get_or_insert_with(|| frames.iter().next().map_or(0, |(_, frame)| frames::size(frame)));
+            directories.extend(found.into_iter().map(|found| (found.path.clone(), Arc::new(found))));
+        }
+        // What is read each time is half as long again at most.
+        let most = first.filter(|_| frames.are_whole()).map_or(0, |first| first + first / 2);
+        Self { path, directories, room: most.saturating_sub(frames.len()) }
     }
 
     /// A directory as it was.
@@ -174,42 +181,33 @@ impl Known {
 
     /// Whether nothing else is known than this.
     pub(super) fn is_all_of(&self, now: &[Arc<Directory>]) -> bool {
-        let same = |found: &Arc<Directory>| self.directory(&found.path).is_some_and(|known| Arc::ptr_eq(known, found));
-        now.len() == self.directories.len() && now.iter().all(same)
+        now.len() == self.directories.len() && now.iter().all(|found| self.has(found))
+    }
+
+    fn has(&self, found: &Arc<Directory>) -> bool {
+        self.directory(&found.path).is_some_and(|known| Arc::ptr_eq(known, found))
     }
 
     /// Keeps what is known now for the next time.
     pub(super) fn save(&self, now: &[Arc<Directory>]) -> Result<(), StoreError> {
-        replace(&self.path, &encode(now))
+        let are_still_there = now.iter().filter(|found| self.directory(&found.path).is_some()).count();
+        if are_still_there == self.directories.len() {
+            let changed = encode(now.iter().filter(|found| !self.has(found)));
+            if frames::size(&changed) <= self.room {
+                return frames::append(&self.path, &[changed]);
+            }
+        }
+        frames::replace(&self.path, &[encode(now.iter())])
     }
 }
 
-/// Puts bytes into the place of a file, once they are there as a whole.
-pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
-    let dir = path.parent().unwrap_or(Path::new("."));
-    let write = || {
-        fs::create_dir_all(dir)?;
-        let mut file = tempfile::NamedTempFile::new_in(dir)?;
-        file.write_all(bytes)?;
-        file.persist(path)?;
-        Ok(())
-    };
-    write().map_err(|source| StoreError::Io { action: "write", path: path.to_owned(), source })
-}
-
-/// What a reader would take for true is hashed: a flipped bit makes all of it unknown.
-fn encode(directories: &[Arc<Directory>]) -> Vec<u8> {
-    let directories: Vec<&Directory> = directories.iter().map(Arc::as_ref).collect();
-    let body = postcard::to_stdvec(&directories).expect("plain data");
-    [VERSION, Digest::of(&body).as_bytes(), &body].concat()
+fn encode<'a>(directories: impl Iterator<Item = &'a Arc<Directory>>) -> Vec<u8> {
+    let directories: Vec<&Directory> = directories.map(Arc::as_ref).collect();
+    postcard::to_extend(&directories, VERSION.to_vec()).expect("plain data")
 }
 
 fn decode(bytes: &[u8]) -> Option<Vec<Directory>> {
-    let (digest, body) = bytes.strip_prefix(VERSION)?.split_at_checked(32)?;
-    if Digest::of(body).as_bytes() != digest {
-        return None;
-    }
-    postcard::from_bytes(body).ok()
+    postcard::from_bytes(bytes.strip_prefix(VERSION)?).ok()
 }
 
 /// Nanoseconds since 1970.
@@ -238,18 +236,48 @@ mod tests {
         assert!(!written_at(now + SECOND).is_settled(now), "in the future");
     }
 
-    #[test]
-    fn what_is_damaged_is_not_known() {
-        let kept = [("link".into(), Kept::Link("target".into()))].into();
+    /// A directory with one link.
+    fn directory(path: &str, target: &str) -> Arc<Directory> {
         let names = Names { identity: None, rules: Digest::of(b"rules"), hollow: Vec::new() };
-        let directory = Directory::new("", names, kept);
-        let bytes = encode(&[Arc::new(directory)]);
-        assert_eq!(decode(&bytes).map(|known| known.len()), Some(1));
-        for len in 0..bytes.len() {
-            assert_eq!(decode(&bytes[..len]), None, "{len}");
-            let mut flipped = bytes.clone();
-            flipped[len] ^= 1;
-            assert_eq!(decode(&flipped), None, "{len}");
+        Arc::new(Directory::new(path, names, [("link".into(), Kept::Link(target.into()))].into()))
+    }
+
+    #[test]
+    fn what_has_changed_is_added_and_what_has_gone_is_not_known_any_more() {
+        let home = tempfile::tempdir().expect("a directory");
+        let open = || Known::open(home.path(), Path::new("/project"));
+        let path = open().path;
+        let len = || std::fs::metadata(&path).expect("a file").len();
+        let mut now: Vec<_> = (0..100).map(|number| directory(&format!("{number}"), "first")).collect();
+        open().save(&now).expect("written");
+        let whole = len();
+        let mut longest = 0;
+        for round in 0..100 {
+            let known = open();
+            assert_eq!(known.directories.len(), now.len());
+            for found in &mut now {
+                let known = known.directory(&found.path).expect("known");
+                assert_eq!(known, found);
+                *found = Arc::clone(known);
+            }
+            assert!(known.is_all_of(&now));
+            now[round] = directory(&format!("{round}"), "second");
+            let before = len();
+            known.save(&now).expect("written");
+            assert!(before == whole || round > 0, "{round}");
+            longest = longest.max(len());
         }
+        assert!(whole < longest && longest <= whole * 3 / 2 + 1000, "{whole} {longest}");
+        now.remove(0);
+        open().save(&now).expect("written");
+        assert_eq!(open().directories.len(), 99);
+
+        // After what is damaged nothing is added, for nobody would read it.
+        let mut bytes = std::fs::read(&path).expect("read");
+        *bytes.last_mut().expect("a byte") ^= 1;
+        std::fs::write(&path, bytes).expect("written");
+        assert!(open().directories.is_empty());
+        open().save(&now).expect("written");
+        assert_eq!(open().directories.len(), 99);
     }
 }

@@ -39,7 +39,8 @@ impl Source {
     /// Made when it is first asked for: where nothing has changed, nobody asks.
     fn places(&self) -> &HashMap<Digest, Place> {
         self.places.get_or_init(|| {
-            let mut places = HashMap::new();
+            let entries: usize = self.directories.iter().map(|found| found.entries.len()).sum();
+            let mut places = HashMap::with_capacity(self.directories.len() + entries);
             for (directory, found) in self.directories.iter().enumerate() {
                 places.insert(found.digest, Place::Directory(directory));
                 for (entry, (_, kept)) in found.entries.iter().enumerate() {

@@ -69,13 +69,14 @@ fn read(root: &Path, at: &[u8], tracked: &mut Vec<Box<[u8]>>) -> Result<(), Sour
     let git = root.join(".git");
     let directory = git_directory(&git).map_err(SourceError::io("read", &git))?;
     for entry in named(&directory)? {
-        let below = root.join(OsStr::from_bytes(&entry.path));
-        let path = [at, &entry.path].concat();
-        // One that was never fetched tracks nothing.
-        if entry.is_repository && below.join(".git").exists() {
-            read(&below, &[&path, &b"/"[..]].concat(), tracked)?;
+        if entry.is_repository {
+            let below = root.join(OsStr::from_bytes(&entry.path));
+            // One that was never fetched tracks nothing.
+            if below.join(".git").exists() {
+                read(&below, &[at, &entry.path, b"/"].concat(), tracked)?;
+            }
         }
-        tracked.push(path.into());
+        tracked.push(if at.is_empty() { entry.path.into() } else { [at, &entry.path].concat().into() });
     }
     Ok(())
 }
