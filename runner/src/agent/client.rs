@@ -219,7 +219,8 @@ fn connect_or_start(home: &Path) -> Result<UnixStream, ClientError> {
     Err(ClientError::NotStarted { log: log(home) })
 }
 
-fn start(home: &Path, how: &[&str]) -> io::Result<Child> {
+/// Starts an agent, by its keeper.
+pub(super) fn start(home: &Path, how: &[&str]) -> io::Result<Child> {
     DirBuilder::new().recursive(true).mode(0o700).create(home.join("agent"))?;
     let home = home.canonicalize()?;
     let log = OpenOptions::new().create(true).append(true).mode(0o600).open(log(&home))?;

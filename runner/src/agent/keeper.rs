@@ -1,7 +1,8 @@
 //! The parent of the agent: starts it, and starts it again when it is killed, so that fronts come back by themselves. It
-//! holds nothing and listens to nobody, so that nothing but a kill of its own ends it early; the agent then starts another one, which
-//! waits for the end of an agent that is not its child. Unaware of what the agent does.
+//! listens to nobody, so that nothing but a kill of its own ends it early; the agent then starts another one, which waits for the end of
+//! an agent that is not its child. Where both are killed at once, the shims of what serves start them. Unaware of what the agent does.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd as _, FromRawFd as _, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -16,7 +17,7 @@ use nix::unistd::getppid;
 
 use super::instance::executable;
 use super::process::back_off;
-use super::{AgentError, log};
+use super::{AgentError, client, log, shim};
 
 /// The subcommand that is the agent itself.
 pub(super) const SERVE: &str = "agent-serve";
@@ -32,6 +33,12 @@ const STEADY: Duration = Duration::from_millis(500);
 
 /// How often an agent looks whether its keeper is there.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// The file that keepers have a lock on, which they share: where it is free there is none.
+const KEPT: &str = "agent/kept";
+
+/// How long an agent without a keeper may be taken to be about to have one.
+const UNKEPT: Duration = Duration::from_millis(1500);
 
 /// Sees to it, from within the agent, that there is a keeper as long as the agent lives. Never comes back.
 pub(super) fn stay_kept(home: &Path) {
@@ -55,8 +62,43 @@ pub(super) fn stay_kept(home: &Path) {
 pub(super) fn watch(home: &Path, agent: u32) -> Result<(), AgentError> {
     let failed = |doing| move |source| AgentError::Io { doing, source };
     let _ = nix::unistd::setsid();
+    let _kept = told_of(home);
     wait_for(agent).map_err(failed("wait for the agent"))?;
     keep(home, SERVE)
+}
+
+/// Says for as long as the lock is held that there is a keeper. Where that cannot be said, a second one does no harm: its agent
+/// finds the place taken and ends.
+fn told_of(home: &Path) -> Option<File> {
+    let file = lock_file(home).ok()?;
+    file.lock_shared().ok()?;
+    Some(file)
+}
+
+fn lock_file(home: &Path) -> io::Result<File> {
+    File::options().read(true).write(true).create(true).truncate(false).open(home.join(KEPT))
+}
+
+/// Sees to it, from within what outlives agents and keepers, that there are both. Comes back where there can be none any more.
+pub(super) fn stand_by(home: &Path) {
+    // All begin to wait at the same moment; the first of them is enough.
+    let wait = UNKEPT + Duration::from_millis(u64::from(std::process::id() % 256));
+    let mut quick_ends = 0;
+    while let Ok(file) = lock_file(home) {
+        if file.lock().and_then(|()| file.unlock()).is_err() {
+            return;
+        }
+        thread::sleep(wait + back_off(quick_ends));
+        if file.try_lock().is_err() {
+            continue;
+        }
+        let began = Instant::now();
+        drop(file);
+        if let Ok(mut keeper) = client::start(home, &[]) {
+            let _ = keeper.wait();
+        }
+        quick_ends = if began.elapsed() < STEADY { quick_ends + 1 } else { 0 };
+    }
 }
 
 #[expect(unsafe_code, reason = "no safe wrapper of pidfd_open is at hand")]
@@ -80,6 +122,8 @@ pub(super) fn keep(home: &Path, first: &str) -> Result<(), AgentError> {
     // Not killed with the terminal of the command that needed it.
     let _ = nix::unistd::setsid();
     std::env::set_current_dir("/").map_err(failed("leave its working directory"))?;
+    let _kept = told_of(home);
+    shim::prefer_to_stay();
     let mut quick_ends = 0;
     let mut command = first;
     loop {

@@ -1,4 +1,5 @@
-//! The inside of [`super::instance`]: holds one process, its output and its exit status, and lives as long as it does.
+//! The inside of [`super::instance`]: holds one process, its output and its exit status, and lives as long as it does. Has an agent
+//! there for as long, too.
 
 use std::error::Error;
 use std::fs::{self, File};
@@ -12,8 +13,12 @@ use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::{Pid, dup2_stdout, setsid};
 
 use super::instance::{Exit, Job};
+use super::keeper;
 use super::log::LogWriter;
 use crate::sandbox::{self, Ended, SandboxError, Stdio};
+
+/// Of a thread that waits.
+const STACK: usize = 64 << 10;
 
 /// Runs the job of a directory to its end. Standard output is the job, to be read; standard input is the directory's lock, held
 /// until this process is gone.
@@ -22,6 +27,10 @@ pub(super) fn shim(directory: &Path) -> io::Result<()> {
     let _ = setsid();
     fs::write(directory.join("pid"), std::process::id().to_string())?;
     prefer_to_end();
+    if let Some(home) = directory.ancestors().nth(3).map(Path::to_owned) {
+        // Without it all goes on but what two kills at once would stop.
+        let _ = thread::Builder::new().stack_size(STACK).spawn(move || keeper::stand_by(&home));
+    }
     let stops = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]);
     stops.thread_block()?;
     let job: Job = serde_json::from_reader(io::BufReader::new(File::from(io::stdout().as_fd().try_clone_to_owned()?)))?;
@@ -33,11 +42,21 @@ pub(super) fn shim(directory: &Path) -> io::Result<()> {
     fs::rename(&written, directory.join("exit.json"))
 }
 
+/// How much rather than others a process is ended where the machine has no memory left (proc(5)).
+const OOM: &str = "/proc/self/oom_score_adj";
+const RATHER: &str = "200";
+
 /// Where the machine has no memory left, what serves is rather ended, and comes back, than the agent or a database.
 fn prefer_to_end() {
-    const RATHER: &str = "200";
     // Which harms nobody where it is not to be had.
-    let _ = fs::write("/proc/self/oom_score_adj", RATHER);
+    let _ = fs::write(OOM, RATHER);
+}
+
+/// Takes that back for what a shim starts that does not serve.
+pub(super) fn prefer_to_stay() {
+    if fs::read_to_string(OOM).is_ok_and(|score| score.trim_end() == RATHER) {
+        let _ = fs::write(OOM, "0");
+    }
 }
 
 fn hold(job: &Job, stops: SigSet) -> Result<Exit, SandboxError> {

@@ -84,16 +84,19 @@ fn a_killed_agent_finds_all_processes_again() {
     assert_eq!(ports(&target).len(), 3);
 }
 
+/// The process that has started another one.
+fn parent(process: u32) -> i32 {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).expect("it is there");
+    stat.rsplit_once(") ").expect("a name").1.split(' ').nth(1).expect("a parent").parse().expect("a number")
+}
+
 #[test]
 fn a_keeper_that_is_killed_has_a_successor() {
     let host = Host::new();
     let target = host.target("staging");
     host.release(&target, &Slug::new("one")).up();
     let agent = host.agent().expect("an agent");
-    let stat = std::fs::read_to_string(format!("/proc/{agent}/stat")).expect("it is there");
-    let keeper: i32 =
-        stat.rsplit_once(") ").expect("a name").1.split(' ').nth(1).expect("a parent").parse().expect("a number");
-    kill(Pid::from_raw(keeper), Signal::SIGKILL).expect("killed");
+    kill(Pid::from_raw(parent(agent)), Signal::SIGKILL).expect("killed");
     let watches = |entry: std::fs::DirEntry| {
         let words = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
         words == format!("pipe\0agent\0agent-watch\0{agent}\0").as_bytes()
@@ -106,6 +109,27 @@ fn a_keeper_that_is_killed_has_a_successor() {
     eventually("another agent is there", || host.agent().is_some_and(|other| other != agent));
     assert_eq!(running(&host).len(), 1);
     assert_eq!(page(&target, "/"), "one");
+}
+
+#[test]
+fn what_serves_starts_an_agent_that_is_killed_with_its_keeper() {
+    let host = Host::new();
+    let target = host.target("staging");
+    host.release(&target, &Slug::new("one")).up();
+    host.scale(&target, &["web=3"]).up();
+    let before = running(&host);
+    for _ in 0..2 {
+        let agent = host.agent().expect("an agent");
+        for process in [parent(agent), agent.cast_signed()] {
+            kill(Pid::from_raw(process), Signal::SIGKILL).expect("killed");
+        }
+        eventually("another agent is there", || host.agent().is_some_and(|other| other != agent));
+        let agent = host.agent().expect("an agent");
+        let score = std::fs::read_to_string(format!("/proc/{agent}/oom_score_adj")).expect("a score");
+        assert_eq!(score.trim_end(), "0", "it is not as ready to be ended as what serves");
+        assert_eq!(running(&host), before);
+        assert_eq!(page(&target, "/"), "one");
+    }
 }
 
 #[test]
