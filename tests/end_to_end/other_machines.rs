@@ -1,7 +1,7 @@
 //! Targets on a host that is reached over SSH, with a real sshd: what gets there, what does not, and what goes on over there.
 
 use std::fs;
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -370,4 +370,65 @@ fn what_is_wrong_with_a_host_is_told_with_what_to_do() {
     // What runs here is seen all the same.
     let said = two.run(["ps"]).success();
     assert!(said.stdout.contains("demo/staging") && said.stderr.contains("cannot be reached"), "{}", said.stderr);
+}
+
+/// A file system of its own in the place of a directory, as long as this lives.
+struct Disk(PathBuf);
+
+impl Disk {
+    fn of(at: PathBuf, size: &str) -> Self {
+        fs::create_dir_all(&at).expect("a directory");
+        let at = at.canonicalize().expect("a path");
+        let made = Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={size}"), "none"]).arg(&at).status();
+        assert!(made.is_ok_and(|status| status.success()), "root may mount");
+        Self(at)
+    }
+
+    /// Leaves no room.
+    fn fill(&self) {
+        let zeros = vec![0; 1 << 16];
+        let mut ballast = fs::File::create(self.0.join("ballast")).expect("a file");
+        while ballast.write_all(&zeros).is_ok() {}
+    }
+
+    fn free(&self) {
+        fs::remove_file(self.0.join("ballast")).expect("removed");
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
+}
+
+#[test]
+#[ignore = "needs root: `make torture`"]
+fn a_host_whose_disk_is_full_serves_on_and_says_so() {
+    let two = Two::without_setup();
+    let disk = Disk::of(two.home(), "512M");
+    two.run(["target", "add", "production", &two.address(), "--no-boot"]).success();
+    two.promote();
+    two.project.write("src/version", "two");
+    // More than a host keeps back for such a day.
+    fs::write(two.project.path().join("src/noise"), noise(1, 8 << 20)).expect("written");
+    two.run(["run", "--json"]).success();
+    disk.fill();
+    let said = two.run(["promote", "staging", "production"]).code(5);
+    assert!(said.stderr.contains("No space left on device"), "{}", said.stderr);
+    assert!(said.stderr.contains("on that host, free some space (`pipe store gc`"), "{}", said.stderr);
+    assert_eq!(two.page(), "one");
+    for look in ["ps", "logs", "releases"] {
+        two.run([look, "production"]).success();
+    }
+    assert_eq!(two.run(["exec", "production", "--", "echo", "here"]).success().stdout, "here\n");
+    two.run(["config", "production", "set", "COLOUR=green"]).code(7);
+    two.run(["scale", "production", "web=2"]).code(7);
+    assert_eq!((two.page(), two.releases().len()), ("one".to_owned(), 1));
+    two.run(["stop", "production"]).success();
+
+    disk.free();
+    two.run(["promote", "staging", "production"]).success();
+    assert_eq!(two.page(), "two");
+    two.run(["stop", "production"]).success();
 }

@@ -12,6 +12,7 @@ mod remarks;
 mod remedy;
 
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -75,6 +76,20 @@ pub(super) async fn deploy(
         turn = running.turn(&order.who.name, Some(&say)) => turn,
         () = &mut gone => return Err(Failure::cancelled()),
     };
+    let outcome = carry_out(agent, running, order, say, gone).await;
+    if outcome.is_err() && matches!(order.wish, Wish::Config(_)) {
+        agent.history.forget_refused_config(&order.app, &order.target).map_err(|error| Failure::of(&error))?;
+    }
+    outcome
+}
+
+async fn carry_out(
+    agent: &Arc<Agent>,
+    running: &Running,
+    order: &Order,
+    say: Say,
+    mut gone: Pin<&mut impl Future<Output = ()>>,
+) -> Result<Answer, Failure> {
     if let Wish::Canary(wish) = &order.wish {
         return canary::change(agent, running, *wish, &say).await;
     }

@@ -318,7 +318,8 @@ impl<R: Read, W: Write> Receiver<'_, R, W> {
 
 #[expect(clippy::needless_pass_by_value, reason = "as `map_err` gives it")]
 fn store_failed(error: StoreError) -> Failure {
-    Failure::hinted(&error, error.hint())
+    // Who reads it sits elsewhere.
+    Failure::hinted(&error, error.hint().map(|hint| format!("on that host, {hint}")))
 }
 
 fn lost(error: &io::Error) -> Failure {

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
-use runner::release::History;
+use runner::release::{self, History};
 
 use super::host::{Host, Slug, page};
 
@@ -59,19 +59,35 @@ fn what_is_set_before_the_first_release_counts_from_there_on() {
     assert!(page(&target, "/env").contains("SIZE=7\n"));
 }
 
+/// Refuses a change of config, and says why.
+fn refused(host: &Host, name: &str, value: Option<&str>) -> String {
+    let changes = [(name.to_owned(), value.map(str::to_owned))].into();
+    let (events, _read) = runner::event::Events::channel();
+    let never = std::sync::atomic::AtomicBool::new(false);
+    let changed = runner::release::configure(&host.place(), "demo", "staging", changes, &events, &never);
+    changed.expect_err("refused").to_string()
+}
+
 #[test]
 fn a_change_that_does_not_come_up_is_not_kept() {
     let host = Host::new();
     let target = host.target("staging");
-    let picky = Slug::web("one", "[ \"$SIZE\" != 9 ] || exit 3; exec python3 app.py");
+    host.configure(&target, &[("NEEDED", Some("1"))]);
+    let web = "[ \"$SIZE\" != 9 ] || exit 3; exec python3 app.py";
+    let picky = Slug { environment: vec!["NEEDED".into()], ..Slug::web("one", web) };
     host.release(&target, &picky).up();
-    let changes = [("SIZE".to_owned(), Some("9".to_owned()))].into();
-    let (events, _read) = runner::event::Events::channel();
-    let never = std::sync::atomic::AtomicBool::new(false);
-    let error = runner::release::configure(&host.place(), "demo", "staging", changes, &events, &never);
-    assert_eq!(error.expect_err("refused").to_string(), "process `web` ended with status 3");
-    assert!(!page(&target, "/env").contains("SIZE="));
-    host.release(&target, &picky).up();
+    for _ in 0..2 {
+        // One is refused before there is a release, the other is one that failed.
+        assert!(refused(&host, "NEEDED", None).contains("NEEDED"));
+        assert_eq!(refused(&host, "SIZE", Some("9")), "process `web` ended with status 3");
+        assert!(!page(&target, "/env").contains("SIZE="));
+        host.release(&target, &picky).up();
+        // What runs says which config is next; where nothing does any more, what was refused still has no say.
+        release::stop(&host.place(), None).expect("stopped");
+        host.release(&target, &picky).up();
+        let env = page(&target, "/env");
+        assert!(env.contains("NEEDED=1\n") && !env.contains("SIZE="), "{env}");
+    }
 }
 
 #[test]

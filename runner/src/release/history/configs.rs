@@ -1,8 +1,9 @@
 //! The versions of each target's config: what operators set by hand and no slug holds. Never changed, only followed by others.
 
-use rusqlite::{OptionalExtension, params};
+use rusqlite::params;
 
-use super::{History, HistoryError, target_row};
+use super::{History, HistoryError, Release, target_row};
+use crate::release::How;
 use crate::release::sealed::Values;
 
 impl History {
@@ -20,20 +21,35 @@ impl History {
         self.unseal(config_of(id, version), &sealed)
     }
 
-    /// The version of a target's config that its next release has: that of what it runs, else the last one.
+    /// The version of a target's config that its next release has: that of what it runs, else the last one that was not refused.
     pub fn config_version(&self, app: &str, target: &str) -> Result<u64, HistoryError> {
         if let Some(current) = self.current(app, target)? {
             return Ok(current.config);
         }
-        let last = self
-            .db()
-            .query_row(
-                "SELECT max(version) FROM configs JOIN targets ON targets.id = configs.target WHERE app = ?1 AND name = ?2",
-                params![app, target],
-                |row| row.get::<_, Option<u64>>(0),
-            )
-            .optional()?;
-        Ok(last.flatten().unwrap_or(0))
+        let was_refused = |release: &Release| matches!(release.how, How::Config { .. }) && !release.stage.is_switched();
+        let refused: Vec<u64> = self
+            .releases(app, target)?
+            .iter()
+            .filter(|release| was_refused(release))
+            .map(|release| release.config)
+            .collect();
+        let db = self.db();
+        let mut versions = db.prepare(
+            "SELECT version FROM configs JOIN targets ON targets.id = configs.target WHERE app = ?1 AND name = ?2 ORDER BY version DESC",
+        )?;
+        let versions = versions.query_map(params![app, target], |row| row.get(0))?.collect::<Result<Vec<u64>, _>>()?;
+        Ok(versions.into_iter().find(|version| !refused.contains(version)).unwrap_or(0))
+    }
+
+    /// Forgets what was to follow the config of what a target runs, and came to no release.
+    pub(crate) fn forget_refused_config(&self, app: &str, target: &str) -> Result<(), HistoryError> {
+        let Some(current) = self.current(app, target)? else { return Ok(()) };
+        self.db().execute(
+            "DELETE FROM configs WHERE target = (SELECT id FROM targets WHERE app = ?1 AND name = ?2) AND version > ?3
+             AND NOT EXISTS (SELECT 1 FROM releases WHERE releases.target = configs.target AND config = version)",
+            params![app, target, current.config],
+        )?;
+        Ok(())
     }
 
     /// Keeps another version of a target's config, and gives its number.
