@@ -407,6 +407,8 @@ impl Drop for Disk {
 fn a_host_whose_disk_is_full_serves_on_and_says_so() {
     let two = Two::without_setup();
     let disk = Disk::of(two.home(), "512M");
+    // What runs there ends before its disk goes, however the test ends.
+    let two = two;
     two.run(["target", "add", "production", &two.address(), "--no-boot"]).success();
     two.promote();
     two.project.write("src/version", "two");
