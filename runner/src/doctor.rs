@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::disk;
 use crate::runtime::Interpreter;
 use crate::sandbox::{self, Ended, Monitors, Mount, Run, SandboxError, Scratch, Spec};
 use crate::store::FULL;
@@ -71,13 +72,13 @@ fn writable(home: &Path) -> Check {
 }
 
 fn space(home: &Path) -> Check {
-    match nix::sys::statvfs::statvfs(home) {
-        Ok(found) => {
-            let free = found.blocks_available().saturating_mul(found.fragment_size());
+    match disk::room(home) {
+        Ok(None) => Check::ok("disk", "it does not say how much is free"),
+        Ok(Some(free)) => {
             let detail = format!("{} GiB free", free >> 30);
             if free >= ENOUGH_SPACE { Check::ok("disk", detail) } else { Check::warning("disk", detail, FULL) }
         }
-        Err(errno) => Check::warning("disk", errno.desc(), "set PIPE_HOME to a directory on a local disk"),
+        Err(error) => Check::warning("disk", error.to_string(), "set PIPE_HOME to a directory on a local disk"),
     }
 }
 

@@ -274,6 +274,9 @@ impl Executor {
             let failure = Failure::of(Code::Unavailable, &error);
             Failure { hint: error.hint(), retryable: false, ..failure }
         })?;
+        if outcome.out_of_room {
+            return Err(StoreError::full(self.store.tmp()).into());
+        }
         let name = &command.program;
         let needs_memory = |words: &str| {
             Failure::new(Code::LimitExceeded, format!("`{name}` needs more memory than the step may use{words}"))

@@ -34,6 +34,7 @@ pub mod secret;
 
 mod descriptors;
 pub mod digest;
+mod disk;
 pub mod garbage;
 pub mod lockfile;
 mod paths;

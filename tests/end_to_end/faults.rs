@@ -335,6 +335,31 @@ fn a_full_disk_hinders_nobody_who_has_nothing_to_write_and_room_can_be_made() {
     assert!(script(&text), "{}", fs::read_to_string(scratch.path().join("log")).unwrap_or_default());
 }
 
+#[test]
+fn a_program_that_fails_on_a_full_disk_is_no_step_that_failed() {
+    let step = |script: &str| {
+        format!(
+            "[app]\nname = \"filled\"\n\n[steps.fills]\nplugin = \"command\"\ngrants = {{ exec = [\"sh\"] }}\n\
+             config = {{ run = \"{script}\" }}\nlimits = {{ output = \"1GiB\" }}\n"
+        )
+    };
+    let project = Project::new().pipeline(&step("echo on; cat /dev/zero > zeros"));
+    project.write("tidy.pipeline", &step("cat /dev/zero > zeros || rm zeros; exit 3"));
+    let scratch = tempfile::tempdir().expect("a directory");
+    let text = format!(
+        "cd {project}; mkdir {scratch}/at; mount -t tmpfs -o size=64M none {scratch}/at; export PIPE_HOME={scratch}/at
+         code=0; {pipe} run --no-release > {scratch}/log 2>&1 || code=$?
+         [ $code = 5 ] && grep -q '| on' {scratch}/log && grep -qi 'no space left on device$' {scratch}/log
+         grep -q 'pipe store gc' {scratch}/log
+         code=0; {pipe} run --no-release tidy.pipeline > {scratch}/log 2>&1 || code=$?
+         [ $code = 1 ]",
+        scratch = scratch.path().display(),
+        project = project.path().display(),
+        pipe = project.command().get_program().display(),
+    );
+    assert!(script(&text), "{}", fs::read_to_string(scratch.path().join("log")).unwrap_or_default());
+}
+
 /// The disk is full at any write, or cannot be written at all.
 #[test]
 #[ignore = "needs root, and takes minutes: `make torture`"]

@@ -7,12 +7,14 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use nix::sys::statvfs::statvfs;
-
 use super::spec::{Mount, Spec};
+use crate::disk::{has_room, room};
 
 /// How often it is looked at while the program runs.
 const OFTEN: Duration = Duration::from_millis(250);
+
+/// With less room than this a program that failed may have failed for want of it.
+const LITTLE: u64 = 256 << 10;
 
 /// The layers of one sandbox.
 pub(super) struct Layers {
@@ -30,7 +32,7 @@ impl Layers {
             _ => None,
         });
         let paths: Vec<PathBuf> = scratch.collect();
-        let free = free(&paths);
+        let free = free(&paths).unwrap_or(0);
         Self { paths, limit, free, looked: Instant::now() }
     }
 
@@ -42,17 +44,25 @@ impl Layers {
     /// Whether there is more in them than there may be.
     pub(super) fn overflow(&mut self) -> bool {
         self.looked = Instant::now();
-        let taken = self.free.saturating_sub(free(&self.paths));
+        let taken = self.free.saturating_sub(free(&self.paths).unwrap_or(0));
         taken > self.limit && self.paths.iter().map(|path| size(path)).sum::<u64>() > self.limit
+    }
+
+    /// Whether the disk that they are on is full. Programs may be another user's, and find less room than the runner would.
+    pub(super) fn are_full(&self) -> bool {
+        free(&self.paths).is_some_and(|free| free < LITTLE)
+            || place(&self.paths).is_some_and(|place| !has_room(place, LITTLE))
     }
 }
 
-/// The room on the disk that the layers are on, in bytes.
-fn free(layers: &[PathBuf]) -> u64 {
-    // Before the program runs only the directory of scratch is there.
-    let place = layers.first().and_then(|upper| upper.parent());
-    let found = place.and_then(|place| statvfs(place).ok());
-    found.map_or(0, |found| found.blocks_free().saturating_mul(found.fragment_size()))
+/// A directory on the disk that the layers are on. Before the program runs only the one of scratch is there.
+fn place(layers: &[PathBuf]) -> Option<&Path> {
+    layers.first().and_then(|upper| upper.parent())
+}
+
+/// The room on that disk, in bytes.
+fn free(layers: &[PathBuf]) -> Option<u64> {
+    place(layers).and_then(|place| room(place).ok().flatten())
 }
 
 /// What a directory and all below it takes on the disk, in bytes. What goes away meanwhile does not count.

@@ -77,6 +77,8 @@ pub struct Outcome<T> {
     pub stdout: Vec<u8>,
     /// Standard error, as far as it came.
     pub stderr: Vec<u8>,
+    /// Whether it failed, and the disk that it writes to was full by then.
+    pub out_of_room: bool,
     /// What was made of its root; none where it did not exit by itself.
     pub collected: Option<T>,
 }
@@ -130,6 +132,8 @@ pub fn run<T>(
         cancel: run.cancel,
     };
     let ended = running.listen(&mut on_output)?;
+    let has_failed = matches!(ended, Ended::Exited(1..) | Ended::Killed(_));
+    let out_of_room = has_failed && running.layers.as_ref().is_some_and(Layers::are_full);
     let root = running.child.root.as_ref().filter(|_| matches!(ended, Ended::Exited(_)));
     let collected = root.map(|root| collect(root, &run.written));
     if matches!(ended, Ended::Exited(_)) {
@@ -139,7 +143,7 @@ pub fn run<T>(
         monitors.keep(monitor);
     }
     let [stdout, stderr] = running.outputs.map(|output| output.bytes);
-    Ok(Outcome { ended, stdout, stderr, collected })
+    Ok(Outcome { ended, stdout, stderr, out_of_room, collected })
 }
 
 /// Starts a program that runs on; its outputs go where the caller says.

@@ -6,9 +6,11 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use nix::errno::Errno;
 use rusqlite::ErrorCode;
 
 use crate::digest::Digest;
+use crate::disk::is_for_want_of_room;
 use crate::tree::{DEEPEST, TreeError};
 
 /// What to do where something is damaged.
@@ -81,6 +83,11 @@ impl StoreError {
     pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { action, path, source }
+    }
+
+    /// A directory on a full disk.
+    pub(crate) fn full(directory: &Path) -> Self {
+        Self::io("write into", directory)(Errno::ENOSPC.into())
     }
 
     /// The store's own error, where an error of reading or writing comes of one.
@@ -204,11 +211,6 @@ impl StoreError {
             Self::Path { .. } | Self::TooDeep | Self::Conflict(_) => None,
         }
     }
-}
-
-/// Whether a disk, or a user's part of it, is full.
-pub(super) fn is_for_want_of_room(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// Whether a file, or the nearest directory around it that can be seen, is not this user's.

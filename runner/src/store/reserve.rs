@@ -5,12 +5,8 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use nix::errno::Errno;
-use nix::fcntl::{FallocateFlags, fallocate};
-use nix::sys::statvfs::statvfs;
-
 use super::StoreError;
-use super::error::is_for_want_of_room;
+use crate::disk::{has_room, take};
 
 /// With less room than this nothing is begun: what the index maps into memory needs some, and a program that finds none there is
 /// ended by the kernel without a word.
@@ -26,15 +22,12 @@ const TO_FREE: u64 = 2 << 20;
 /// What of the rest a command is given that finds no room: most have little to write, or nothing.
 const SLICE: u64 = 1 << 20;
 
-/// From so much on a file system says rightly that there is room: some keep a little that they count as free and give to nobody.
-const AMPLE: u64 = 64 << 20;
-
 /// Sees to it that there is room to begin: on a full disk out of what is kept, and where that is used up it is refused. Where the disk
 /// is far from full some is kept again.
 pub(super) fn check(root: &Path) -> Result<(), StoreError> {
     let is_enough = || has_room(root, NEEDED);
     if !is_enough() && (!give(root, SLICE) || !is_enough()) {
-        return Err(StoreError::io("write into", root)(Errno::ENOSPC.into()));
+        return Err(StoreError::full(root));
     }
     let path = path(root);
     let is_kept = path.metadata().is_ok_and(|kept| kept.len() >= RESERVE);
@@ -71,22 +64,6 @@ pub(super) fn spend(root: &Path) {
         // Where there is none there is nothing to be had.
         let _ = fs::remove_file(path(root));
     }
-}
-
-/// Whether there is so much room, which is tried where it is close. What cannot be found out is for whoever writes.
-fn has_room(root: &Path, bytes: u64) -> bool {
-    let said = statvfs(root).map_or(AMPLE, |found| found.blocks_free().saturating_mul(found.fragment_size()));
-    if said >= AMPLE {
-        return true;
-    }
-    let tried = tempfile::tempfile_in(root).and_then(|file| take(&file, bytes));
-    !tried.is_err_and(|error| is_for_want_of_room(&error))
-}
-
-/// Gives a file room on the disk.
-fn take(file: &File, bytes: u64) -> io::Result<()> {
-    let bytes = i64::try_from(bytes).map_err(io::Error::other)?;
-    Ok(fallocate(file, FallocateFlags::empty(), 0, bytes)?)
 }
 
 fn path(root: &Path) -> PathBuf {
