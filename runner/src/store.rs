@@ -190,6 +190,12 @@ impl Store {
         self.0.lease.dir()
     }
 
+    /// Removes what this process needed for a while, at the end of a run that was stopped: steps that were given up may still hold the
+    /// store.
+    pub fn clear_up(&self) {
+        self.0.lease.clear();
+    }
+
     /// Where the store is.
     pub fn root(&self) -> &Path {
         &self.0.root

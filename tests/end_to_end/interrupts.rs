@@ -64,6 +64,13 @@ fn assert_cancelled(events: &[serde_json::Value], code: Option<i32>) {
     assert_eq!((&last["event"], &last["outcome"]), (&"run-finished".into(), &"cancelled".into()));
 }
 
+/// Nothing that the run needed for a while only is in the store any more.
+#[track_caller]
+fn assert_cleared(project: &Project) {
+    let left = fs::read_dir(project.home().join("store/tmp")).expect("listed").flatten();
+    assert_eq!(left.map(|entry| entry.path()).collect::<Vec<_>>(), [Path::new(""); 0]);
+}
+
 fn outcome(events: &[serde_json::Value], step: &str) -> String {
     let ended = events.iter().find(|event| event["event"] == "step-finished" && event["step"] == step);
     ended.expect("it ended")["outcome"].as_str().expect("text").to_owned()
@@ -91,6 +98,7 @@ fn a_program_that_ignores_signals_is_ended_with_all_that_it_started() {
             ("cancelled".to_owned(), "skipped".to_owned())
         );
         assert!(is_gone(&marker), "SIG{name} left something behind");
+        assert_cleared(&project);
     }
 }
 
@@ -162,6 +170,8 @@ fn a_fetch_that_hangs_is_left() {
     let (events, code) = ended(child, rest);
     assert_cancelled(&events, code);
     assert_eq!(outcome(&events, "venv"), "cancelled");
+    // The step was given up, and holds the store to the end.
+    assert_cleared(&project);
 }
 
 #[test]

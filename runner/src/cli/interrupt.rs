@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use nix::sys::signal::kill;
 use nix::unistd::{Pid, getsid};
+use runner::store::Store;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::failure::{Failure, Kind};
@@ -82,6 +83,14 @@ impl Interrupt {
     /// From now on the work looks at `cancel`, and what it waits for does not matter.
     pub(super) fn stop_soon(&self) {
         self.manner.store(Manner::Soon as u8, Ordering::SeqCst);
+    }
+
+    /// Removes what a build that was stopped has left in the store; another Ctrl-C does not wait for that.
+    pub(super) fn clear_up(&self, store: &Store) {
+        if self.cancel.load(Ordering::SeqCst) {
+            self.stop_in_order();
+            store.clear_up();
+        }
     }
 
     /// From now on the first Ctrl-C is left to whoever looks at `cancel`.

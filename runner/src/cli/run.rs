@@ -168,8 +168,9 @@ fn attempt(
     let trace_parent = std::env::var("TRACEPARENT").ok().filter(|value| !value.is_empty());
     project.announce(build, trace_parent, events);
     interrupt.stop_soon();
-    let built =
-        project.build(build, events, &interrupt.cancel).map_err(|error| Failure::at_its_place(error, &project))?;
+    let built = project.build(build, events, &interrupt.cancel);
+    interrupt.clear_up(&project.store);
+    let built = built.map_err(|error| Failure::at_its_place(error, &project))?;
     progress.slug = built.slugs.values().next().map(|slug| slug.id.to_string());
     // From here on something runs that must be taken back.
     interrupt.stop_in_order();

@@ -1,8 +1,6 @@
 //! `pipe verify`.
 
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use runner::event::{Event, Events, Outcome};
@@ -28,7 +26,7 @@ pub(super) fn verify(args: &VerifyArgs, context: &Context) -> Result<(), Failure
     interrupt.stop_soon();
     let project = args.file.open(context, true)?;
     let file = Path::new(&project.pipeline.document.name);
-    let build = |file: &Path, home: &Path| build(file, home, context.paint, &interrupt.cancel);
+    let build = |file: &Path, home: &Path| build(file, home, context.paint, &interrupt);
     match verify::verify(file, &project.pipeline.source_directory(), &project.pipeline.read_beside(), build) {
         Ok(Verdict::Same { id, pack }) => context.print(format!(
             "{}: two builds gave the same bytes\nslug {id}\ntar.zst sha256:{}, {} bytes\n",
@@ -52,15 +50,16 @@ pub(super) fn verify(args: &VerifyArgs, context: &Context) -> Result<(), Failure
 }
 
 /// One of the two builds: as a run would, with nothing that another has kept.
-fn build(file: &Path, home: &Path, paint: Paint, cancel: &Arc<AtomicBool>) -> Result<Record, RunError> {
+fn build(file: &Path, home: &Path, paint: Paint, interrupt: &Interrupt) -> Result<Record, RunError> {
     let started = Instant::now();
     let (events, receiver) = Events::channel();
     let watcher = report::follow(report::shown(Form::of_stdout(false), paint), Vec::new(), receiver);
     let result = Project::open(home, Some(file), true).and_then(|project| {
         let build = Build::default();
         project.announce(build, None, &events);
-        let built = project.build(build, &events, cancel)?;
-        built.slugs.into_values().next().ok_or(RunError::NoSlug)
+        let built = project.build(build, &events, &interrupt.cancel);
+        interrupt.clear_up(&project.store);
+        built?.slugs.into_values().next().ok_or(RunError::NoSlug)
     });
     events.send(Event::RunFinished {
         outcome: if result.is_ok() { Outcome::Succeeded } else { Outcome::Failed },

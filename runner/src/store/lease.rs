@@ -76,6 +76,12 @@ impl Lease {
         &self.dir
     }
 
+    /// Removes what the process needed for a while, though something of it may still use that.
+    pub(super) fn clear(&self) {
+        // What cannot be removed now is removed by whoever opens the store next.
+        let _ = clear(&self.dir);
+    }
+
     /// Whether the process has said that it uses a laid-out tree.
     pub(super) fn uses(&self, tree: &Digest) -> bool {
         self.used.lock().expect(POISONED).contains(tree)
@@ -92,8 +98,7 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        // What cannot be removed now is removed by whoever opens the store next.
-        let _ = sandbox::remove_all(&self.dir);
+        self.clear();
     }
 }
 
