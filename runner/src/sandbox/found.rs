@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+use nix::sys::stat::fstat;
+use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 
 use super::scratch::open_directories;
 
@@ -20,7 +22,7 @@ pub struct Root {
 /// What is at a path of a root.
 #[derive(Debug)]
 pub enum Found {
-    /// Nothing, or something that is no value: a device, a socket.
+    /// Nothing, or something that is no value: a device, a socket, what the kernel tells in `/proc`, the root as a whole.
     Nothing,
     /// A file, open for reading.
     File {
@@ -64,7 +66,9 @@ impl Root {
         };
         let path = PathBuf::from(format!("/proc/self/fd/{}/", fd.as_raw_fd()));
         let metadata = File::from(fd.try_clone()?).metadata()?;
-        if metadata.is_dir() {
+        if self.is_kernels(&fd)? {
+            Ok(Found::Nothing)
+        } else if metadata.is_dir() {
             if !nix::unistd::geteuid().is_root() {
                 open_directories(&path)?;
             }
@@ -75,5 +79,12 @@ impl Root {
         } else {
             Ok(Found::Nothing)
         }
+    }
+
+    /// Whether something is of `/proc`, or has that below it: this process may read there what no program may, and what never ends.
+    fn is_kernels(&self, fd: &OwnedFd) -> io::Result<bool> {
+        let [own, found] = [&self.fd, fd].map(fstat);
+        let (own, found) = (own?, found?);
+        Ok(fstatfs(fd)?.filesystem_type() == PROC_SUPER_MAGIC || (own.st_dev, own.st_ino) == (found.st_dev, found.st_ino))
     }
 }

@@ -167,6 +167,15 @@ fn a_link_in_what_is_collected_does_not_lead_out() {
     assert_eq!(outcome.collected.expect("its own"), ["group", "hosts", "nsswitch.conf", "passwd"]);
 }
 
+/// The runner may be root, and would be shown what no program is.
+#[test]
+fn what_the_kernel_tells_is_not_collected() {
+    for target in ["/proc", "/proc/version", "/proc/kallsyms", "/proc/sys/kernel", "/"] {
+        let outcome = Try::shell(&format!("ln -s {target} /tmp/out")).collect("/tmp/out").run();
+        assert_eq!(outcome.collected, None, "{target}");
+    }
+}
+
 #[test]
 fn links_of_an_input_are_not_followed_while_the_root_is_built() {
     let input = tempfile::tempdir().expect("a directory");
