@@ -21,7 +21,7 @@ use crate::key::{Fields as _, KeyBuilder};
 use crate::plugin::{Code, Failure, Services};
 use crate::sandbox::{self, Ended, Monitors, Mount, Run, Scratch, Spec, Stream};
 use crate::secret::{self, Leak, Search, SearchError, Secrets};
-use crate::store::{LAID_OUT, Store, StoreError, TreeBuilder, take_holes};
+use crate::store::{Bounds, LAID_OUT, Store, StoreError, TreeBuilder};
 use crate::tree::STACK;
 
 /// Raised when a change to how programs are run could change what they give.
@@ -253,9 +253,9 @@ impl Executor {
         let search = Search::new(&services.secrets);
         let started = Instant::now();
         let outcome = sandbox::run(&self.monitors, &spec, run, show_masked, |root, layers| {
-            let mut holes = limits.output;
-            let collected = self.collect(command, root, search.as_ref(), &mut holes)?;
-            Ok((collected, self.written(command, layers, search.as_ref(), &mut holes)?))
+            let mut bounds = Bounds { holes: limits.output, deadline: Some(services.deadline) };
+            let collected = self.collect(command, root, search.as_ref(), &mut bounds)?;
+            Ok((collected, self.written(command, layers, search.as_ref(), &mut bounds)?))
         });
         show(&stdout.end());
         show(&stderr.end());
@@ -372,7 +372,7 @@ impl Executor {
         command: &Command,
         root: &sandbox::Root,
         search: Option<&Search>,
-        holes: &mut u64,
+        bounds: &mut Bounds,
     ) -> Result<BTreeMap<String, Found>, Failure> {
         let mut collected = BTreeMap::new();
         for path in &command.collect {
@@ -383,17 +383,15 @@ impl Executor {
                         command.refuse(search.directory(directory.path(), path)?)?;
                     }
                     let (directory, at) = (directory.path(), Path::new(path));
-                    let tree = self.store.import_within(directory, holes);
+                    let tree = self.store.import_within(directory, bounds);
                     Found::Tree(tree.map_err(|error| error.seen(directory, at))?)
                 }
                 sandbox::Found::File { mut file, .. } => {
                     if let Some(search) = search {
                         command.refuse(search.file(&mut file, path)?)?;
                     }
-                    let is_little = file.metadata().is_ok_and(|file| take_holes(&file, holes).is_some());
-                    if !is_little {
-                        return Err(StoreError::Holes(path.into()).into());
-                    }
+                    let metadata = file.metadata().map_err(|error| Failure::of(Code::Unavailable, &error))?;
+                    bounds.take(&metadata, Path::new(path))?;
                     let mut writer = self.store.writer()?;
                     io::copy(&mut file, &mut writer).map_err(|error| match StoreError::inside(error) {
                         Ok(error) => error.into(),
@@ -414,7 +412,7 @@ impl Executor {
         command: &Command,
         layers: &[Scratch],
         search: Option<&Search>,
-        holes: &mut u64,
+        bounds: &mut Bounds,
     ) -> Result<BTreeMap<String, Digest>, Failure> {
         let mut written = BTreeMap::new();
         for (index, ((at, _), layer)) in command.mounts.iter().zip(layers).enumerate() {
@@ -425,7 +423,7 @@ impl Executor {
                 command.refuse(search.directory(&layer.written(), at)?)?;
             }
             let directory = layer.written();
-            let tree = self.store.import_within(&directory, holes);
+            let tree = self.store.import_within(&directory, bounds);
             let tree = tree.map_err(|error| error.seen(&directory, Path::new(at)))?;
             let mut builder = TreeBuilder::new(&self.store, Some(&tree))?;
             for (inner, _) in &command.mounts[index + 1..] {

@@ -300,7 +300,7 @@ pub struct Grants {
 #[derive(Debug, Clone, Default, JsonSchema, Serialize, Deserialize)]
 #[schemars(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Limits {
-    /// How long it may run, such as `90s`, `10m`, `1h30m`.
+    /// How long it may take, until what it leaves is kept, such as `90s`, `10m`, `1h30m`.
     #[schemars(default, with = "Option<String>", regex(pattern = units::DURATION_PATTERN))]
     pub time: Option<Spanned<Duration>>,
     /// How much memory it and each of its programs may take, in bytes, written such as `512MiB`, `2GiB`.

@@ -46,7 +46,7 @@ pub use claim::Claim;
 pub(crate) use error::FULL;
 pub use error::StoreError;
 pub use garbage::{Collected, Policy, Roots};
-pub(crate) use import::take_holes;
+pub use import::Bounds;
 pub use limit::ignore_file_size_signal;
 pub use log::Promise;
 pub use outside::{Lent, Outside};

@@ -121,6 +121,7 @@ impl From<StoreError> for Failure {
             _ if error.is_storage() => Code::Storage,
             StoreError::Changed(_) => Code::Unavailable,
             StoreError::Holes(_) => Code::LimitExceeded,
+            StoreError::TooLate(_) => Code::TimedOut,
             StoreError::Path { .. } | StoreError::TooDeep | StoreError::Conflict(_) => Code::Failed,
             _ => Code::Internal,
         };

@@ -71,6 +71,9 @@ pub enum StoreError {
     /// A file that is mostly nothing, of a size that would fill the disk.
     #[error("`{path}` is larger than what may be written", path = .0.display())]
     Holes(PathBuf),
+    /// So much that there was no time for all of it.
+    #[error("the step's time was up before `{path}` was kept", path = .0.display())]
+    TooLate(PathBuf),
     /// A tree that whoever goes through it would not come back from.
     #[error("a tree cannot be more than {DEEPEST} directories deep")]
     TooDeep,
@@ -122,6 +125,7 @@ impl StoreError {
             | Self::NotATree { .. }
             | Self::Path { .. }
             | Self::Holes(_)
+            | Self::TooLate(_)
             | Self::TooDeep
             | Self::Conflict(_) => false,
         }
@@ -133,6 +137,7 @@ impl StoreError {
         let seen = |path: &Path| path.strip_prefix(directory).map_or_else(|_| path.to_owned(), |below| at.join(below));
         match self {
             Self::Holes(path) => Self::Holes(seen(&path)),
+            Self::TooLate(path) => Self::TooLate(seen(&path)),
             Self::Path { path, why } => Self::Path { path: seen(Path::new(&path)).display().to_string(), why },
             other => other,
         }
@@ -147,6 +152,7 @@ impl StoreError {
             | Self::NotATree { .. }
             | Self::Path { .. }
             | Self::Holes(_)
+            | Self::TooLate(_)
             | Self::TooDeep
             | Self::Conflict(_) => false,
         }
@@ -208,6 +214,7 @@ impl StoreError {
             Self::Missing(_) | Self::Damaged(_) | Self::NotATree { .. } => Some(AGAIN.to_owned()),
             Self::Changed(_) => Some("run again: a run builds what was there when it began".to_owned()),
             Self::Holes(_) => Some("raise `limits.output` of the step, or write less".to_owned()),
+            Self::TooLate(_) => Some("raise `limits.time` of the step, or leave less to be kept".to_owned()),
             Self::Path { .. } | Self::TooDeep | Self::Conflict(_) => None,
         }
     }

@@ -3,22 +3,47 @@
 use std::fs::{self, Metadata, Permissions};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::Path;
+use std::time::Instant;
 
 use super::{Store, StoreError};
 use crate::digest::Digest;
 use crate::tree::{Entry, Tree};
 
+/// What is left to somebody else's directory.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// How much more its files may seem to have than they have on the disk, which bounds that.
+    pub holes: u64,
+    /// When all of it has to be kept.
+    pub deadline: Option<Instant>,
+}
+
+impl Bounds {
+    /// Whether there is time for what is at a path.
+    fn look_at_the_clock(&self, path: &Path) -> Result<(), StoreError> {
+        if self.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            return Err(StoreError::TooLate(path.to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Counts what a file has without its being on the disk.
+    pub(crate) fn take(&mut self, file: &Metadata, path: &Path) -> Result<(), StoreError> {
+        let hole = file.len().saturating_sub(file.blocks().saturating_mul(512));
+        self.holes = self.holes.checked_sub(hole).ok_or_else(|| StoreError::Holes(path.to_owned()))?;
+        Ok(())
+    }
+}
+
 impl Store {
     /// Keeps a directory and all that is in it. Sockets, pipes and devices are refused, but for the one by which an overlay's
     /// layer says that a name is gone: it is passed over. Links are not followed.
     pub fn import(&self, dir: &Path) -> Result<Digest, StoreError> {
-        let mut any = u64::MAX;
-        self.import_within(dir, &mut any)
+        self.import_within(dir, &mut Bounds { holes: u64::MAX, deadline: None })
     }
 
-    /// The same of a directory that somebody has written who may write so much: the disk bounds what files have, and `holes` how
-    /// much more they may seem to have.
-    pub fn import_within(&self, dir: &Path, holes: &mut u64) -> Result<Digest, StoreError> {
+    /// The same of a directory that somebody else has written.
+    pub fn import_within(&self, dir: &Path, bounds: &mut Bounds) -> Result<Digest, StoreError> {
         let mut tree = Tree::default();
         for found in fs::read_dir(dir).map_err(StoreError::io("list", dir))? {
             let found = found.map_err(StoreError::io("list", dir))?;
@@ -29,25 +54,26 @@ impl Store {
             if is_whiteout(&found) {
                 continue;
             }
-            let entry = self.import_entry(&path, holes)?;
+            let entry = self.import_entry(&path, bounds)?;
             tree.insert(name, entry).map_err(|error| refuse(&error.to_string()))?;
         }
         self.put_tree(&tree)
     }
 
-    fn import_entry(&self, path: &Path, holes: &mut u64) -> Result<Entry, StoreError> {
+    fn import_entry(&self, path: &Path, bounds: &mut Bounds) -> Result<Entry, StoreError> {
+        bounds.look_at_the_clock(path)?;
         let metadata = path.symlink_metadata().map_err(StoreError::io("look at", path))?;
         let kind = metadata.file_type();
         let refuse = |why: &str| StoreError::Path { path: path.display().to_string(), why: why.to_owned() };
         if kind.is_dir() {
             make_readable(path, &metadata, 0o500);
-            Ok(Entry::Tree { digest: self.import_within(path, holes)? })
+            Ok(Entry::Tree { digest: self.import_within(path, bounds)? })
         } else if kind.is_symlink() {
             let target = fs::read_link(path).map_err(StoreError::io("read", path))?;
             let target = target.to_str().ok_or_else(|| refuse("the link's target is not UTF-8"))?.to_owned();
             Ok(Entry::Symlink { target })
         } else if kind.is_file() {
-            take_holes(&metadata, holes).ok_or_else(|| StoreError::Holes(path.to_owned()))?;
+            bounds.take(&metadata, path)?;
             make_readable(path, &metadata, 0o400);
             let executable = metadata.permissions().mode() & 0o100 != 0;
             Ok(Entry::File { digest: self.put_file(path)?, executable })
@@ -66,12 +92,6 @@ fn make_readable(path: &Path, metadata: &Metadata, right: u32) {
     if mode & right != right {
         let _ = fs::set_permissions(path, Permissions::from_mode(mode | right));
     }
-}
-
-/// Counts what a file has without its being on the disk; none where that is too much.
-pub(crate) fn take_holes(file: &Metadata, left: &mut u64) -> Option<()> {
-    *left = left.checked_sub(file.len().saturating_sub(file.blocks().saturating_mul(512)))?;
-    Some(())
 }
 
 /// Whether an overlay means by this that there is nothing: a character device numbered 0.

@@ -2,8 +2,10 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::time::Instant;
 
 use super::*;
+use crate::plugin::{Code, Failure};
 use crate::tree::Entry;
 
 mod faults;
@@ -95,6 +97,19 @@ fn a_directory_survives_the_way_in_and_out() {
     assert_eq!(store.import(&out).expect("imported again"), tree);
     assert_eq!(fs::read_link(out.join("a/link")).expect("a link").to_str(), Some("../nowhere"));
     assert_eq!(store.lay_out(&tree).expect("laid out"), out);
+}
+
+#[test]
+fn a_directory_that_is_not_kept_in_time_is_given_up() {
+    let (home, store) = store();
+    let dir = home.path().join("out");
+    fs::create_dir_all(dir.join("a/b")).expect("made");
+    let mut bounds = Bounds { holes: 0, deadline: Some(Instant::now()) };
+    let error = store.import_within(&dir, &mut bounds).expect_err("the time is up");
+    assert!(matches!(&error, StoreError::TooLate(path) if *path == dir.join("a")), "{error:?}");
+    assert_eq!(Failure::from(error).code, Code::TimedOut);
+    bounds.deadline = None;
+    store.import_within(&dir, &mut bounds).expect("kept");
 }
 
 #[test]
