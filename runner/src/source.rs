@@ -149,8 +149,7 @@ fn take(dir: &Path, exclude: &[String], store: &Store) -> Result<SourceSnapshot,
     let not_a_directory = || SourceError::NotADirectory(dir.to_owned());
     let dir = dir.canonicalize().ok().filter(|dir| dir.is_dir()).ok_or_else(not_a_directory)?;
     let (tracked, known) = rayon::join(|| Tracked::around(&dir), || Known::open(store.root(), &dir));
-    let tracked = tracked?;
-    let rules = Rules::new(&dir, exclude, &tracked)?;
+    let rules = Rules::new(&dir, exclude, Arc::new(tracked?))?;
     let taken = Walk::new(&dir, &known).take(&rules)?;
     let earlier = Earlier::at(known.beside("earlier"));
     if !known.is_all_of(&taken.directories) {

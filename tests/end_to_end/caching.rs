@@ -3,6 +3,8 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
+use std::process::Command;
+
 use pipe_tests::Project;
 
 const TWO_STEPS: &str = "\
@@ -128,4 +130,20 @@ fn past_runs_are_told_again() {
     assert_eq!(names, ["pages", "shout"]);
     let said = project.run(["runs", "show", "7"]).code(2);
     assert!(said.stderr.contains("`2` and `1`"), "{}", said.stderr);
+}
+
+#[test]
+fn what_only_git_on_this_machine_leaves_out_is_part_of_the_source() {
+    let project = Project::new().file("a.txt", "").file("b.txt", "").pipeline(
+        "[app]\nname = \"excluded\"\n\n[steps.list]\nplugin = \"command\"\ninputs = { project = \"source\" }\n\
+         grants = { exec = [\"sh\"] }\nconfig = { run = \"cat a.txt b.txt\" }\n",
+    );
+    let git = Command::new("git").args(["init", "-q"]).current_dir(project.path()).status().expect("git runs");
+    assert!(git.success());
+    project.write(".git/info/exclude", "a.txt\n");
+    // The user's own, in what is home to the run.
+    project.write("../.config/git/ignore", "b.txt\n");
+    project.run(["run", "--no-release"]).success();
+    project.write(".pipeignore", "a.txt\n");
+    project.run(["run", "--no-release"]).code(1);
 }

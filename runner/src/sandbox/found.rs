@@ -85,6 +85,7 @@ impl Root {
     fn is_kernels(&self, fd: &OwnedFd) -> io::Result<bool> {
         let [own, found] = [&self.fd, fd].map(fstat);
         let (own, found) = (own?, found?);
-        Ok(fstatfs(fd)?.filesystem_type() == PROC_SUPER_MAGIC || (own.st_dev, own.st_ino) == (found.st_dev, found.st_ino))
+        Ok(fstatfs(fd)?.filesystem_type() == PROC_SUPER_MAGIC
+            || (own.st_dev, own.st_ino) == (found.st_dev, found.st_ino))
     }
 }

@@ -5,9 +5,6 @@
 
 /// Before the path of an entry: times, device, inode, mode, owner and size.
 const STAT: usize = 40;
-/// Where in it the mode is, and that of a submodule.
-const MODE: usize = 24;
-const REPOSITORY: u32 = 0o160_000;
 /// Bits of an entry's flags: there are more flags (version 3), and the length of its path as far as it can be told.
 const EXTENDED: u16 = 0x4000;
 const LENGTH: u16 = 0x0fff;
@@ -18,18 +15,11 @@ const SPARSE: [u8; 4] = *b"sdir";
 
 /// An index as it is written.
 pub(super) struct Index<'a> {
-    pub(super) named: Vec<Named>,
+    /// The paths that it names.
+    pub(super) named: Vec<Vec<u8>>,
     pub(super) link: Option<Link<'a>>,
     /// An extension without which an index cannot be understood, and which is unknown.
     pub(super) unknown: Option<String>,
-}
-
-/// What an index names.
-#[derive(Clone)]
-pub(super) struct Named {
-    pub(super) path: Vec<u8>,
-    /// A commit of another repository, in which it is a submodule.
-    pub(super) is_repository: bool,
 }
 
 /// What a split index says of the one that it shares with earlier ones.
@@ -64,7 +54,7 @@ impl<'a> Index<'a> {
     }
 
     /// What it names together with the index that it shares; none where it does not fit to that.
-    pub(super) fn over(self, shared: &[Named]) -> Option<Vec<Named>> {
+    pub(super) fn over(self, shared: &[Vec<u8>]) -> Option<Vec<Vec<u8>>> {
         let Some(mut bitmaps) = self.link.map(|link| link.bitmaps) else { return Some(self.named) };
         if bitmaps.is_empty() {
             return Some([shared, &self.named].concat());
@@ -73,11 +63,13 @@ impl<'a> Index<'a> {
         let replaced = bits(&mut bitmaps, shared.len())?;
         let mut own = self.named.into_iter();
         let mut named = Vec::new();
-        for ((entry, gone), replaced) in shared.iter().zip(gone).zip(replaced) {
-            // Whatever replaces an entry has its path, and need not repeat it.
-            let is_repository = if replaced { own.next()?.is_repository } else { entry.is_repository };
+        for ((path, gone), replaced) in shared.iter().zip(gone).zip(replaced) {
+            if replaced {
+                // It has the path of what it replaces, and need not repeat it.
+                own.next()?;
+            }
             if !gone {
-                named.push(Named { path: entry.path.clone(), is_repository });
+                named.push(path.clone());
             }
         }
         named.extend(own);
@@ -94,25 +86,24 @@ impl Link<'_> {
 }
 
 /// The entries of an index, whose version and number come first.
-fn entries(rest: &mut &[u8], name: usize) -> Option<Vec<Named>> {
+fn entries(rest: &mut &[u8], name: usize) -> Option<Vec<Vec<u8>>> {
     let version = number(rest)?;
     let count = usize::try_from(number(rest)?).ok()?;
     if !(2..=4).contains(&version) {
         return None;
     }
     // Each entry has at least its fixed part: a count that promises more is not believed.
-    let mut named: Vec<Named> = Vec::with_capacity(count.min(rest.len() / (STAT + name)));
+    let mut named: Vec<Vec<u8>> = Vec::with_capacity(count.min(rest.len() / (STAT + name)));
     for _ in 0..count {
         let entry = *rest;
-        let mode = take(rest, STAT + name)?.get(MODE..MODE + 4)?;
-        let is_repository = mode == REPOSITORY.to_be_bytes();
+        take(rest, STAT + name)?;
         let flags = u16::from_be_bytes(take(rest, 2)?.try_into().ok()?);
         if flags & EXTENDED != 0 {
             take(rest, 2)?;
         }
         let path = if version == 4 {
             let dropped = varint(rest)?;
-            let previous = named.last().map(|named| &*named.path).unwrap_or_default();
+            let previous = named.last().map(Vec::as_slice).unwrap_or_default();
             let kept = previous.get(..previous.len().checked_sub(dropped)?)?;
             let added = until_nul(rest)?;
             [kept, added].concat()
@@ -129,7 +120,7 @@ fn entries(rest: &mut &[u8], name: usize) -> Option<Vec<Named>> {
             take(rest, 8 - length % 8)?;
             path.to_vec()
         };
-        named.push(Named { path, is_repository });
+        named.push(path);
     }
     Some(named)
 }
@@ -207,7 +198,7 @@ mod tests {
 
     #[test]
     fn any_bytes_are_an_index_or_none() {
-        let shared = vec![Named { path: b"a".to_vec(), is_repository: false }; 70];
+        let shared = vec![b"a".to_vec(); 70];
         pipe_fuzz::attack("git-index", |bytes| {
             for name in [20, 32] {
                 if let Some(index) = Index::parse(bytes, name) {

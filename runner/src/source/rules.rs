@@ -4,7 +4,8 @@
 //! 1. `.git`, `.hg` and `.svn`: always left out.
 //! 2. The patterns of the pipeline's `exclude`.
 //! 3. `.pipeignore`, that of the nearest directory first.
-//! 4. `.gitignore`, likewise, up to the root of the repository; what git tracks is kept all the same.
+//! 4. `.gitignore`, likewise, up to the root of the repository; what git tracks is kept all the same. A repository within, a
+//!    submodule or not, has its own.
 //! 5. `__pycache__`, and directories that are a virtual environment: left out.
 //!
 //! As with git, nothing inside a directory that is left out can be kept. The user's own excludes for git (`core.excludesFile`,
@@ -15,13 +16,15 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::iter::successors;
 use std::path::Path;
+use std::sync::Arc;
 
 use ignore::Match;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
 use super::SourceError;
-use super::tracked::{Tracked, repository};
+use super::tracked::{Tracked, is_repository, repository};
 use crate::digest::Digest;
 use crate::key::{Fields as _, KeyBuilder};
 
@@ -47,7 +50,9 @@ pub(super) struct Rules<'a> {
     pipeignore: Gitignore,
     /// From the weakest to the strongest.
     gitignore: Vec<Gitignore>,
-    tracked: &'a Tracked,
+    tracked: Arc<Tracked>,
+    /// Whether git's rules begin here: those around it have no say.
+    is_root: bool,
     /// Whether git leaves out whatever is here and not tracked.
     is_ignored: bool,
     /// Of all lines that have a say.
@@ -56,7 +61,7 @@ pub(super) struct Rules<'a> {
 
 impl<'a> Rules<'a> {
     /// The rules of the source directory itself.
-    pub(super) fn new(dir: &Path, exclude: &[String], tracked: &'a Tracked) -> Result<Self, SourceError> {
+    pub(super) fn new(dir: &Path, exclude: &[String], tracked: Arc<Tracked>) -> Result<Self, SourceError> {
         let mut key = KeyBuilder::new("rules").field("tracked", tracked.digest().as_bytes());
         let mut builder = GitignoreBuilder::new(dir);
         let pattern = |source| SourceError::Pattern { path: dir.to_owned(), source };
@@ -67,7 +72,8 @@ impl<'a> Rules<'a> {
         let exclude = builder.build().map_err(pattern)?;
         let pipeignore = pipeignore(dir, &mut key)?;
         let gitignore = outer_gitignores(dir, &mut key);
-        Ok(Self { outer: None, exclude, pipeignore, gitignore, tracked, is_ignored: false, digest: key.finish() })
+        let digest = key.finish();
+        Ok(Self { outer: None, exclude, pipeignore, gitignore, tracked, is_root: true, is_ignored: false, digest })
     }
 
     /// The rules of a directory within, of which these ones have said something.
@@ -76,13 +82,18 @@ impl<'a> Rules<'a> {
         let mut key = before.clone();
         let pipeignore = pipeignore(dir, &mut key)?;
         let gitignore = vec![gitignore(dir, &mut key)];
-        let is_ignored = said == Said::KeepTracked || self.is_ignored && said != Said::Keep;
+        let is_root = is_repository(dir);
+        let tracked = if is_root { Arc::new(Tracked::around(dir)?) } else { Arc::clone(&self.tracked) };
+        if is_root {
+            key.add("tracked", tracked.digest().as_bytes());
+        }
+        let is_ignored = !is_root && (said == Said::KeepTracked || self.is_ignored && said != Said::Keep);
         if is_ignored != self.is_ignored {
             key.add("ignored", &[u8::from(is_ignored)]);
         }
         let digest = if key == before { self.digest } else { key.finish() };
-        let (exclude, tracked) = (Gitignore::empty(), self.tracked);
-        Ok(Self { outer: Some(self), exclude, pipeignore, gitignore, tracked, is_ignored, digest })
+        let exclude = Gitignore::empty();
+        Ok(Self { outer: Some(self), exclude, pipeignore, gitignore, tracked, is_root, is_ignored, digest })
     }
 
     /// Where this is the same, the same is kept of the same names.
@@ -95,9 +106,11 @@ impl<'a> Rules<'a> {
         if VERSION_CONTROL.iter().any(|known| name == *known) {
             return Said::LeaveOut;
         }
-        let exclude = self.find(|rules| rules.exclude.matched(path, is_dir).map(|_| ()));
-        let own = exclude.or_else(|| self.find(|rules| rules.pipeignore.matched(path, is_dir).map(|_| ())));
-        match own.or_else(|| if self.is_ignored { Some(true) } else { self.find(|rules| rules.by_git(path, is_dir)) }) {
+        let exclude = nearest(self.around().map(|rules| rules.exclude.matched(path, is_dir).map(|_| ())));
+        let pipeignore = || nearest(self.around().map(|rules| rules.pipeignore.matched(path, is_dir).map(|_| ())));
+        let by_git = || nearest(self.in_repository().map(|rules| rules.by_git(path, is_dir)));
+        let own = exclude.or_else(pipeignore);
+        match own.or_else(|| if self.is_ignored { Some(true) } else { by_git() }) {
             Some(true) if own.is_some() || !self.tracked.has(path, is_dir) => Said::LeaveOut,
             Some(true) if is_dir => Said::KeepTracked,
             Some(_) => Said::Keep,
@@ -106,23 +119,25 @@ impl<'a> Rules<'a> {
         }
     }
 
+    /// From these rules outwards.
+    fn around(&self) -> impl Iterator<Item = &Rules<'a>> {
+        successors(Some(self), |rules| rules.outer)
+    }
+
+    /// The same as far as the root of the repository.
+    fn in_repository(&self) -> impl Iterator<Item = &Rules<'a>> {
+        successors(Some(self), |rules| rules.outer.filter(|_| !rules.is_root))
+    }
+
     fn by_git(&self, path: &Path, is_dir: bool) -> Match<()> {
         let mut found = self.gitignore.iter().rev().map(|rules| rules.matched(path, is_dir).map(|_| ()));
         found.find(|found| !found.is_none()).unwrap_or(Match::None)
     }
+}
 
-    /// What the nearest directory that has a say says: whether to leave out.
-    fn find(&self, ask: impl Fn(&Rules<'_>) -> Match<()>) -> Option<bool> {
-        let mut rules = Some(self);
-        while let Some(here) = rules {
-            match ask(here) {
-                Match::Ignore(()) => return Some(true),
-                Match::Whitelist(()) => return Some(false),
-                Match::None => rules = here.outer,
-            }
-        }
-        None
-    }
+/// What the nearest directory that has a say says: whether to leave out.
+fn nearest(mut said: impl Iterator<Item = Match<()>>) -> Option<bool> {
+    said.find(|said| !said.is_none()).map(|said| said.is_ignore())
 }
 
 /// A `.pipeignore`; a pattern that cannot be read is an error.

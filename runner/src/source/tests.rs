@@ -132,10 +132,7 @@ fn what_git_tracks_is_kept_in_spite_of_gitignore_and_nothing_beside_it() {
         .file("web/a.js.map", "")
         .file("web/b.js.map", "");
     assert_eq!(project.names(), [".gitignore", "web/a.js"]);
-    let git = |arguments: &[&str]| {
-        let done = std::process::Command::new("git").arg("-C").arg(project.dir.path()).args(arguments).output();
-        assert!(done.expect("git").status.success(), "{arguments:?}");
-    };
+    let git = |arguments: &[&str]| git(project.dir.path(), arguments);
     git(&["init", "-q"]);
     git(&["add", "."]);
     git(&["add", "-f", "lib/kept.js", "lib/deep/kept.js", "web/a.js.map"]);
@@ -147,6 +144,62 @@ fn what_git_tracks_is_kept_in_spite_of_gitignore_and_nothing_beside_it() {
     assert_eq!(project.names(), own);
     fs::write(project.path(".git/index"), "DIRC").expect("a file");
     assert!(matches!(project.snapshot(), Err(SourceError::Index(_))));
+}
+
+fn git(dir: &Path, arguments: &[&str]) {
+    let done = std::process::Command::new("git").arg("-C").arg(dir).args(arguments).output().expect("git");
+    assert!(done.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
+}
+
+#[test]
+fn a_repository_within_has_its_own_rules() {
+    let project = Project::new()
+        .file(".gitignore", "*.map\n")
+        .file("a.map", "")
+        .file("theme/.gitignore", "*.css\n/build/\n")
+        .file("theme/a.map", "")
+        .file("theme/generated.css", "")
+        .file("theme/tracked.css", "")
+        .file("theme/build/x", "")
+        .file("theme/deep/b.css", "");
+    let theme = project.path("theme");
+    git(&theme, &["init", "-q"]);
+    git(&theme, &["add", "-f", "tracked.css"]);
+    let kept = [".gitignore", "theme/.gitignore", "theme/a.map", "theme/tracked.css"];
+    assert_eq!(project.names(), kept, "of a source that is in no repository");
+    git(project.dir.path(), &["init", "-q"]);
+    assert_eq!(project.names(), kept);
+    git(&theme, &["add", "-f", "generated.css"]);
+    let kept = [".gitignore", "theme/.gitignore", "theme/a.map", "theme/generated.css", "theme/tracked.css"];
+    assert_eq!(project.names(), kept, "though no directory has changed");
+    project.write(".pipeignore", "*.css\n");
+    assert_eq!(project.names(), [".gitignore", ".pipeignore", "theme/.gitignore", "theme/a.map"]);
+    project.write(".gitignore", "theme/\n");
+    assert_eq!(project.names(), [".gitignore", ".pipeignore", "a.map"]);
+}
+
+#[test]
+fn what_a_submodule_tracks_is_tracked_too() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let [inner, middle] = ["inner", "middle"].map(|name| dir.path().join(name));
+    let project = Project::new().file(".gitignore", "lib/\n");
+    let outer = project.dir.path();
+    let add = ["-c", "protocol.file.allow=always", "submodule", "--quiet", "add", "-f"];
+    for (repository, below) in [(&*inner, None), (&middle, Some(&inner)), (outer, Some(&middle))] {
+        fs::create_dir_all(repository).expect("a directory");
+        git(repository, &["init", "--quiet"]);
+        fs::write(repository.join("file"), "").expect("written");
+        if let Some(below) = below {
+            git(repository, &[&add[..], &[below.to_str().expect("a text"), "lib/sub"]].concat());
+        }
+        git(repository, &["add", "."]);
+        git(repository, &["-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "-m", "a"]);
+    }
+    git(outer, &["-c", "protocol.file.allow=always", "submodule", "--quiet", "update", "--init", "--recursive"]);
+    project.write("lib/other", "");
+    let own = [".gitignore", ".gitmodules", "file"];
+    let submodules = ["lib/sub/.gitmodules", "lib/sub/file", "lib/sub/lib/sub/file"];
+    assert_eq!(project.names(), [&own[..], &submodules].concat());
 }
 
 #[test]

@@ -1,17 +1,14 @@
-//! Which files of a repository git tracks, by its index and those of its submodules: such a file is part of the project whatever
-//! `.gitignore` says.
+//! Which files of a repository git tracks, by its index: such a file is part of the project whatever `.gitignore` says.
 //!
-//! Knows nothing of git's objects, and of its configuration only how long an object's name is.
+//! Knows nothing of repositories within it, of git's objects, and of its configuration only how long an object's name is.
 
 use std::cmp::Ordering;
-use std::ffi::OsStr;
 use std::fs;
 use std::io;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use super::SourceError;
-use super::index::{Index, Link, Named};
+use super::index::{Index, Link};
 use crate::digest::Digest;
 
 /// The length of an object's name: SHA-1, and SHA-256 where a repository says so.
@@ -23,7 +20,7 @@ const SHA256: usize = 32;
 pub(super) struct Tracked {
     /// What the paths are relative to.
     root: PathBuf,
-    paths: Vec<Box<[u8]>>,
+    paths: Vec<Vec<u8>>,
     digest: Digest,
 }
 
@@ -33,14 +30,15 @@ impl Tracked {
         let Some(root) = repository(dir) else {
             return Ok(Self::new(dir, Vec::new()));
         };
-        let mut paths = Vec::new();
-        read(root, b"", &mut paths)?;
-        // Those of a submodule came after all of what is around it.
+        let git = root.join(".git");
+        let directory = git_directory(&git).map_err(SourceError::io("read", &git))?;
+        let mut paths = named(&directory)?;
+        // Those of a split index came after what it shares.
         paths.sort_unstable();
         Ok(Self::new(root, paths))
     }
 
-    fn new(root: &Path, paths: Vec<Box<[u8]>>) -> Self {
+    fn new(root: &Path, paths: Vec<Vec<u8>>) -> Self {
         // No path has a zero in it.
         let digest = Digest::of(&paths.join(&0));
         Self { root: root.to_owned(), paths, digest }
@@ -51,12 +49,15 @@ impl Tracked {
         self.digest
     }
 
-    /// Whether a file is tracked, or something in a directory.
+    /// Whether a file is tracked, or something in a directory, or the directory as a submodule.
     pub(super) fn has(&self, path: &Path, is_dir: bool) -> bool {
         let Ok(relative) = path.strip_prefix(&self.root) else { return false };
         let wanted = relative.as_os_str().as_encoded_bytes();
+        if self.paths.binary_search_by(|path| path.as_slice().cmp(wanted)).is_ok() {
+            return true;
+        }
         if !is_dir {
-            return self.paths.binary_search_by(|path| path.as_ref().cmp(wanted)).is_ok();
+            return false;
         }
         let below = |path: &[u8]| path.strip_prefix(wanted).is_some_and(|rest| rest.first() == Some(&b'/'));
         let first = self.paths.partition_point(|path| order(path, wanted) == Ordering::Less);
@@ -64,25 +65,8 @@ impl Tracked {
     }
 }
 
-/// Reads the index of the repository at a root, and those of its submodules; `at` is where it is in the one around it, with a slash.
-fn read(root: &Path, at: &[u8], tracked: &mut Vec<Box<[u8]>>) -> Result<(), SourceError> {
-    let git = root.join(".git");
-    let directory = git_directory(&git).map_err(SourceError::io("read", &git))?;
-    for entry in named(&directory)? {
-        if entry.is_repository {
-            let below = root.join(OsStr::from_bytes(&entry.path));
-            // One that was never fetched tracks nothing.
-            if below.join(".git").exists() {
-                read(&below, &[at, &entry.path, b"/"].concat(), tracked)?;
-            }
-        }
-        tracked.push(if at.is_empty() { entry.path.into() } else { [at, &entry.path].concat().into() });
-    }
-    Ok(())
-}
-
 /// What the index of a git directory names; nothing where none has been written yet.
-fn named(directory: &Path) -> Result<Vec<Named>, SourceError> {
+fn named(directory: &Path) -> Result<Vec<Vec<u8>>, SourceError> {
     let path = directory.join("index");
     let bytes = match fs::read(&path) {
         Ok(bytes) => bytes,
@@ -136,7 +120,12 @@ fn is_sha256(config: &str) -> bool {
 
 /// The root of the repository that a directory is in.
 pub(crate) fn repository(dir: &Path) -> Option<&Path> {
-    dir.ancestors().find(|dir| dir.join(".git").exists())
+    dir.ancestors().find(|dir| is_repository(dir))
+}
+
+/// Whether a directory is the root of one.
+pub(super) fn is_repository(dir: &Path) -> bool {
+    dir.join(".git").exists()
 }
 
 /// The branch that is checked out where a directory is; none where there is no repository, or none of its branches is.
@@ -199,33 +188,10 @@ mod tests {
                 assert!(tracked.has(&dir.path().join(directory), true), "{version}: {directory}");
                 assert!(!tracked.has(&dir.path().join(directory), false), "{version}: {directory}");
             }
-            for other in ["li", "lib/s", "lib/i18n.js", "zzz", "lib/sub/ü"] {
+            for other in ["li", "lib/s", "zzz"] {
                 assert!(!tracked.has(&dir.path().join(other), true), "{version}: {other}");
             }
         }
-    }
-
-    #[test]
-    fn what_a_submodule_tracks_is_tracked_too() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let [inner, middle, outer] = ["inner", "middle", "outer"].map(|name| dir.path().join(name));
-        let add = ["-c", "protocol.file.allow=always", "submodule", "--quiet", "add"];
-        for (repository, below) in [(&inner, None), (&middle, Some(&inner)), (&outer, Some(&middle))] {
-            fs::create_dir(repository).expect("a directory");
-            git(repository, &["init", "--quiet"]);
-            fs::write(repository.join("file"), "").expect("written");
-            if let Some(below) = below {
-                git(repository, &[&add[..], &[below.to_str().expect("a text"), "lib/sub"]].concat());
-            }
-            git(repository, &["add", "."]);
-            git(repository, &["-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "-m", "a"]);
-        }
-        git(&outer, &["-c", "protocol.file.allow=always", "submodule", "--quiet", "update", "--init", "--recursive"]);
-        let tracked = Tracked::around(&outer.join("lib")).expect("an index");
-        for file in ["file", "lib/sub/file", "lib/sub/lib/sub/file"] {
-            assert!(tracked.has(&outer.join(file), false), "{file}");
-        }
-        assert!(tracked.has(&outer.join("lib/sub/lib"), true) && !tracked.has(&outer.join("lib/sub/other"), false));
     }
 
     #[test]
