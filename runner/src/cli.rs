@@ -31,6 +31,7 @@ mod init;
 mod interrupt;
 mod lock;
 mod logs;
+mod number;
 mod panic;
 mod people;
 mod plan;

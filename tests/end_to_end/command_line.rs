@@ -82,6 +82,28 @@ fn a_step_that_is_not_there_gets_the_nearest_one() {
 }
 
 #[test]
+fn a_word_in_place_of_a_number_or_a_size_is_told_what_is_wanted() {
+    let project = Project::new().pipeline(PIPELINE);
+    let number = "expected a whole number";
+    for (arguments, wanted) in [
+        (&["store", "gc", "--max-age", "-1"][..], number),
+        (&["store", "gc", "--max-size", "5XB"], "expected a size, such as `20GiB`"),
+        (&["store", "gc", "--max-size", "-5GiB"], "expected a size, such as `20GiB`"),
+        (&["runs", "show", "abc"], number),
+        (&["runs", "show", "-1"], number),
+        (&["runs", "--limit", "99999999999999999999"], "it is too large"),
+        (&["run", "-j", "0"], "expected a whole number, 1 or more"),
+        (&["rollback", "staging", "last"], number),
+        (&["logs", "staging", "-n", "all"], number),
+        (&["run", "--otlp", "collector"], "such as `http://localhost:4318`"),
+        (&["promote", "staging", "production"], "it has none: add `[targets.production]`"),
+    ] {
+        let said = project.run(arguments).code(2);
+        assert!(said.stderr.contains(wanted), "{arguments:?}: {}", said.stderr);
+    }
+}
+
+#[test]
 fn colours_are_only_where_they_are_wanted() {
     let project = Project::new().pipeline(PIPELINE);
     assert!(!project.run(["plan"]).success().stdout.contains('\x1b'));

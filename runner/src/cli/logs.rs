@@ -16,6 +16,7 @@ use serde_json::json;
 
 use super::elsewhere::pass_on;
 use super::failure::Kind;
+use super::number::whole;
 use super::target::TargetArg;
 use super::{Context, Failure};
 
@@ -31,10 +32,10 @@ pub(super) struct LogsArgs {
     #[arg(long, short, value_name = "NAME")]
     process: Option<String>,
     /// The release [default: the one that serves, or else the last].
-    #[arg(long, short, value_name = "N")]
+    #[arg(long, short, value_name = "N", value_parser = whole::<u64>, allow_negative_numbers = true)]
     release: Option<u64>,
     /// How many of the last lines of each process.
-    #[arg(long, short = 'n', value_name = "LINES", default_value_t = 200)]
+    #[arg(long, short = 'n', value_name = "LINES", default_value_t = 200, value_parser = whole::<usize>, allow_negative_numbers = true)]
     lines: usize,
     /// Print one line of a log a line, as JSON.
     #[arg(long)]

@@ -2,6 +2,7 @@
 
 use runner::release;
 
+use super::number::whole;
 use super::reporting::reporting;
 use super::target::TargetArg;
 use super::{Context, Failure};
@@ -14,6 +15,7 @@ pub(super) struct RollbackArgs {
     #[command(flatten)]
     target: TargetArg,
     /// The number of the release [default: the one that served before].
+    #[arg(value_parser = whole::<u64>, allow_negative_numbers = true)]
     number: Option<u64>,
     /// Print one event a line, as JSON.
     #[arg(long)]

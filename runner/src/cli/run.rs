@@ -14,6 +14,7 @@ use runner::store::Store;
 use super::failure::Kind;
 use super::file::FileArg;
 use super::interrupt::Interrupt;
+use super::number::whole;
 use super::reporting::{Progress, Reporting};
 use super::target::{on_branch, settled};
 use super::{Context, Failure};
@@ -38,7 +39,7 @@ pub(super) struct RunArgs {
     #[arg(long)]
     json: bool,
     /// How many steps, and how many programs, run at one time [default: one for each processor].
-    #[arg(long, short, value_name = "N")]
+    #[arg(long, short, value_name = "N", value_parser = whole::<NonZeroUsize>, allow_negative_numbers = true)]
     jobs: Option<NonZeroUsize>,
     /// After a failure, go on with the steps that do not need the failed one.
     #[arg(long, short)]
@@ -95,7 +96,8 @@ impl Reports {
     /// The server that was asked for.
     pub(super) fn otlp(&self) -> Result<Option<Otlp>, Failure> {
         let endpoint = self.otlp.as_deref().map(Endpoint::at).transpose();
-        Ok(endpoint.map_err(|error| Failure::of(Kind::Usage, &error))?.map(Otlp::new))
+        let wrong = |error| Failure::of(Kind::Usage, &error).hint("such as `http://localhost:4318`");
+        Ok(endpoint.map_err(wrong)?.map(Otlp::new))
     }
 
     /// What is to read the events of a run: what was asked for here, or by the environment.

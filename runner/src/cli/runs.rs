@@ -9,6 +9,7 @@ use runner::event::{Event, Outcome, Stamped};
 use serde::Serialize;
 
 use super::failure::Kind;
+use super::number::whole;
 use super::run::Reports;
 use super::{Context, Failure};
 use crate::report;
@@ -20,7 +21,7 @@ pub(super) struct RunsArgs {
     #[command(subcommand)]
     command: Option<RunsCommand>,
     /// How many to list.
-    #[arg(long, short, value_name = "N", default_value_t = 20)]
+    #[arg(long, short, value_name = "N", default_value_t = 20, value_parser = whole::<usize>, allow_negative_numbers = true)]
     limit: usize,
     /// As JSON.
     #[arg(long)]
@@ -32,6 +33,7 @@ enum RunsCommand {
     /// Shows a run as it was shown then, the latest where none is named.
     Show {
         /// The number of the run, as `pipe runs` lists it.
+        #[arg(value_parser = whole::<u64>, allow_negative_numbers = true)]
         number: Option<u64>,
         /// Print its events, one a line, as JSON, each with its time.
         #[arg(long)]

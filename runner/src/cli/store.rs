@@ -11,6 +11,7 @@ use runner::store::{Checked, Collected, Policy, Stats, Store};
 use serde_json::json;
 
 use super::failure::Kind;
+use super::number::whole;
 use super::{Context, Failure};
 
 /// Shows, checks and cleans what is kept of earlier runs.
@@ -33,11 +34,11 @@ enum StoreCommand {
     /// Collects garbage now.
     Gc {
         /// Let go of what was of no use for so many days.
-        #[arg(long, value_name = "DAYS", default_value_t = 30)]
+        #[arg(long, value_name = "DAYS", default_value_t = 30, value_parser = whole::<u64>, allow_negative_numbers = true)]
         max_age: u64,
         /// Let go of what was of no use for longest, so that the rest fits: `500MiB`, `20GiB`.
-        #[arg(long, value_name = "SIZE", default_value = "50GiB")]
-        max_size: String,
+        #[arg(long, value_name = "SIZE", default_value = "50GiB", value_parser = bytes, allow_hyphen_values = true)]
+        max_size: u64,
     },
     /// Reads all of it: every blob, tree and action, every laid-out file and compiled plugin. What is damaged is set aside, and
     /// made anew by the next run that needs it. Ends with exit code 5 where something was.
@@ -53,15 +54,17 @@ pub(super) fn store(args: &StoreArgs, context: &Context) -> Result<(), Failure> 
         _ if !place.exists() => nothing(args, place, context),
         StoreCommand::Stats => stats(args.json, context),
         StoreCommand::Gc { max_age, max_size } => {
-            let max_bytes = parse_size(max_size).ok_or_else(|| {
-                Failure::new(Kind::Usage, format!("`{max_size}` is not a size")).hint("such as `20GiB`")
-            })?;
             let unused_for = Duration::from_secs(max_age.saturating_mul(24 * 3600));
-            collect(&Policy { unused_for, max_bytes }, args.json, context)
+            collect(&Policy { unused_for, max_bytes: *max_size }, args.json, context)
         }
         StoreCommand::Check => check(args.json, context),
         StoreCommand::Clear => collect(&Policy { unused_for: Duration::ZERO, max_bytes: 0 }, args.json, context),
     }
+}
+
+/// Reads a size.
+fn bytes(text: &str) -> Result<u64, String> {
+    parse_size(text).ok_or_else(|| "expected a size, such as `20GiB`".to_owned())
 }
 
 /// What is said where there is no store yet.

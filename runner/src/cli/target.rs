@@ -94,7 +94,11 @@ pub(super) fn of_pipeline(pipeline: &Pipeline, name: &str) -> Result<pipeline::T
         let near = nearest(name, pipeline.targets.iter().map(|target| target.name.as_str()));
         Failure::new(Kind::Usage, format!("the pipeline has no target `{name}`"))
             .hints(near.map(|near| format!("did you mean `{near}`?")))
-            .hint(format!("its targets are {}", names.join(", ")))
+            .hint(if names.is_empty() {
+                format!("it has none: add `[targets.{name}]` with a `driver`, and a step to `release`")
+            } else {
+                format!("its targets are {}", names.join(", "))
+            })
     })
 }
 

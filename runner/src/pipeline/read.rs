@@ -39,7 +39,31 @@ fn syntax(document: &Arc<Document>, error: &toml::de::Error) -> Diagnostic {
         return Diagnostic::new(document, span.clone(), format!("`{name}` is there twice"))
             .hint("give one of the two another name, or remove it");
     }
-    Diagnostic::new(document, span, error.message())
+    let diagnostic = Diagnostic::new(document, span, error.message());
+    match remedy(error.message()) {
+        Some(remedy) => diagnostic.hint(remedy),
+        None => diagnostic,
+    }
+}
+
+/// What to do about the mistakes in TOML that are made most.
+fn remedy(message: &str) -> Option<&'static str> {
+    const REMEDIES: [(&str, &str); 4] = [
+        (
+            "escaped value",
+            "write `\\\\` for a backslash, or put the text in single quotes, where it is a character like any other: '…'",
+        ),
+        (
+            "unicode value",
+            "after `\\u` come four hexadecimal digits, after `\\U` eight; write `\\\\` for a backslash itself",
+        ),
+        ("must be quoted", "put the text in quotes: \"…\""),
+        (
+            "invalid basic string, expected `\"`",
+            "end the text with `\"`; one of several lines is in triple quotes: \"\"\"…\"\"\"",
+        ),
+    ];
+    REMEDIES.iter().find(|(mistake, _)| message.contains(mistake)).map(|(_, remedy)| *remedy)
 }
 
 /// Whatever could be read, and for each step whether all of it could.

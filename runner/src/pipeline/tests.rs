@@ -157,6 +157,38 @@ fn what_is_no_toml_is_refused_with_all_its_places() {
 }
 
 #[test]
+fn mistakes_in_toml_that_are_made_most_are_told_with_their_remedy() {
+    refused_whole(
+        "a = \"grep \\d\"\nb = \"\\u12\"\nc = polls\nd = \"polls\n",
+        &expect![[r#"
+            p:1:12: missing escaped value, expected `b`, `e`, `f`, `n`, `r`, `\`, `"`, `x`, `u`, `U`
+              |
+            1 | a = "grep \d"
+              |            ^
+              = hint: write `\\` for a backslash, or put the text in single quotes, where it is a character like any other: '…'
+
+            p:2:10: too few unicode value digits, expected unicode hexadecimal value
+              |
+            2 | b = "\u12"
+              |          ^
+              = hint: after `\u` come four hexadecimal digits, after `\U` eight; write `\\` for a backslash itself
+
+            p:3:5: string values must be quoted, expected literal string
+              |
+            3 | c = polls
+              |     ^^^^^
+              = hint: put the text in quotes: "…"
+
+            p:4:11: invalid basic string, expected `"`
+              |
+            4 | d = "polls
+              |           ^
+              = hint: end the text with `"`; one of several lines is in triple quotes: """…"""
+        "#]],
+    );
+}
+
+#[test]
 fn names_that_are_there_twice_are_refused() {
     refused(
         "name = \"again\"\n[steps.a]\nplugin = \"x\"\n[steps.a]\nplugin = \"y\"\n",
