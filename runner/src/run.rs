@@ -100,6 +100,8 @@ impl Project {
         lock::ensure(&self.pipeline, &self.lock_resolver(&runtime), &mode, events)?;
         let execution = self.execution(&runtime, build, events, cancel)?;
         let executed = self.execute(&execution)?;
+        // A slug whose step ran is there, whatever became of other steps.
+        let slugs = self.register(&execution, &executed, started);
         if let Some((step, failure)) = executed.failure() {
             let step = self.graph[petgraph::graph::NodeIndex::new(step)].name.clone();
             return Err(RunError::Step { step, failure: failure.clone() });
@@ -107,8 +109,7 @@ impl Project {
         if cancel.load(std::sync::atomic::Ordering::Relaxed) {
             return Err(RunError::Cancelled);
         }
-        let slugs = self.register(&execution, &executed, started)?;
-        Ok(Built { executed, slugs })
+        Ok(Built { executed, slugs: slugs? })
     }
 
     /// Lets go of a project at the end of a process: what was read and built goes with that. Of thousands of steps, to take each apart by

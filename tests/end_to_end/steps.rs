@@ -41,6 +41,18 @@ fn what_does_not_need_the_failed_step_runs_only_with_keep_going() {
 }
 
 #[test]
+fn a_slug_is_known_though_another_step_fails() {
+    let project = Project::new().file("Procfile", "web: true\n").pipeline(&format!(
+        "{FAILING}\n[steps.slug]\nplugin = \"slug\"\ninputs = {{ project = \"source\", venv = \"source\" }}\n"
+    ));
+    let said = project.run(["run", "--no-release", "--json", "--keep-going"]).code(1);
+    assert!(said.steps("ran").contains(&"slug".to_owned()), "{}", said.stdout);
+    let list = project.run(["slug", "list", "--json"]).success().stdout;
+    let list: serde_json::Value = serde_json::from_str(&list).expect("JSON");
+    assert_eq!(list.as_array().map(Vec::len), Some(1), "{list}");
+}
+
+#[test]
 fn a_plugin_that_is_no_webassembly_is_said_to_be_none() {
     let project = Project::new().pipeline("[app]\nname = \"a\"\n[steps.own]\nplugin = \"./own.wasm\"\n");
     for (bytes, found) in
