@@ -25,6 +25,17 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
+/// Puts a file that can be made anew in its place, as `put` does. A directory that is there makes way: it can only be damage.
+pub(crate) fn heal(path: &Path, put: impl Fn() -> io::Result<()>) -> io::Result<()> {
+    match put() {
+        Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
+            fs::remove_dir_all(path)?;
+            put()
+        }
+        result => result,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -55,7 +66,11 @@ mod tests {
         assert_eq!(fs::read_dir(home.path()).expect("a directory").count(), 1, "nothing is left beside it");
         // What cannot be put in its place changes nothing.
         fs::create_dir(home.path().join("taken")).expect("a directory");
-        assert!(replace(&home.path().join("taken"), b"new").is_err());
+        let taken = home.path().join("taken");
+        assert!(replace(&taken, b"new").is_err());
         assert_eq!(fs::read_dir(home.path()).expect("a directory").count(), 2);
+        fs::write(taken.join("file"), "").expect("a file in it");
+        heal(&taken, || replace(&taken, b"new")).expect("it makes way");
+        assert_eq!(fs::read(&taken).expect("read"), b"new");
     }
 }

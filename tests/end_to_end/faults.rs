@@ -101,6 +101,34 @@ fn what_is_known_of_the_source_and_cannot_be_kept_is_the_stores_failure() {
     holds(&project, "once it is out of the way");
 }
 
+#[test]
+fn a_directory_in_the_place_of_a_file_that_can_be_made_anew_makes_way() {
+    let project = chain();
+    project.run(BUILD).success();
+    let spoil = |directory: &str| {
+        for entry in fs::read_dir(project.home().join(directory)).expect("listed") {
+            let path = entry.expect("listed").path();
+            fs::remove_file(&path).expect("removed");
+            fs::create_dir(&path).expect("made");
+            fs::write(path.join("file"), "").expect("written");
+        }
+    };
+    for directory in ["components", "store/sources"] {
+        spoil(directory);
+        // A file that changes: what is known of it is written anew.
+        project.write("data/0", directory);
+        project.run(BUILD).success();
+        holds(&project, directory);
+    }
+    spoil("components");
+    project.run(["store", "check"]).code(5);
+    project.run(["store", "check"]).success();
+    project.run(BUILD).success();
+    spoil("components");
+    project.run(["store", "gc", "--max-age", "0"]).success();
+    holds(&project, "at the end");
+}
+
 /// The steps of which a run that may have been cut off has told that they ran.
 fn ran(told: &str) -> Vec<String> {
     let events = told.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());

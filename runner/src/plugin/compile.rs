@@ -176,5 +176,6 @@ fn load(engine: &Engine, path: &Path) -> Option<Component> {
 }
 
 fn save(path: &Path, held: &[u8]) -> std::io::Result<()> {
-    private::replace(path, &[Digest::of(held).as_bytes(), held].concat())
+    let bytes = [Digest::of(held).as_bytes(), held].concat();
+    private::heal(path, || private::replace(path, &bytes))
 }

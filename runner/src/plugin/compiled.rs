@@ -30,15 +30,22 @@ fn there<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     }
 }
 
+/// Removes what is there: a file, or a directory that only damage can have put there.
+fn remove(path: &Path) -> io::Result<Option<()>> {
+    there(if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) })
+}
+
 /// Removes compiled plugins of a home directory that are damaged; gives how many those were.
 pub fn check_compiled(home: &Path) -> io::Result<usize> {
     let mut damaged = 0;
     for path in list(home)?.into_iter().filter(|path| !is_unfinished(path)) {
-        let Some(bytes) = there(fs::read(&path))? else { continue };
-        let is_whole = bytes.split_at_checked(32).is_some_and(|(digest, code)| Digest::of(code).as_bytes() == digest);
+        let is_whole = !path.is_dir() && {
+            let Some(bytes) = there(fs::read(&path))? else { continue };
+            bytes.split_at_checked(32).is_some_and(|(digest, code)| Digest::of(code).as_bytes() == digest)
+        };
         if !is_whole {
             damaged += 1;
-            there(fs::remove_file(&path))?;
+            remove(&path)?;
         }
     }
     Ok(damaged)
@@ -51,9 +58,7 @@ pub fn collect_compiled(home: &Path, unused_for: Duration) -> io::Result<u64> {
         let Some(metadata) = there(fs::metadata(&path))? else { continue };
         let used = metadata.accessed()?.max(metadata.modified()?);
         let limit = if is_unfinished(&path) { unused_for.max(ABANDONED) } else { unused_for };
-        if SystemTime::now().duration_since(used).is_ok_and(|age| age >= limit)
-            && there(fs::remove_file(&path))?.is_some()
-        {
+        if SystemTime::now().duration_since(used).is_ok_and(|age| age >= limit) && remove(&path)?.is_some() {
             freed += metadata.len();
         }
     }

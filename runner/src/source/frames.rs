@@ -7,6 +7,7 @@ use std::io::{self, Write as _};
 use std::path::Path;
 
 use crate::digest::Digest;
+use crate::private;
 use crate::store::StoreError;
 
 /// Bytes before those of a frame.
@@ -56,7 +57,7 @@ impl Frames {
 /// Adds frames to a file, which begins with them if there is none.
 pub(super) fn append(path: &Path, frames: &[impl AsRef<[u8]>]) -> Result<(), StoreError> {
     let write = || OpenOptions::new().append(true).create(true).open(path)?.write_all(&joined(frames));
-    write().map_err(failed(path))
+    private::heal(path, write).map_err(failed(path))
 }
 
 /// Has a file hold these frames and no others; all of them or those before, whatever happens.
@@ -69,7 +70,7 @@ pub(super) fn replace(path: &Path, frames: &[impl AsRef<[u8]>]) -> Result<(), St
         file.persist(path)?;
         Ok(())
     };
-    write().map_err(failed(path))
+    private::heal(path, write).map_err(failed(path))
 }
 
 fn failed(path: &Path) -> impl FnOnce(io::Error) -> StoreError {
