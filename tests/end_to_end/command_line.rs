@@ -233,6 +233,11 @@ fn config_that_no_process_can_be_given_is_refused_before_anything_is_released() 
         said.stderr
     );
     assert_eq!(project.run(["config", "staging", "export"]).success().stdout, "A=\"2\"\nB=\"1\"\n");
+    project.write("e", "A=1\nA=2\n");
+    let said = project.run(["run", "--json"]).success();
+    let warned = said.events().into_iter().find(|event| event["event"] == "warning").expect("a warning");
+    let message = warned["message"].as_str().expect("a text");
+    assert!(message.ends_with("e:2: `A` is given already, in line 1: the last counts"), "{message}");
     for file in ["digit", "nul", "long"] {
         project.write("e", &std::fs::read_to_string(project.path().join(file)).expect("a file"));
         let said = project.run(["run"]).code(3);

@@ -10,7 +10,7 @@ use runner::release::{self, SettingsError, env_file};
 
 use super::failure::Kind;
 use super::reporting::reporting;
-use super::target::{Known, TargetArg, tell_repeated};
+use super::target::{Known, TargetArg, told};
 use super::{Context, Failure};
 
 /// The config of a target: names and values that no slug holds, sealed where they are kept.
@@ -167,6 +167,8 @@ fn read(file: &Path) -> Result<Changes, Failure> {
         let error = SettingsError::Line { path: file.to_owned(), line };
         Failure::of(Kind::Usage, &error).hints(error.hint())
     })?;
-    tell_repeated(file, &read.repeated);
+    for warning in told(file, &read.repeated) {
+        eprintln!("warning: {warning}");
+    }
     Ok(read.values.into_iter().map(|(name, value)| (name, Some(value))).collect())
 }

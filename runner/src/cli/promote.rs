@@ -55,8 +55,11 @@ pub(super) fn promote(args: &PromoteArgs, context: &Context) -> Result<(), Failu
     }
     let from_place = place(&from, context)?;
     let place = place(&target, context)?;
-    let target = settled(&pipeline, &target)?;
+    let (target, warnings) = settled(&pipeline, &target)?;
     reporting(args.json, context, |events, interrupt| {
+        for warning in warnings {
+            events.warn(warning, None);
+        }
         release::promote((&from_place, &from.name), (&place, &target, args.canary), events, &interrupt.cancel).map(Some)
     })?;
     Ok(())

@@ -43,7 +43,7 @@ pub(super) fn release(args: &ReleaseArgs, context: &Context) -> Result<(), Failu
             .hint(format!("`pipe promote {} {}`", **from, *target.name)));
     }
     let place = place(&target, context)?;
-    let target = settled(&pipeline, &target)?;
+    let (target, warnings) = settled(&pipeline, &target)?;
     let home = context.home()?;
     let registry = Registry::of(&home);
     let slug = match slug {
@@ -59,6 +59,9 @@ pub(super) fn release(args: &ReleaseArgs, context: &Context) -> Result<(), Failu
     }
     let slug = SlugRef { id: slug.id, tree: slug.tree };
     reporting(args.json, context, |events, interrupt| {
+        for warning in warnings {
+            events.warn(warning, None);
+        }
         release::try_out(&place, &target, &slug, (&How::Release, args.canary), events, &interrupt.cancel).map(Some)
     })?;
     Ok(())

@@ -210,7 +210,11 @@ fn released(project: &Project, branch: Option<&str>, events: &Events) -> Result<
                 }
             };
             let place = Place::at(&project.home, target.server.as_deref());
-            targets.push((step.to_string(), place, settled(&project.pipeline, &target)?));
+            let (target, warnings) = settled(&project.pipeline, &target)?;
+            for warning in warnings {
+                events.warn(warning, None);
+            }
+            targets.push((step.to_string(), place, target));
         }
     }
     Ok(targets)

@@ -129,8 +129,8 @@ fn of_ci(is_of_many: bool, variable: impl Fn(&str) -> Option<String>) -> Option<
     variable(if is_branch { &"GITHUB_REF_NAME" } else { &"CI_COMMIT_BRANCH" })
 }
 
-/// A target of a pipeline with its settings, as a release takes them.
-pub(super) fn settled(pipeline: &Pipeline, target: &pipeline::Target) -> Result<Target, Failure> {
+/// A target of a pipeline with its settings, as a release takes them, and what to warn of.
+pub(super) fn settled(pipeline: &Pipeline, target: &pipeline::Target) -> Result<(Target, Vec<String>), Failure> {
     let settled = Target::of(pipeline, target).map_err(|error| {
         let of_file = || target.env_file.as_ref().map(Spanned::span);
         let span = match &error {
@@ -143,17 +143,13 @@ pub(super) fn settled(pipeline: &Pipeline, target: &pipeline::Target) -> Result<
         Failure::from(error).at(place)
     });
     let (settled, repeated) = settled?;
-    if let Some(file) = &target.env_file {
-        tell_repeated(&pipeline.resolve(file), &repeated);
-    }
-    Ok(settled)
+    let file = target.env_file.as_ref().map(|file| pipeline.resolve(file));
+    Ok((settled, file.map(|file| told(&file, &repeated)).unwrap_or_default()))
 }
 
-/// Says what a file gives more than once.
-pub(super) fn tell_repeated(file: &Path, repeated: &[Repeated]) {
-    for repeated in repeated {
-        eprintln!("warning: {}:{repeated}", file.display());
-    }
+/// What a file gives more than once, in words.
+pub(super) fn told(file: &Path, repeated: &[Repeated]) -> Vec<String> {
+    repeated.iter().map(|repeated| format!("{}:{repeated}", file.display())).collect()
 }
 
 /// A target of a pipeline, which may never have taken a release; none where it has none of that name.
