@@ -9,6 +9,19 @@ pub(super) const DURATION_PATTERN: &str = r"^(\d+(ms|s|m|h|d))+$";
 /// What [`size`] reads.
 pub(super) const SIZE_PATTERN: &str = r"^\d+ ?(B|kB|MB|GB|KiB|MiB|GiB)$";
 
+/// Units of time in milliseconds, the longest first.
+const TIMES: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+/// Units of size in bytes, the largest first.
+const SIZES: [(&str, u64); 7] = [
+    ("GiB", 1 << 30),
+    ("GB", 1_000_000_000),
+    ("MiB", 1 << 20),
+    ("MB", 1_000_000),
+    ("KiB", 1 << 10),
+    ("kB", 1_000),
+    ("B", 1),
+];
+
 /// Whether a step, a target or an application may be called this.
 pub(crate) fn is_name(text: &str) -> bool {
     text.len() <= 63
@@ -33,14 +46,7 @@ pub(super) fn duration(text: &str) -> Option<Duration> {
         let (number, after) = number(rest)?;
         let unit_len = after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len());
         let (unit, after) = after.split_at(unit_len);
-        let millis = match unit {
-            "ms" => 1,
-            "s" => 1_000,
-            "m" => 60_000,
-            "h" => 3_600_000,
-            "d" => 86_400_000,
-            _ => return None,
-        };
+        let millis = scale(&TIMES, unit)?;
         total = total.checked_add(Duration::from_millis(number.checked_mul(millis)?))?;
         rest = after;
     }
@@ -50,17 +56,28 @@ pub(super) fn duration(text: &str) -> Option<Duration> {
 /// Reads `512MiB`, `2GiB`, `100 kB`; more than nothing.
 pub fn size(text: &str) -> Option<u64> {
     let (number, unit) = number(text)?;
-    let scale = match unit.strip_prefix(' ').unwrap_or(unit) {
-        "B" => 1,
-        "kB" => 1_000,
-        "MB" => 1_000_000,
-        "GB" => 1_000_000_000,
-        "KiB" => 1 << 10,
-        "MiB" => 1 << 20,
-        "GiB" => 1 << 30,
-        _ => return None,
-    };
+    let scale = scale(&SIZES, unit.strip_prefix(' ').unwrap_or(unit))?;
     number.checked_mul(scale).filter(|&bytes| bytes > 0)
+}
+
+/// A duration as [`duration`] reads it, to the millisecond.
+pub(crate) fn duration_text(time: Duration) -> String {
+    exact(&TIMES, u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// A number of bytes as [`size`] reads it, to the last one.
+pub(crate) fn size_text(bytes: u64) -> String {
+    exact(&SIZES, bytes)
+}
+
+fn scale(units: &[(&str, u64)], name: &str) -> Option<u64> {
+    units.iter().find(|(unit, _)| *unit == name).map(|(_, scale)| *scale)
+}
+
+/// In the largest of the units that leaves no rest.
+fn exact(units: &[(&str, u64)], number: u64) -> String {
+    let fitting = units.iter().find(|(_, scale)| number.is_multiple_of(*scale));
+    fitting.map_or_else(|| number.to_string(), |(unit, scale)| format!("{}{unit}", number / scale))
 }
 
 fn number(text: &str) -> Option<(u64, &str)> {
@@ -91,6 +108,16 @@ mod tests {
         }
         for text in ["", "2", "GiB", "0MiB", "2gib", "2G", "1.5GiB", "99999999999999GiB"] {
             assert_eq!(size(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_was_read_is_written_in_the_largest_unit_that_leaves_no_rest() {
+        for (text, same) in [("90s", "90s"), ("600s", "10m"), ("1h30m", "90m"), ("1500ms", "1500ms"), ("24h", "1d")] {
+            assert_eq!(duration_text(duration(text).expect("a duration")), same);
+        }
+        for (text, same) in [("100MB", "100MB"), ("1024 MiB", "1GiB"), ("1500kB", "1500kB"), ("2049B", "2049B")] {
+            assert_eq!(size_text(size(text).expect("a size")), same);
         }
     }
 

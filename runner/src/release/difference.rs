@@ -7,8 +7,9 @@ use std::fmt;
 use serde::Serialize;
 
 use super::Formation;
-use super::target::{Settings, Tls};
+use super::target::{Limits, Settings, Tls};
 use crate::digest::Digest;
+use crate::pipeline::{duration_text, size_text};
 use crate::slug::{self, Change, Difference, SlugError, changes};
 use crate::store::Store;
 
@@ -81,25 +82,55 @@ fn counts(formation: &Formation) -> BTreeMap<String, String> {
     formation.counts().map(|(process, count)| (process.to_owned(), count.to_string())).collect()
 }
 
+/// All that the pipeline file says, but for variables.
 fn settings(settings: &Settings) -> BTreeMap<String, String> {
+    let Settings {
+        env: _,
+        branch,
+        expires,
+        release_commands,
+        cron,
+        data,
+        address,
+        host,
+        domains,
+        tls,
+        http,
+        https,
+        preflight,
+        health,
+        limits: Limits { body, answer, release, memory },
+    } = settings;
     let list = |list: &[String]| (!list.is_empty()).then(|| list.join(", "));
-    let tls = settings.tls.as_ref().map(|tls| match tls {
-        Tls::Files { certificate, .. } => certificate.display().to_string(),
-        Tls::Acme { directory, .. } => directory.clone().unwrap_or_else(|| "acme".to_owned()),
-    });
     let lines = [
-        ("address", settings.address.map(|address| address.to_string())),
-        ("cron", list(&settings.cron.iter().map(|(name, entry)| format!("{name} {entry}")).collect::<Vec<_>>())),
-        ("data", list(&settings.data)),
-        ("domains", list(&settings.domains)),
-        ("health", settings.health.clone()),
-        ("host", settings.host.clone()),
-        ("http", settings.http.map(|address| address.to_string())),
-        ("https", settings.https.map(|address| address.to_string())),
-        ("release-commands", list(&settings.release_commands)),
-        ("tls", tls),
+        ("address", address.map(|address| address.to_string())),
+        ("branch", branch.clone()),
+        ("cron", list(&cron.iter().map(|(name, entry)| format!("{name} {entry}")).collect::<Vec<_>>())),
+        ("data", list(data)),
+        ("domains", list(domains)),
+        ("expires", expires.map(duration_text)),
+        ("health", health.clone()),
+        ("host", host.clone()),
+        ("http", http.map(|address| address.to_string())),
+        ("https", https.map(|address| address.to_string())),
+        ("limits.answer", Some(duration_text(*answer))),
+        ("limits.body", Some(size_text(*body))),
+        ("limits.memory", memory.map(size_text)),
+        ("limits.release", Some(duration_text(*release))),
+        ("preflight", Some(preflight.to_string())),
+        ("release-commands", list(release_commands)),
+        ("tls", tls.as_ref().map(certificates)),
     ];
     lines.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
+}
+
+fn certificates(tls: &Tls) -> String {
+    match tls {
+        Tls::Files { certificate, key } => format!("{}, {}", certificate.display(), key.display()),
+        Tls::Acme { directory, email } => {
+            [Some("acme"), directory.as_deref(), email.as_deref()].into_iter().flatten().collect::<Vec<_>>().join(", ")
+        }
+    }
 }
 
 impl fmt::Display for Differences {
@@ -113,5 +144,44 @@ impl fmt::Display for Differences {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn limits_and_all_else_that_the_pipeline_file_says_are_compared() {
+        let usual = Settings::default();
+        let other = Settings {
+            branch: Some("main".into()),
+            expires: Some(Duration::from_hours(48)),
+            tls: Some(Tls::Acme { directory: None, email: Some("ops@example.org".into()) }),
+            preflight: false,
+            limits: Limits {
+                body: 2 << 20,
+                answer: Duration::from_secs(90),
+                release: Duration::from_mins(10),
+                memory: Some(1 << 30),
+            },
+            ..usual.clone()
+        };
+        let found: Vec<String> =
+            changes(&settings(&usual), &settings(&other)).iter().map(ToString::to_string).collect();
+        let expected = [
+            "+ branch  main",
+            "+ expires  2d",
+            "~ limits.answer  5m → 90s",
+            "~ limits.body  100MB → 2MiB",
+            "+ limits.memory  1GiB",
+            "~ limits.release  1h → 10m",
+            "~ preflight  true → false",
+            "+ tls  acme, ops@example.org",
+        ];
+        assert_eq!(found, expected);
+        assert_eq!(changes(&settings(&usual), &settings(&usual)), []);
     }
 }
