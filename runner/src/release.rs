@@ -35,7 +35,7 @@ pub use crate::agent::protocol::{
 pub use crate::agent::{Boot, BootError, bring_back, place_program};
 pub use audit::{Audited, Damage, Ending, Trail};
 pub use deed::Deed;
-pub use difference::{Differences, Side, TargetSide};
+pub use difference::{Differences, Side, TargetSide, Variables};
 pub use env_file::{EnvFile, LineError, Repeated, env_file};
 pub use formation::{Count, CountError, Formation};
 pub use history::{History, HistoryError, Release};

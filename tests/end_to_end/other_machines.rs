@@ -131,6 +131,10 @@ fn a_host_is_set_up_with_one_command_and_takes_releases_like_this_machine() {
     two.run(["config", "production", "set", "COLOUR=green"]).success();
     assert_eq!(two.page(), "one green");
     assert_eq!(two.run(["config", "production", "export"]).success().stdout, "COLOUR=\"green\"\n");
+    let said = two.run(["diff", "staging@1", "production"]).success().stdout;
+    assert!(said.lines().any(|line| line == "  + COLOUR  set") && !said.contains("green"), "{said}");
+    let said = two.run(["diff", "production@3", "production"]).success().stdout;
+    assert_eq!(said, "config\n  + COLOUR  set\n", "of an earlier release it is what that had");
     two.run(["scale", "production", "web=2"]).success();
     assert!(two.run(["scale", "production"]).success().stdout.starts_with("web=2"));
     let place = two.run(["exec", "production", "--", "sh", "-c", "pwd; echo it\\'s $COLOUR; exit 3"]).code(3).stdout;

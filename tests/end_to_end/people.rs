@@ -67,7 +67,13 @@ fn each_role_may_do_what_it_is_for_and_is_refused_the_rest() {
     let viewer = Person::new(&two, "vera", "viewer");
     let deployer = Person::new(&two, "dora", "deployer");
 
-    for args in [&["releases", "production"][..], &["ps"], &["domains", "production"], &["config", "production"]] {
+    for args in [
+        &["releases", "production"][..],
+        &["ps"],
+        &["domains", "production"],
+        &["config", "production"],
+        &["diff", "staging", "production"],
+    ] {
         viewer.run(&two, args).success();
     }
     assert!(viewer.run(&two, &["logs", "production"]).success().stdout.contains("serving one"));

@@ -15,7 +15,7 @@ use crate::release::{Formation, How, Portion, SlugRef, Stage, Target, Who};
 
 /// Raised with every change of the messages; agents and commands of different versions don't talk, the older agent makes way. What
 /// they must understand of each other for that never changes: [`Request::Hello`], [`Request::Succeed`] and [`Request::Retire`].
-pub(crate) const PROTOCOL: u32 = 14;
+pub(crate) const PROTOCOL: u32 = 15;
 
 /// What a command asks for.
 #[derive(Debug, Serialize, Deserialize)]

@@ -10,7 +10,8 @@ use super::{Context, Failure};
 /// Shows what differs between two releases, what two targets run, or two slugs: packages, migrations, code, static files,
 /// processes, and of targets what they are given: of variables the names alone.
 ///
-/// `pipe diff production staging` tells what a promotion of staging would change. What is added in the second has a `+`.
+/// `pipe diff production staging` tells what a promotion of staging would change. What is added in the second has a `+`. A host
+/// tells of its variables only which are set: whether two values differ is told of targets of this machine.
 #[derive(Debug, clap::Args)]
 pub(super) struct DiffArgs {
     /// A target, for what it runs; `TARGET@7`, for its release 7; or a slug's id, which may be shortened.

@@ -29,8 +29,27 @@ pub struct TargetSide {
     pub settings: Settings,
     /// How many of each process.
     pub formation: Formation,
-    /// All variables, with values; none where the target is elsewhere, which tells nobody.
-    pub variables: Option<BTreeMap<String, String>>,
+    /// All variables.
+    pub variables: Variables,
+}
+
+/// The variables that a release gives to its processes, as far as they are known.
+#[derive(Debug, Clone)]
+pub enum Variables {
+    /// With their values.
+    Values(BTreeMap<String, String>),
+    /// Their names alone: a host tells nobody more.
+    Names(Vec<String>),
+}
+
+impl Variables {
+    /// Their names.
+    pub(crate) fn into_names(self) -> Vec<String> {
+        match self {
+            Self::Values(values) => values.into_keys().collect(),
+            Self::Names(names) => names,
+        }
+    }
 }
 
 /// What differs.
@@ -52,13 +71,9 @@ impl Differences {
     pub fn between(store: &Store, from: &Side, to: &Side) -> Result<Self, SlugError> {
         let slug = slug::diff(store, &from.tree, &to.tree)?;
         let (Some(a), Some(b)) = (&from.target, &to.target) else { return Ok(Self { slug, ..Self::default() }) };
-        let config = match (&a.variables, &b.variables) {
-            (Some(a), Some(b)) => changes(a, b).into_iter().map(without_values).collect(),
-            _ => Vec::new(),
-        };
         Ok(Self {
             slug,
-            config,
+            config: variables(&a.variables, &b.variables),
             counts: changes(&counts(&a.formation), &counts(&b.formation)),
             target: changes(&settings(&a.settings), &settings(&b.settings)),
         })
@@ -68,6 +83,19 @@ impl Differences {
     pub fn is_empty(&self) -> bool {
         self.slug.is_empty() && self.config.is_empty() && self.counts.is_empty() && self.target.is_empty()
     }
+}
+
+/// Whether two values differ can be told only where both are known.
+fn variables(from: &Variables, to: &Variables) -> Vec<Change> {
+    let changes = match (from, to) {
+        (Variables::Values(from), Variables::Values(to)) => changes(from, to),
+        (from, to) => changes(&as_set(from), &as_set(to)),
+    };
+    changes.into_iter().map(without_values).collect()
+}
+
+fn as_set(variables: &Variables) -> BTreeMap<String, String> {
+    variables.clone().into_names().into_iter().map(|name| (name, String::new())).collect()
 }
 
 fn without_values(change: Change) -> Change {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use super::history::{History, Release};
-use super::{Deed, Ending, Person, PublicKey, ReleaseError, Role, SlugRef, Trail, Who, is_idle};
+use super::{Deed, Ending, Person, PublicKey, ReleaseError, Role, SlugRef, Trail, Variables, Who, is_idle};
 use crate::agent::client;
 use crate::agent::protocol::{Answer, Order, Progress, Request};
 use crate::remote::{Address, Sent, Session, people};
@@ -94,14 +94,17 @@ impl Place {
         }
     }
 
-    /// All variables that a release gives to its processes, with values; none where it is elsewhere, which tells nobody.
-    pub fn variables(&self, release: &Release) -> Result<Option<BTreeMap<String, String>>, ReleaseError> {
-        let Some(history) = (if self.server.is_none() { History::existing(&self.home)? } else { None }) else {
-            return Ok(None);
-        };
+    /// All variables that a release gives to its processes.
+    pub fn variables(&self, release: &Release) -> Result<Variables, ReleaseError> {
+        let (app, target) = (&release.target.app, &release.target.name);
+        if let Some(session) = self.session()? {
+            return Ok(Variables::Names(session.variable_names(app, target, release.number)?));
+        }
         let mut variables = release.target.settings.env.clone();
-        variables.extend(history.config(&release.target.app, &release.target.name, release.config)?);
-        Ok(Some(variables))
+        if let Some(history) = History::existing(&self.home)? {
+            variables.extend(history.config(app, target, release.config)?);
+        }
+        Ok(Variables::Values(variables))
     }
 
     fn session(&self) -> Result<Option<Session>, ReleaseError> {

@@ -90,6 +90,7 @@ fn refuse(call: &Call, refusal: Failure, to: &mut impl Write) -> io::Result<()> 
         Call::Releases { .. }
         | Call::Config { .. }
         | Call::ConfigNames { .. }
+        | Call::VariableNames { .. }
         | Call::Audit { .. }
         | Call::People
         | Call::AddPerson { .. }
@@ -107,6 +108,9 @@ fn answer(home: &Path, who: &Who, call: Call) -> Result<Heard, Failure> {
             release::read_config(home, who, &app, &target).map(Heard::Config).map_err(failed)
         }
         Call::ConfigNames { app, target } => here.config_names(&app, &target).map(Heard::ConfigNames).map_err(failed),
+        Call::VariableNames { app, target, release } => {
+            variable_names(&here, &app, &target, release).map(Heard::VariableNames).map_err(failed)
+        }
         Call::Audit { app, target } => here.audit(&app, &target).map(Heard::Audit).map_err(failed),
         Call::People => here.people().map(Heard::People).map_err(failed),
         Call::AddPerson { name, role, key } => Ok(people::add(home, who, &name, role, key).map(|()| Heard::Done)?),
@@ -141,4 +145,11 @@ fn releases(home: &Path, app: &str, target: &str) -> Result<Vec<Release>, Releas
         release.target.settings.env.clear();
     }
     Ok(releases)
+}
+
+fn variable_names(here: &Place, app: &str, target: &str, number: u64) -> Result<Vec<String>, ReleaseError> {
+    let releases = here.releases(app, target)?;
+    let release = releases.iter().find(|release| release.number == number);
+    let release = release.ok_or_else(|| ReleaseError::NoSuchRelease { target: target.to_owned(), number })?;
+    Ok(here.variables(release)?.into_names())
 }

@@ -27,7 +27,7 @@ fn of_call(call: &Call) -> Role {
             }
         },
         Call::Release { order, .. } => of_wish(&order.wish),
-        Call::Releases { .. } | Call::ConfigNames { .. } => Role::Viewer,
+        Call::Releases { .. } | Call::ConfigNames { .. } | Call::VariableNames { .. } => Role::Viewer,
         Call::Config { .. }
         | Call::Audit { .. }
         | Call::People
@@ -57,6 +57,9 @@ impl Asked<'_> {
             Self::Call(Call::Release { order, .. }) => order.deed(),
             Self::Call(Call::Releases { app, target }) => Deed::of(app, target, "see the releases"),
             Self::Call(Call::ConfigNames { app, target }) => Deed::of(app, target, "see the names of the config"),
+            Self::Call(Call::VariableNames { app, target, release }) => {
+                Deed::of(app, target, format!("see the names of the variables of release {release}"))
+            }
             Self::Call(Call::Config { app, target }) => Deed::of(app, target, "read the config"),
             Self::Call(Call::Audit { app, target }) => Deed::of(app, target, "read the audit trail"),
             Self::Call(Call::People) => Deed::new("see the people"),

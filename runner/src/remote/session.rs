@@ -184,6 +184,15 @@ impl Session {
         }
     }
 
+    /// The names of the variables that a release over there gives to its processes.
+    pub(crate) fn variable_names(mut self, app: &str, target: &str, release: u64) -> Result<Vec<String>, RemoteError> {
+        self.call(Call::VariableNames { app: app.to_owned(), target: target.to_owned(), release })?;
+        match self.heard()? {
+            Heard::VariableNames(names) => Ok(names),
+            other => Err(self.unexpected(other)),
+        }
+    }
+
     /// What was done to a target over there, and to its host.
     pub(crate) fn audit(mut self, app: &str, target: &str) -> Result<Trail, RemoteError> {
         self.call(Call::Audit { app: app.to_owned(), target: target.to_owned() })?;

@@ -42,6 +42,8 @@ pub(crate) enum Call {
     Config { app: String, target: String },
     /// The names that the config of a target sets.
     ConfigNames { app: String, target: String },
+    /// The names of the variables that a release of a target gives to its processes.
+    VariableNames { app: String, target: String, release: u64 },
     /// What was done to a target and to the host.
     Audit { app: String, target: String },
     /// The people of the host.
@@ -62,6 +64,7 @@ impl Call {
             | Self::Releases { .. }
             | Self::Config { .. }
             | Self::ConfigNames { .. }
+            | Self::VariableNames { .. }
             | Self::Audit { .. }
             | Self::People
             | Self::AddPerson { .. }
@@ -87,6 +90,8 @@ pub(crate) enum Heard {
     Config(BTreeMap<String, String>),
     /// To [`Call::ConfigNames`].
     ConfigNames(Vec<String>),
+    /// To [`Call::VariableNames`].
+    VariableNames(Vec<String>),
     /// To [`Call::Audit`].
     Audit(Trail),
     /// To [`Call::People`].
