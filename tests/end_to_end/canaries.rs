@@ -33,5 +33,17 @@ fn a_release_for_some_of_the_clients_is_begun_shown_and_finished() {
     let said = project.run(["canary", "staging", "--finish"]).success().stdout;
     assert!(said.contains("release 2 answers all clients at http://127.0.0.1:"), "{said}");
     assert_eq!(small::page(port), "two");
+
+    project.write("src/version", "three");
+    project.run(["run", "--no-release"]).success();
+    project.run(["release", "staging", "--canary", "25%"]).success();
+    project.run(["canary", "staging", "--abort"]).success();
+    assert!(project.run(["canary", "staging", "--abort"]).code(2).stderr.contains("no release of `staging` is given"));
+    let told = project.run(["releases", "staging", "--json"]).success().stdout;
+    let told: serde_json::Value = serde_json::from_str(&told).expect("JSON");
+    let by_whom = format!("taken back by {}", told[0]["who"].as_str().expect("a name"));
+    assert_eq!((&told[0]["outcome"], &told[0]["failure"]), (&"taken back".into(), &by_whom.as_str().into()));
+    let told = project.run(["releases", "staging"]).success().stdout;
+    assert!(told.lines().nth(1).is_some_and(|line| line.ends_with(&format!("  {by_whom}"))), "{told}");
     project.run(["stop", "--all"]).success();
 }

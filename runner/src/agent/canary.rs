@@ -77,7 +77,7 @@ pub(super) fn refuse_others(running: &Running) -> Result<(), Failure> {
 pub(super) async fn change(
     agent: &Arc<Agent>,
     running: &Running,
-    wish: CanaryWish,
+    (wish, who): (CanaryWish, &Who),
     say: &Say,
 ) -> Result<Answer, Failure> {
     let Some(canary) = running.canary() else {
@@ -93,7 +93,7 @@ pub(super) async fn change(
             Ok(Answer::Canary { number, portion, url: canary.url.clone() })
         }
         CanaryWish::Abort => {
-            if let Some(ending) = take_back(agent, running, "taken back") {
+            if let Some(ending) = take_back(agent, running, &format!("taken back by {}", who.name)) {
                 tokio::spawn(ending);
             }
             Ok(Answer::TakenBack { number })

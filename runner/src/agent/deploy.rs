@@ -91,7 +91,7 @@ async fn carry_out(
     mut gone: Pin<&mut impl Future<Output = ()>>,
 ) -> Result<Answer, Failure> {
     if let Wish::Canary(wish) = &order.wish {
-        return canary::change(agent, running, *wish, &say).await;
+        return canary::change(agent, running, (*wish, &order.who), &say).await;
     }
     canary::refuse_others(running)?;
     let canary = match &order.wish {
@@ -209,7 +209,7 @@ pub(super) async fn finish(
     let others = match deploy.switch(running, Arc::clone(&canary.front), canary.url.clone()).await {
         Ok(others) => others,
         Err(failure) => {
-            if let Some(ending) = canary::take_back(agent, running, &failure.message) {
+            if let Some(ending) = canary::take_back(agent, running, &format!("taken back: {}", failure.message)) {
                 ending.await;
             }
             return Err(failure);

@@ -28,7 +28,7 @@ pub(super) async fn remove_expired(agent: &Arc<Agent>, release: &Release) -> Res
 /// Stops a target and has it not come back; `data` removes its data, its logs, its releases and its config. It is the caller's turn.
 pub(super) async fn remove(agent: &Arc<Agent>, running: &Running, data: bool) -> Result<Removed, Failure> {
     let (app, target) = (running.app.as_str(), running.target.as_str());
-    let canary = canary::take_back(agent, running, "removed");
+    let canary = canary::take_back(agent, running, "taken back: the target was removed");
     Store::spend_reserve(&agent.home);
     let of = |error: crate::release::HistoryError| Failure::hinted(&error, error.hint());
     agent.history.stop(app, target).map_err(of)?;

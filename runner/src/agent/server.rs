@@ -215,7 +215,7 @@ async fn stop(
             continue;
         }
         let Some(_turn) = turn(&running, "a stop", read, write).await else { return gave_up() };
-        let canary = canary::take_back(agent, &running, "stopped");
+        let canary = canary::take_back(agent, &running, "taken back: the target was stopped");
         if let Err(error) = agent.history.stop(&running.app, &running.target) {
             return Answer::Failed(Failure::hinted(&error, error.hint()).in_one());
         }

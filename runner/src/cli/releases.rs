@@ -61,6 +61,7 @@ fn json(release: &Release) -> Value {
 /// How a release went, in a word or two.
 fn outcome(release: &Release) -> &'static str {
     match release.stage {
+        Stage::Failed if release.is_taken_back() => "taken back",
         Stage::Failed => "failed",
         Stage::Canary => "canary",
         stage if stage.is_switched() && release.current => "serves",
@@ -72,6 +73,8 @@ fn outcome(release: &Release) -> &'static str {
 fn told(release: &Release) -> String {
     match (outcome(release), &release.failure) {
         (outcome @ "failed", Some(failure)) => format!("{outcome}: {failure}"),
+        // Why or by whom is told in the same words.
+        ("taken back", Some(failure)) => failure.clone(),
         (outcome @ "canary", _) => match release.canary {
             Some(portion) => format!("{outcome}: {portion} of the clients"),
             None => outcome.to_owned(),

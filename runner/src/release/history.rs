@@ -150,6 +150,11 @@ impl Release {
         self.target.settings.expires.map(|expires| self.at + expires)
     }
 
+    /// Whether some of the clients were given it, and then nobody.
+    pub fn is_taken_back(&self) -> bool {
+        self.stage == Stage::Failed && self.canary.is_some()
+    }
+
     /// What it runs, and how.
     pub(crate) fn contents(&self) -> Contents {
         Contents { slug: self.slug, config: self.config, formation: self.formation.clone() }

@@ -24,7 +24,7 @@ pub enum Stage {
     Switched,
     /// It alone runs.
     Drained,
-    /// It did not come up, or was interrupted before the switch; what served before goes on.
+    /// It did not come up, or was interrupted or taken back before the switch; what served before goes on.
     Failed,
 }
 

@@ -155,7 +155,9 @@ fn while_some_clients_have_a_canary_nothing_else_is_changed() {
     }
     assert!(host.canary(&target, CanaryWish::Abort).expect("taken back").is_none());
     assert_eq!(all(&target), versions(&["one"]));
-    assert_eq!(releases(&host)[1].failure.as_deref(), Some("taken back"));
+    let taken_back = &releases(&host)[1];
+    assert!(taken_back.is_taken_back());
+    assert_eq!(taken_back.failure, Some(format!("taken back by {}", taken_back.who)));
     host.try_out(&target, &Slug::new("two"), "10%").up();
     release::stop(&host.place(), None).expect("stopped");
     assert!(releases(&host).iter().all(|release| ended(release) && !release.current));
