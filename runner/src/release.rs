@@ -282,18 +282,29 @@ fn served(released: Option<Released>) -> Result<Released, ReleaseError> {
     released.ok_or(ReleaseError::Answer)
 }
 
-/// Releases to `target` exactly what `from` runs.
+/// Releases to `target` exactly what `from` runs, or what the release of that number ran there.
 pub fn promote(
-    (from_place, from): (&Place, &str),
+    (from_place, from, number): (&Place, &str, Option<u64>),
     (place, target, canary): (&Place, &Target, Option<Portion>),
     events: &Events,
     cancel: &AtomicBool,
 ) -> Result<Released, ReleaseError> {
-    let nothing = || ReleaseError::NothingToPromote { app: target.app.clone(), from: from.to_owned() };
     let releases = from_place.releases(&target.app, from)?;
-    let source = releases.iter().find(|source| source.current && source.stage.is_switched()).ok_or_else(nothing)?;
-    if let Some(last) = releases.last().filter(|last| last.number > source.number) {
-        let message = format!("release {} of `{from}` failed; release {} is promoted", last.number, source.number);
+    let source = match number {
+        Some(number) => that_served(&releases, from, number)?,
+        None => releases
+            .iter()
+            .find(|source| source.current && source.stage.is_switched())
+            .ok_or_else(|| ReleaseError::NothingToPromote { app: target.app.clone(), from: from.to_owned() })?,
+    };
+    if let Some(last) = releases.last().filter(|last| number.is_none() && last.number > source.number) {
+        let became = match last.stage {
+            Stage::Failed if last.is_taken_back() => "was taken back",
+            Stage::Failed => "failed",
+            Stage::Canary => "is given to some of the clients only",
+            _ => "is under way",
+        };
+        let message = format!("release {} of `{from}` {became}; release {} is promoted", last.number, source.number);
         events.warn(message, None);
     }
     let how = How::Promote { from: from.to_owned(), number: source.number };
@@ -312,15 +323,9 @@ pub fn rollback(
 ) -> Result<Released, ReleaseError> {
     let releases = place.releases(app, target)?;
     let goal = match number {
-        Some(number) => releases
-            .iter()
-            .find(|release| release.number == number)
-            .ok_or_else(|| ReleaseError::NoSuchRelease { target: target.to_owned(), number })?,
+        Some(number) => that_served(&releases, target, number)?,
         None => earlier(&releases).ok_or_else(|| ReleaseError::NothingEarlier(target.to_owned()))?,
     };
-    if !goal.stage.is_switched() {
-        return Err(ReleaseError::NeverHealthy { target: target.to_owned(), number: goal.number });
-    }
     served(order(place, app, target, Wish::Back { number: goal.number }, events, cancel)?)
 }
 
@@ -348,6 +353,16 @@ pub fn scale(
 ) -> Result<Released, ReleaseError> {
     let wish = Wish::Scale(Formation::default().with(counts));
     served(order(place, app, target, wish, events, cancel)?)
+}
+
+/// The release of a number, which must have served.
+fn that_served<'a>(releases: &'a [Release], target: &str, number: u64) -> Result<&'a Release, ReleaseError> {
+    let found = releases.iter().find(|release| release.number == number);
+    let found = found.ok_or_else(|| ReleaseError::NoSuchRelease { target: target.to_owned(), number })?;
+    if !found.stage.is_switched() {
+        return Err(ReleaseError::NeverHealthy { target: target.to_owned(), number });
+    }
+    Ok(found)
 }
 
 /// The release that served before the current one; going back twice goes back two.

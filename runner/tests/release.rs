@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use host::{Host, Slug, eventually, page, request};
 use runner::event::Event;
-use runner::release::{self, History, ProcessState, ReleaseError, Stage};
+use runner::release::{self, History, How, ProcessState, ReleaseError, Stage};
 
 #[test]
 fn a_slug_comes_up_and_goes_on_after_the_command() {
@@ -424,6 +424,26 @@ fn a_database_that_is_migrated_in_vain_is_told() {
     }
     assert!(!said.warnings.contains("kept.sqlite3` beside"), "{}", said.warnings);
     said.up();
+}
+
+#[test]
+fn what_an_earlier_release_ran_is_promoted_where_that_was_healthy() {
+    let host = Host::new();
+    let staging = host.target("staging");
+    let production = host.target("production");
+    host.release(&staging, &Slug::new("one")).up();
+    host.release(&staging, &Slug::web("two", "exit 1")).refused();
+    host.release(&staging, &Slug::new("three")).up();
+    let promoted = |number| host.promote_release(("staging", Some(number)), &production);
+    let error = promoted(2).refused();
+    assert!(matches!(error, ReleaseError::NeverHealthy { number: 2, .. }), "{error}");
+    let error = promoted(4).refused();
+    assert!(matches!(error, ReleaseError::NoSuchRelease { number: 4, .. }), "{error}");
+    promoted(1).up();
+    assert_eq!((page(&staging, "/"), page(&production, "/")), ("three".into(), "one".into()));
+    let history = History::open(host.home.path()).expect("a history");
+    let current = history.current("demo", "production").expect("a release").expect("a release");
+    assert_eq!(current.how, How::Promote { from: "staging".into(), number: 1 });
 }
 
 #[test]

@@ -54,6 +54,17 @@ env = {{ DEBUG = "swordfish" }}
     let said: serde_json::Value = serde_json::from_str(&said).expect("JSON");
     assert_eq!(said["migrations"][0]["name"], "polls/migrations/0002_more.py");
 
+    let said = project.run(["release", "production"]).code(2).stderr;
+    assert!(said.contains("`pipe promote staging production`"), "{said}");
+    for (from, part) in [("staging@9", "has no release 9"), ("staging@x", "`x` is no number of a release of `staging`")]
+    {
+        let said = project.run(["promote", from, "production"]).code(2).stderr;
+        assert!(said.contains(part) && said.contains("`pipe releases staging`"), "{said}");
+    }
+    project.run(["promote", "staging@1", "production"]).success();
+    let told = project.run(["releases", "production"]).success().stdout;
+    assert!(told.contains("promoted from staging 1"), "{told}");
+
     let said = project.run(["diff", "staging@9", "staging"]).code(2).stderr;
     assert!(said.contains("has no release 9") && said.contains("pipe releases staging"), "{said}");
     assert!(project.run(["diff", "stagin", "staging"]).code(2).stderr.contains("did you mean `staging`?"));

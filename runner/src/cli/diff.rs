@@ -1,10 +1,10 @@
 //! `pipe diff`.
 
-use runner::release::{Differences, Release, Side, TargetSide};
+use runner::release::{Differences, Release, ReleaseError, Side, TargetSide};
 use runner::slug::Registry;
 
 use super::failure::Kind;
-use super::target::find;
+use super::target::{find, with_release};
 use super::{Context, Failure};
 
 /// Shows what differs between two releases, what two targets run, or two slugs: packages, migrations, code, static files,
@@ -33,10 +33,7 @@ pub(super) fn diff(args: &DiffArgs, context: &Context) -> Result<(), Failure> {
 }
 
 fn side(text: &str, context: &Context) -> Result<Side, Failure> {
-    let (name, number) = match text.rsplit_once('@') {
-        Some((name, number)) => (name, Some(number)),
-        None => (text, None),
-    };
+    let (name, number) = with_release(text)?;
     let known = match find(name, context) {
         Ok(known) => known,
         // What is no target's name may be a slug's.
@@ -46,11 +43,10 @@ fn side(text: &str, context: &Context) -> Result<Side, Failure> {
         }
     };
     let releases = known.place.releases(&known.app, &known.name)?;
-    let number = number.map(|number| number.parse::<u64>().map_err(|_| no_release(name, number))).transpose()?;
     let is_meant = |release: &&Release| number.map_or(release.current, |number| release.number == number);
     let Some(release) = releases.iter().find(is_meant) else {
         return Err(match number {
-            Some(number) => no_release(name, &number.to_string()),
+            Some(number) => ReleaseError::NoSuchRelease { target: name.to_owned(), number }.into(),
             None => Failure::new(Kind::Usage, format!("target `{name}` runs nothing"))
                 .hint(format!("name one of its releases, such as `{name}@1`: `pipe releases {name}` lists them")),
         });
@@ -61,9 +57,4 @@ fn side(text: &str, context: &Context) -> Result<Side, Failure> {
         variables: known.place.variables(release)?,
     };
     Ok(Side { tree: release.slug.tree, target: Some(target) })
-}
-
-fn no_release(target: &str, number: &str) -> Failure {
-    Failure::new(Kind::Usage, format!("target `{target}` has no release {number}"))
-        .hint(format!("`pipe releases {target}` lists them"))
 }

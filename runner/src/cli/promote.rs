@@ -8,16 +8,16 @@ use runner::release::{self, Portion};
 use super::failure::Kind;
 use super::file::parsed;
 use super::reporting::reporting;
-use super::target::{of_pipeline, place, settled};
+use super::target::{of_pipeline, place, settled, with_release};
 use super::{Context, Failure};
 
-/// Releases to a target exactly what another one runs.
+/// Releases to a target exactly what another one runs, or has run.
 ///
 /// Nothing is built: the very slug that runs there is hashed again where it arrives, and refused if a byte differs. The
 /// settings are the target's own, from the pipeline file.
 #[derive(Debug, clap::Args)]
 pub(super) struct PromoteArgs {
-    /// The target that runs the slug, such as `staging`.
+    /// The target that runs the slug, such as `staging`; `staging@7`, for what its release 7 ran.
     from: String,
     /// The target that is to run it, such as `production`.
     to: String,
@@ -35,19 +35,20 @@ pub(super) struct PromoteArgs {
 pub(super) fn promote(args: &PromoteArgs, context: &Context) -> Result<(), Failure> {
     let pipeline = parsed(args.file.as_deref())?;
     let target = of_pipeline(&pipeline, &args.to)?;
-    let from = of_pipeline(&pipeline, &args.from)?;
+    let (from, number) = with_release(&args.from)?;
+    let from = of_pipeline(&pipeline, from)?;
     match &target.origin {
         Origin::Promote(wanted) if **wanted == *from.name => {}
         Origin::Promote(wanted) => {
             return Err(Failure::new(
-                Kind::Release,
+                Kind::Usage,
                 format!("`{}` takes what `{}` runs, not what `{}` does", *target.name, **wanted, *from.name),
             )
             .hint(format!("`pipe promote {} {}`, or change `promote` of the target", **wanted, *target.name)));
         }
         Origin::Release(step) => {
             return Err(Failure::new(
-                Kind::Release,
+                Kind::Usage,
                 format!("`{}` is released by every run, from step `{}`", *target.name, **step),
             )
             .hint(format!("`promote = \"{}\"` instead of `release` makes it one that is promoted to", *from.name)));
@@ -60,7 +61,8 @@ pub(super) fn promote(args: &PromoteArgs, context: &Context) -> Result<(), Failu
         for warning in warnings {
             events.warn(warning, None);
         }
-        release::promote((&from_place, &from.name), (&place, &target, args.canary), events, &interrupt.cancel).map(Some)
+        let from = (&from_place, from.name.as_str(), number);
+        release::promote(from, (&place, &target, args.canary), events, &interrupt.cancel).map(Some)
     })?;
     Ok(())
 }

@@ -39,8 +39,11 @@ pub(super) fn release(args: &ReleaseArgs, context: &Context) -> Result<(), Failu
     };
     let target = of_pipeline(&pipeline, name)?;
     if let pipeline::Origin::Promote(from) = &target.origin {
-        return Err(Failure::new(Kind::Release, format!("`{}` takes only what `{}` has run", *target.name, **from))
-            .hint(format!("`pipe promote {} {}`", **from, *target.name)));
+        let message = format!("`{}` takes what `{}` runs or has run, and only by `pipe promote`", *target.name, **from);
+        return Err(Failure::new(Kind::Usage, message).hint(format!(
+            "`pipe promote {} {}`; `pipe promote {0}@7 {1}` for what its release 7 ran",
+            **from, *target.name
+        )));
     }
     let place = place(&target, context)?;
     let (target, warnings) = settled(&pipeline, &target)?;

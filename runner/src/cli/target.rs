@@ -75,6 +75,16 @@ impl TargetArg {
     }
 }
 
+/// The name of a target, and the number of its release where one is named: `staging@7`.
+pub(super) fn with_release(text: &str) -> Result<(&str, Option<u64>), Failure> {
+    let Some((name, number)) = text.rsplit_once('@') else { return Ok((text, None)) };
+    let no_number = |_| {
+        let message = format!("`{number}` is no number of a release of `{name}`, such as `{name}@1`");
+        Failure::new(Kind::Usage, message).hint(format!("`pipe releases {name}` lists them"))
+    };
+    number.parse().map(|number| (name, Some(number))).map_err(no_number)
+}
+
 /// The target of a pipeline that has this name; where each branch has one of its own, that of the branch that is checked out, by
 /// that name or by its own.
 pub(super) fn of_pipeline(pipeline: &Pipeline, name: &str) -> Result<pipeline::Target, Failure> {

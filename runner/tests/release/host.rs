@@ -255,8 +255,12 @@ impl Host {
     }
 
     pub(crate) fn promote(&self, from: &str, target: &Target) -> Said {
+        self.promote_release((from, None), target)
+    }
+
+    pub(crate) fn promote_release(&self, (from, number): (&str, Option<u64>), target: &Target) -> Said {
         let place = self.place();
-        said(|events| release::promote((&place, from), (&place, target, None), events, &NEVER))
+        said(|events| release::promote((&place, from, number), (&place, target, None), events, &NEVER))
     }
 
     pub(crate) fn rollback(&self, target: &Target, number: Option<u64>) -> Said {
