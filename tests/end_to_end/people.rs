@@ -168,7 +168,7 @@ fn such_a_key_is_good_for_nothing_else() {
     let said = admin.run(&two, &["releases", "production"]);
     drop(said.success());
     two.project.edit("release.pipeline", &two.address(), &format!("{}2", two.address()));
-    let said = admin.run(&two, &["releases", "production"]).code(5).stderr;
+    let said = admin.run(&two, &["releases", "production"]).code(2).stderr;
     assert!(said.contains("your key is for the targets in `") && said.contains("end the address with `"), "{said}");
 }
 
@@ -242,7 +242,7 @@ fn people_come_and_go_and_keys_of_others_stay() {
     // A connection that is open already is none any more for whoever is gone.
     ada.run(&two, &["releases", "production"]).success();
     two.run(["people", "production", "remove", "ada"]).success();
-    assert!(ada.run(&two, &["releases", "production"]).code(5).stderr.contains("`ada` is nobody here any more"));
+    assert!(ada.run(&two, &["releases", "production"]).code(2).stderr.contains("`ada` is nobody here any more"));
     assert_eq!(fs::read_to_string(&keys).expect("keys"), before);
     two.sshd.cut();
     assert!(ada.run(&two, &["releases", "production"]).code(5).stderr.contains("does not let you in"));

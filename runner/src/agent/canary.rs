@@ -69,7 +69,7 @@ fn answered(counts: &Counts) -> Answered {
 pub(super) fn refuse_others(running: &Running) -> Result<(), Failure> {
     let Some(canary) = running.canary() else { return Ok(()) };
     let (number, target) = (canary.release.number, &running.target);
-    Err(Failure::new(format!("release {number} of `{target}` is given to {} of the clients", canary.trial.portion()))
+    Err(Failure::usage(format!("release {number} of `{target}` is given to {} of the clients", canary.trial.portion()))
         .hint(format!("`pipe canary {target} --finish` gives it to all, and `--abort` takes it back")))
 }
 
@@ -82,7 +82,7 @@ pub(super) async fn change(
 ) -> Result<Answer, Failure> {
     let Some(canary) = running.canary() else {
         let none = format!("no release of `{}` is given to a part of the clients", running.target);
-        return Err(Failure::new(none).hint("`pipe release` and `pipe promote` do that with `--canary 10%`"));
+        return Err(Failure::usage(none).hint("`pipe release` and `pipe promote` do that with `--canary 10%`"));
     };
     let number = canary.release.number;
     match wish {

@@ -100,7 +100,7 @@ async fn carry_out(
     };
     let Some(wanted) = wanted(&agent.history, order)? else { return Ok(Answer::Kept) };
     if canary.is_some() && !running.serves() {
-        return Err(Failure::new(format!("`{}` serves nobody whom a canary could be held against", running.target))
+        return Err(Failure::usage(format!("`{}` serves nobody whom a canary could be held against", running.target))
             .hint("release to all of its clients first: without `--canary`"));
     }
     if let Some(number) = wanted.served_by(&agent.history)?.filter(|number| running.is_whole(*number)) {
@@ -123,7 +123,7 @@ async fn carry_out(
         refuse::unknown_processes(&root, formation.counts().map(|(process, _)| process))?;
     }
     if canary.is_some() && !root.serves() {
-        return Err(Failure::new("the slug has no process `web` that clients could be given to")
+        return Err(Failure::usage("the slug has no process `web` that clients could be given to")
             .hint("release it without `--canary`"));
     }
     refuse::cron_of_other_names(&root, &target.name)?;

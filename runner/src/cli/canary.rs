@@ -62,7 +62,7 @@ fn show(target: &Known, json: bool, context: &Context) -> Result<(), Failure> {
     let (Some(status), Some(canary)) = (&status, canary) else {
         let none = format!("no release of `{}` is given to a part of the clients", target.name);
         return Err(
-            Failure::new(Kind::Release, none).hint("`pipe release` and `pipe promote` do that with `--canary 10%`")
+            Failure::new(Kind::Usage, none).hint("`pipe release` and `pipe promote` do that with `--canary 10%`")
         );
     };
     context.print(format!(

@@ -21,7 +21,7 @@ pub(super) const EXIT_CODES: &str = "\
 Exit codes:
   0    done
   1    a step failed
-  2    the command line is wrong
+  2    the command line is wrong, or asks for what cannot be
   3    the pipeline, or what it names, is wrong
   4    a plugin misbehaved
   5    the machine, the network or a registry failed

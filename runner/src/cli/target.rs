@@ -265,10 +265,12 @@ impl From<SettingsError> for Failure {
 impl From<ReleaseError> for Failure {
     fn from(error: ReleaseError) -> Self {
         let kind = match &error {
-            ReleaseError::NotReleased(_)
-            | ReleaseError::NothingToPromote { .. }
-            | ReleaseError::NeverHealthy { .. } => Kind::Release,
-            ReleaseError::NoSuchRelease { .. } | ReleaseError::NothingEarlier(_) => Kind::Usage,
+            ReleaseError::NotReleased(failure) if failure.usage => Kind::Usage,
+            ReleaseError::NotReleased(_) => Kind::Release,
+            ReleaseError::NothingToPromote { .. }
+            | ReleaseError::NeverHealthy { .. }
+            | ReleaseError::NoSuchRelease { .. }
+            | ReleaseError::NothingEarlier(_) => Kind::Usage,
             ReleaseError::People(error) => kind(error.is_usage()),
             ReleaseError::Remote(error) => kind(error.is_usage()),
             ReleaseError::Agent(_) | ReleaseError::History(_) | ReleaseError::Silent { .. } => Kind::Environment,

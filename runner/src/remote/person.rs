@@ -44,14 +44,16 @@ pub(crate) fn admit(home: &Path, name: &str) -> Result<Option<Follow>, Failure> 
     let history = History::open(home).map_err(failed)?;
     let people = history.people().map_err(failed)?;
     let Some(person) = people.iter().find(|person| person.name == name) else {
-        return Err(Failure::new(format!("`{name}` is nobody here any more"))
+        return Err(Failure::usage(format!("`{name}` is nobody here any more"))
             .hint(format!("whoever logs in here as `{}` can change that", crate::release::user())));
     };
     let who = Who::person(person);
     let line = std::env::var(ASKED).unwrap_or_default();
     let (command, asked_home) = Command::read(&line).ok_or_else(|| {
         note(&history, &who, &Deed::new("run something else than `pipe`"), &Ending::Refused);
-        Failure::new(format!("the key of `{name}` is for `pipe` alone: there is no shell, and nothing else to be run"))
+        Failure::usage(format!(
+            "the key of `{name}` is for `pipe` alone: there is no shell, and nothing else to be run"
+        ))
     })?;
     check_home(home, &asked_home)?;
     let asked = Asked::Command(&command);
@@ -118,7 +120,7 @@ fn check_home(home: &Path, asked: &str) -> Result<(), Failure> {
     if asked.is_empty() || real(Path::new(asked)) == real(home) {
         return Ok(());
     }
-    Err(Failure::new(format!("your key is for the targets in `{}`, and not for those in `{asked}`", home.display()))
+    Err(Failure::usage(format!("your key is for the targets in `{}`, and not for those in `{asked}`", home.display()))
         .hint(format!("end the address with `{}`", home.display())))
 }
 

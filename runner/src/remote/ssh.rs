@@ -13,6 +13,7 @@ use nix::sys::signal::Signal;
 use super::script::{Script, line};
 use super::{Address, RemoteError};
 use crate::digest::Digest;
+use crate::event::Fault;
 
 /// What replaces the command `ssh`, with arguments of its own: `ssh -F config`.
 const PROGRAM: &str = "PIPE_SSH";
@@ -198,7 +199,8 @@ impl Ssh {
         }
         if status.code() != Some(FAILED) {
             let message = if last.is_empty() { status.to_string() } else { last.to_owned() };
-            return RemoteError::Refused { host, message, hint: None, usage: false };
+            let usage = status.code() == Some(Fault::Usage.exit_code().into());
+            return RemoteError::Refused { host, message, hint: None, usage };
         }
         let says = |text: &str| complaint.contains(text);
         // The words of OpenSSH, which are the same in every language.
@@ -256,6 +258,10 @@ mod tests {
             "`ssh://deploy@web` cannot be reached: connect to host web port 22: Connection refused"
         );
         assert!(matches!(failed("client_loop: send disconnect: Broken pipe"), RemoteError::Lost { .. }));
+        for (code, is_usage) in [(2, true), (5, false)] {
+            let refused = ssh.failure(ExitStatus::from_raw(code << 8), "pipe: `ada` is nobody here any more");
+            assert_eq!(refused.is_usage(), is_usage, "{refused}");
+        }
         let none = ssh.failure(ExitStatus::from_raw(NO_PROGRAM << 8), "sh: 1: exec: /srv/bin/pipe: not found");
         assert!(matches!(none, RemoteError::NotSetUp { .. }));
     }

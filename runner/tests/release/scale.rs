@@ -162,6 +162,8 @@ fn counts_are_shown_as_json_and_none_is_given_twice() {
     assert_eq!(json(&scale(&["--json"]).1), serde_json::json!({ "web": 2 }));
     let (code, text) = scale(&["web=1", "worker=1", "web=2"]);
     assert!(code == Some(2) && text.contains("`web` is given more than one count"), "{text}");
+    let (code, text) = scale(&["wbe=2"]);
+    assert!(code == Some(2) && text.contains("the slug has no process `wbe`"), "{text}");
     assert_eq!(running(&host).len(), 2);
     release::stop(&host.place(), None).expect("stopped");
     assert_eq!(json(&scale(&["--json"]).1), serde_json::Value::Null);

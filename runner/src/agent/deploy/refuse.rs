@@ -18,7 +18,7 @@ pub(super) fn unknown_processes<'a>(root: &Root, asked: impl Iterator<Item = &'a
         if !known.contains(&process) {
             let near = nearest(process, known.iter().copied());
             let near = near.map_or_else(String::new, |near| format!("did you mean `{near}`? "));
-            return Err(Failure::new(format!("the slug has no process `{process}`"))
+            return Err(Failure::usage(format!("the slug has no process `{process}`"))
                 .hint(format!("{near}it has `{}`", known.join("`, `"))));
         }
     }
