@@ -651,6 +651,21 @@ fn a_release_that_nobody_wants_any_more_is_taken_back() {
 }
 
 #[test]
+fn what_is_waited_for_is_told_and_what_nobody_wants_any_more_is_not_waited_for() {
+    let host = Host::new();
+    let target = host.target("staging");
+    host.release(&target, &Slug::new("one")).up();
+    let deaf = Slug::web("two", "trap 'echo told to end' TERM; echo reads much; while :; do sleep 0.1; done");
+    let note = "`web` is not up after 10 s: nothing listens on its port; it wrote last: reads much";
+    let is_told = |event: &Event| matches!(event, Event::Note { message } if message == note);
+    let said = host.release_until(&target, &deaf, is_told);
+    assert!(matches!(said.refused(), ReleaseError::Cancelled));
+    let log = runner::agent::log::tail(&host.home.path().join("targets/demo/staging/logs/2-web.log"), 9);
+    assert_eq!(log.len(), 1, "it has nobody to answer any more, and is not asked to finish that: {log:?}");
+    assert_eq!((host.instances().len(), page(&target, "/")), (1, "one".into()));
+}
+
+#[test]
 fn a_release_whose_agent_is_killed_says_where_to_look() {
     let host = Host::new();
     let mut target = host.target("staging");

@@ -10,6 +10,7 @@ mod raised;
 mod refuse;
 mod remarks;
 mod remedy;
+mod waiting;
 
 use std::path::Path;
 use std::pin::Pin;
@@ -27,7 +28,7 @@ use super::process::{Process, RELEASE, Slot, WEB};
 use super::protocol::{Answer, Failure, Order, Progress, Say, Wish};
 use super::public::{Domains, refuse_unreadable_certificates};
 use super::root::Root;
-use super::running::{Running, Serving, stop_all};
+use super::running::{Running, Serving, end_all, stop_all};
 use super::wanted::{Wanted, wanted};
 use super::{Agent, DRAIN, EARLIER_ASSETS, lock, url_of};
 use crate::diagnostic::quoted;
@@ -380,7 +381,13 @@ impl Deploy<'_> {
         let mut accepted = None;
         for process in processes {
             let what = format!("process `{}`", process.slot);
-            match health::until_healthy(&process, path, &hosts).await {
+            let written = || self.last_lines(&process.slot, 1);
+            let host = hosts.first().map_or("localhost", String::as_str);
+            let outcome = tokio::select! {
+                outcome = health::until_healthy(&process, path, &hosts) => outcome,
+                never = waiting::tell(&process, path, host, written, &self.say) => match never {},
+            };
+            match outcome {
                 Ok(healthy) => {
                     if accepted.is_none() {
                         for remark in remarks::remarks(&healthy) {
@@ -648,7 +655,8 @@ impl Deploy<'_> {
     async fn undo(&self, failure: &Failure) {
         // First: what has to be stopped may take a while over it.
         let _ = self.say.send(Progress::Stage(Stage::Failed));
-        stop_all(&self.started()).await;
+        // Nobody has been answered yet, and what only asked Django something is asked no more.
+        end_all(&self.started(), |slot| slot.name == WEB || slot.name == RELEASE && slot.instance > 1).await;
         self.root.written.remove(self.number);
         if let Err(failure) = self.journal(Stage::Failed, Some(&failure.message)) {
             log::note(&failure.message);

@@ -1,6 +1,7 @@
 //! Whether a web process answers, asked the way the public would: over redirects, to the page at their end. Knows nothing of
 //! what follows from the answer.
 
+use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -191,6 +192,18 @@ fn path_of(url: &Url) -> String {
     url.query().map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path()))
 }
 
+/// What there is of an answer by now.
+pub(super) async fn so_far(port: u16, path: &str, host: &str) -> String {
+    match tokio::time::timeout(LOOK, get(port, path, host, Scheme::Http)).await {
+        Ok(Ok(response)) => format!("it answers `GET {path}` with {}", response.status()),
+        Ok(Err(error)) => match error.downcast_ref::<io::Error>().map(io::Error::kind) {
+            Some(io::ErrorKind::ConnectionRefused) => "nothing listens on its port".to_owned(),
+            _ => format!("it takes `GET {path}`, and does not answer: {error}"),
+        },
+        Err(_) => format!("it takes `GET {path}`, and does not answer"),
+    }
+}
+
 /// Whether a process gives any answer at all in time.
 pub(super) async fn answers(port: u16, path: &str, host: &str, patience: Duration) -> bool {
     matches!(tokio::time::timeout(patience, get(port, path, host, Scheme::Https)).await, Ok(Ok(_)))
@@ -256,6 +269,17 @@ mod tests {
         assert_eq!(visited(broken).await, (500, "/".into(), Tls::Believed));
         let deaf = visited(|_, _| (301, "https://demo.test:8000/")).await;
         assert_eq!(deaf, (301, "/".into(), Tls::Disbelieved));
+    }
+
+    #[tokio::test]
+    async fn what_keeps_an_answer_from_coming_is_told() {
+        let told = |port| so_far(port, "/", "demo.test");
+        assert_eq!(told(server(|_, _| (503, "")).await).await, "it answers `GET /` with 503 Service Unavailable");
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        assert_eq!(told(port).await, "it takes `GET /`, and does not answer");
+        drop(listener);
+        assert_eq!(told(port).await, "nothing listens on its port");
     }
 
     #[test]

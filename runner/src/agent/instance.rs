@@ -18,6 +18,7 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use super::family::family;
 use crate::sandbox::Spec;
 
 /// How long a shim may take to end after the process that it holds has.
@@ -150,14 +151,27 @@ impl Instance {
         }
     }
 
-    fn signal(&self, signal: Signal) {
-        let pid = fs::read_to_string(self.directory.join("pid")).ok().and_then(|pid| pid.trim().parse().ok());
-        // The lock says that the shim lives, so the id is still its own.
-        if let Some(pid) = pid
-            && self.ended.borrow().is_none()
-        {
-            let _ = kill(Pid::from_raw(pid), signal);
+    /// Kills the process at once.
+    pub(crate) async fn kill(&self) -> Exit {
+        // What holds it ends first, and the shim sees that nothing is left; one that holds nothing yet is in the way itself.
+        let holder = self.shim().and_then(|shim| Some(*family(shim).get(1).unwrap_or(&shim)));
+        if let Some(holder) = holder {
+            let _ = kill(Pid::from_raw(holder.cast_signed()), Signal::SIGKILL);
         }
+        self.ended().await
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Some(shim) = self.shim() {
+            let _ = kill(Pid::from_raw(shim.cast_signed()), signal);
+        }
+    }
+
+    /// The id of the shim, as long as that lives.
+    fn shim(&self) -> Option<u32> {
+        let pid = fs::read_to_string(self.directory.join("pid")).ok()?.trim().parse().ok()?;
+        // The lock says that it lives, so the id is still its own.
+        self.ended.borrow().is_none().then_some(pid)
     }
 }
 

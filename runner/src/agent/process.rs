@@ -84,6 +84,8 @@ enum Wish {
     Keep,
     /// To end.
     Stop,
+    /// To be ended, without time for it.
+    Kill,
 }
 
 /// How a process is.
@@ -176,7 +178,16 @@ impl Process {
 
     /// Stops the process, and waits until nothing of it is left.
     pub(crate) async fn stop(&self) {
-        self.wish.send_replace(Wish::Stop);
+        self.end(Wish::Stop).await;
+    }
+
+    /// The same, where it has nothing to finish.
+    pub(crate) async fn kill(&self) {
+        self.end(Wish::Kill).await;
+    }
+
+    async fn end(&self, wish: Wish) {
+        self.wish.send_replace(wish);
         // Its supervisor is gone then: one that has ended may be about to be started again.
         let mut status = self.status.clone();
         while status.changed().await.is_ok() {}
@@ -240,15 +251,16 @@ async fn until_end(instance: &Instance, wishes: &mut Wishes, status: &watch::Sen
         // The handle's end is no wish: the process then stays with its shim.
         true = wishes.stop() => {
             is_now(status, ProcessState::Stopping);
-            instance.stop().await
+            let kills = *wishes.wish.borrow() == Wish::Kill;
+            if kills { instance.kill().await } else { instance.stop().await }
         }
     }
 }
 
 impl Wishes {
-    /// Waits for the wish to stop; false where nobody is left to wish anything.
+    /// Waits for the wish to end; false where nobody is left to wish anything.
     async fn stop(&mut self) -> bool {
-        self.wish.wait_for(|wish| *wish == Wish::Stop).await.is_ok()
+        self.wish.wait_for(|wish| matches!(wish, Wish::Stop | Wish::Kill)).await.is_ok()
     }
 
     /// Waits for what becomes of one on trial; false where it is not to be kept, or nobody is left to wish that.

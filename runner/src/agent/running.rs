@@ -245,15 +245,18 @@ impl Running {
 
 /// Stops processes side by side, and waits until nothing of them is left.
 pub(super) async fn stop_all(processes: &[Arc<Process>]) {
-    let stopping: Vec<_> = processes
-        .iter()
-        .map(|process| {
-            let process = Arc::clone(process);
-            tokio::spawn(async move { process.stop().await })
-        })
-        .collect();
-    for stopped in stopping {
-        let _ = stopped.await;
+    end_all(processes, |_| false).await;
+}
+
+/// The same, where some have nothing to finish.
+pub(super) async fn end_all(processes: &[Arc<Process>], has_nothing: impl Fn(&Slot) -> bool) {
+    let ending = |process: &Arc<Process>| {
+        let (process, kills) = (Arc::clone(process), has_nothing(&process.slot));
+        tokio::spawn(async move { if kills { process.kill().await } else { process.stop().await } })
+    };
+    let ending: Vec<_> = processes.iter().map(ending).collect();
+    for ended in ending {
+        let _ = ended.await;
     }
 }
 
