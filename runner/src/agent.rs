@@ -40,6 +40,7 @@ mod root;
 mod running;
 mod server;
 mod shim;
+mod starved;
 mod usage;
 mod wanted;
 mod watch;

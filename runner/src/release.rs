@@ -71,7 +71,7 @@ pub enum ReleaseError {
     #[error("{}", .0.message)]
     NotReleased(Box<Failure>),
     /// Nobody wanted it any more, and what served before goes on serving.
-    #[error("the release was stopped")]
+    #[error("the release was stopped, and nothing of it runs")]
     Cancelled,
     /// The agent.
     #[error(transparent)]

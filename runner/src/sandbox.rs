@@ -34,6 +34,7 @@ mod wire;
 
 use std::sync::LazyLock;
 
+pub use cgroup::Group;
 pub use error::SandboxError;
 pub use found::{Directory, Found, Root};
 pub use monitor::init_main;

@@ -281,6 +281,38 @@ fn a_process_that_takes_more_memory_than_it_may_is_ended() {
 }
 
 #[test]
+fn what_the_kernel_ends_for_want_of_memory_is_told_in_the_log_and_by_ps() {
+    if !runner::sandbox::limits_memory_together() {
+        return;
+    }
+    let host = Host::new();
+    let mut target = host.target("staging");
+    target.settings.limits.memory = Some(100 << 20);
+    host.release(&target, &Slug::new("one")).up();
+    let web = || release::status(&host.place()).expect("a status")[0].processes[0].clone();
+    assert_eq!(web().out_of_memory, None);
+    let log = || runner::agent::log::tail(&host.home.path().join("targets/demo/staging/logs/1-web.log"), 99).join("\n");
+    let is_told =
+        |what: &str| log().contains(&format!("[pipe: the kernel has ended {what} for want of memory; give it"));
+
+    // Something that the process has started, and not the process.
+    let eat = "/run/python3%20-c%20'held%20=%20bytearray(314572800)'";
+    page(&target, eat);
+    eventually("it is told", || is_told("something that this process has started"));
+    assert!(web().out_of_memory.is_some() && web().restarts == 0);
+    let mut ps = std::process::Command::new(env!("CARGO_BIN_EXE_pipe"));
+    let shown = ps.arg("ps").env("PIPE_HOME", host.home.path()).output().expect("pipe runs").stdout;
+    let shown = String::from_utf8_lossy(&shown).into_owned();
+    assert!(shown.contains("`web` of demo/staging ran out of memory") && shown.contains("`memory` in"), "{shown}");
+
+    let much = "exec python3 -c 'import os, time; time.sleep(4); held = bytearray(300 << 20)'";
+    host.release(&target, &Slug { worker: Some(much), ..Slug::new("two") }).up();
+    let log =
+        || runner::agent::log::tail(&host.home.path().join("targets/demo/staging/logs/2-worker.log"), 99).join("\n");
+    eventually("it is told", || log().contains("[pipe: the kernel has ended this process for want of memory; give it"));
+}
+
+#[test]
 fn a_page_that_is_refused_is_up_with_a_warning() {
     let host = Host::new();
     let mut target = host.target("staging");

@@ -98,6 +98,7 @@ impl Cron {
             release: self.number,
             cpu: None,
             memory: None,
+            out_of_memory: None,
         }
     }
 }

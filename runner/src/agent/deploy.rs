@@ -30,7 +30,7 @@ use super::public::{Domains, refuse_unreadable_certificates};
 use super::root::Root;
 use super::running::{Running, Serving, end_all, stop_all};
 use super::wanted::{Wanted, wanted};
-use super::{Agent, DRAIN, EARLIER_ASSETS, lock, url_of};
+use super::{Agent, DRAIN, EARLIER_ASSETS, lock, starved, url_of};
 use crate::diagnostic::quoted;
 use crate::release::{How, Portion, Release, Stage};
 use others::Others;
@@ -669,7 +669,7 @@ fn ended(log: &Path, what: &str, exit: &Exit) -> Failure {
     let output = last_lines(log, SHOWN_LINES);
     let hint = match exit {
         Exit::NotStarted { hint, .. } => hint.clone(),
-        Exit::OutOfMemory => Some("give it more: `memory` in the target's `limits`".to_owned()),
+        Exit::OutOfMemory => Some(starved::REMEDY.to_owned()),
         _ => output.as_deref().and_then(remedy::remedy),
     };
     Failure { hint, output, ..Failure::new(format!("{what} {exit}")) }

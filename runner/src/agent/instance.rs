@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::family::family;
-use crate::sandbox::Spec;
+use crate::sandbox::{Group, Spec};
 
 /// How long a shim may take to end after the process that it holds has.
 const SHIM_GRACE: Duration = Duration::from_secs(5);
@@ -153,12 +153,24 @@ impl Instance {
 
     /// Kills the process at once.
     pub(crate) async fn kill(&self) -> Exit {
-        // What holds it ends first, and the shim sees that nothing is left; one that holds nothing yet is in the way itself.
-        let holder = self.shim().and_then(|shim| Some(*family(shim).get(1).unwrap_or(&shim)));
-        if let Some(holder) = holder {
-            let _ = kill(Pid::from_raw(holder.cast_signed()), Signal::SIGKILL);
+        // Its shim then sees that nothing is left; one that holds nothing yet is in the way itself.
+        match self.monitor().await {
+            Some(monitor) => drop(kill(Pid::from_raw(monitor.cast_signed()), Signal::SIGKILL)),
+            None => self.signal(Signal::SIGKILL),
         }
         self.ended().await
+    }
+
+    /// The control group that the process is in with all that it has started, where it has one.
+    pub(crate) async fn group(&self) -> Option<Group> {
+        Group::of(self.monitor().await?)
+    }
+
+    /// The id of what holds the sandbox of the process, which is all that a shim starts.
+    async fn monitor(&self) -> Option<u32> {
+        let shim = self.shim()?;
+        let look = tokio::task::spawn_blocking(move || family(shim).get(1).copied());
+        look.await.ok().flatten()
     }
 
     fn signal(&self, signal: Signal) {

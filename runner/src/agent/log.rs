@@ -77,6 +77,13 @@ impl LogWriter {
     }
 }
 
+/// Says something of a process in its log, which somebody else writes and sees to.
+pub(crate) fn remark(path: &Path, text: &str) {
+    let line = format!("{} [pipe: {text}]\n", stamp(SystemTime::now()));
+    // A log that cannot be written is no reason to let go of the process.
+    let _ = OpenOptions::new().append(true).open(path).and_then(|mut file| file.write_all(line.as_bytes()));
+}
+
 /// Reads a log file as it grows, also on into its successors.
 pub struct Follower {
     path: PathBuf,
@@ -217,6 +224,9 @@ mod tests {
         assert_eq!(read, ["one", "two"]);
         log.finish().expect("written");
         assert_eq!(text(&tail(&path, 1)[0]), "last");
+        remark(&path, "it ends");
+        log.write(b"more\n").expect("written");
+        assert_eq!(tail(&path, 2).iter().map(|line| text(line)).collect::<Vec<_>>(), ["[pipe: it ends]", "more"]);
     }
 
     #[test]

@@ -15,6 +15,7 @@ use super::log;
 use super::lost;
 use super::protocol::ProcessState;
 use super::root::{Root, beside};
+use super::starved;
 use crate::release::{History, HistoryError, ProcessRecord};
 use crate::sandbox;
 
@@ -71,6 +72,8 @@ pub(crate) struct Plan {
     pub(crate) slot: Slot,
     /// The loopback port that it is told to listen on.
     pub(crate) port: u16,
+    /// Where what it writes goes.
+    pub(crate) log: PathBuf,
     /// Says what to run, given the instance's own directory.
     pub(crate) job: MakeJob,
 }
@@ -97,6 +100,8 @@ pub(crate) struct Status {
     pub(crate) exit: Option<Exit>,
     /// The directory of the instance that runs, or ran last.
     pub(crate) directory: Option<PathBuf>,
+    /// When the kernel last ended it, or something that it has started, for want of memory.
+    pub(crate) starved: Option<SystemTime>,
     /// The databases that a release command has made where nothing is kept.
     pub(crate) lost: Vec<String>,
 }
@@ -135,6 +140,7 @@ impl Process {
             restarts: record.as_ref().map_or(0, |record| record.restarts),
             exit: None,
             directory: None,
+            starved: None,
             lost: Vec::new(),
         };
         let (sender, status) = watch::channel(first);
@@ -206,6 +212,7 @@ async fn supervise(plan: Plan, mut record: Option<ProcessRecord>, mut wishes: Wi
     loop {
         let began = Instant::now();
         let restarts = status.borrow().restarts;
+        let is_new = record.is_none();
         let (record, instance) = match record.take() {
             Some(record) => (record.clone(), Instance::attach(&record.directory)),
             None => plan.start(restarts),
@@ -215,7 +222,7 @@ async fn supervise(plan: Plan, mut record: Option<ProcessRecord>, mut wishes: Wi
             status.directory = Some(record.directory.clone());
         });
         let exit = match instance {
-            Ok(instance) => until_end(&instance, &mut wishes, &status).await,
+            Ok(instance) => until_end((&instance, is_new), &mut wishes, (&plan, &status)).await,
             Err(error) => Exit::NotStarted { message: error.to_string(), hint: None },
         };
         let lost = if plan.slot.name == RELEASE { lost::databases(&beside(&record.directory)) } else { Vec::new() };
@@ -243,10 +250,24 @@ fn is_now(status: &watch::Sender<Status>, state: ProcessState) {
     status.send_modify(|status| (status.state, status.since) = (state, SystemTime::now()));
 }
 
-async fn until_end(instance: &Instance, wishes: &mut Wishes, status: &watch::Sender<Status>) -> Exit {
+async fn until_end(
+    (instance, is_new): (&Instance, bool),
+    wishes: &mut Wishes,
+    (plan, status): (&Plan, &watch::Sender<Status>),
+) -> Exit {
     let again = Arc::clone(&wishes.again);
+    let starved = |what: &str| {
+        log::remark(&plan.log, &format!("the kernel has ended {what} for want of memory; {}", starved::REMEDY));
+        status.send_modify(|status| status.starved = Some(SystemTime::now()));
+    };
     tokio::select! {
-        exit = instance.ended() => exit,
+        exit = instance.ended() => {
+            if exit == Exit::OutOfMemory {
+                starved("this process");
+            }
+            exit
+        }
+        never = starved::watch(instance, is_new, || starved("something that this process has started")) => match never {},
         () = again.notified() => instance.stop().await,
         // The handle's end is no wish: the process then stays with its shim.
         true = wishes.stop() => {
@@ -289,8 +310,9 @@ impl Plan {
         port: u16,
     ) -> Self {
         let (root, process, command) = (Arc::clone(root), slot.clone(), command.to_owned());
+        let log = root.log(number, &slot);
         let job = Box::new(move |instance: &Path| root.job(instance, number, &process, &command, port));
-        Self { history: Arc::clone(history), run: run.to_owned(), release, number, slot, port, job }
+        Self { history: Arc::clone(history), run: run.to_owned(), release, number, slot, port, log, job }
     }
 
     fn start(&self, restarts: u32) -> (ProcessRecord, io::Result<Instance>) {
@@ -341,6 +363,7 @@ mod tests {
             number: 1,
             slot: Slot::first(WEB),
             port: 0,
+            log: home.join("web.log"),
             job: Box::new(|_| Err(io::Error::other("it does not start"))),
         }
     }

@@ -297,6 +297,9 @@ pub struct ProcessStatus {
     /// What it holds of memory, in bytes.
     #[serde(default)]
     pub memory: Option<u64>,
+    /// When the kernel last ended it, or something that it has started, for want of memory.
+    #[serde(default)]
+    pub out_of_memory: Option<SystemTime>,
 }
 
 /// What a process is doing.

@@ -272,5 +272,6 @@ fn status_of(process: &Process) -> ProcessStatus {
         release: process.number,
         cpu: usage.map(|usage| usage.cpu),
         memory: usage.map(|usage| usage.memory),
+        out_of_memory: status.starved,
     }
 }

@@ -39,6 +39,7 @@ pub(super) fn ps(args: &PsArgs, context: &Context) -> Result<(), Failure> {
     let width = names.iter().map(String::len).max().unwrap_or_default().max(6);
     let heads = ["TARGET", "RELEASE", "PROCESS", "STATE", "FOR", "RESTARTS", "CPU", "MEMORY"];
     let mut text = row(width, heads.map(str::to_owned), "ADDRESS");
+    let mut starved = String::new();
     for (name, target) in names.into_iter().zip(&status) {
         let of_canary = target.canary.as_ref().map(|canary| format!("{} of the clients", canary.portion));
         let url = match target.until {
@@ -52,14 +53,22 @@ pub(super) fn ps(args: &PsArgs, context: &Context) -> Result<(), Failure> {
                 Some(portion) if is_canary => portion,
                 _ => &url,
             };
+            let process_name = match process.instance {
+                1 => process.name.clone(),
+                instance => format!("{}.{instance}", process.name),
+            };
+            if let Some(at) = process.out_of_memory {
+                let _ = writeln!(
+                    starved,
+                    "`{process_name}` of {name} ran out of memory {} ago, or something that it has started did: give it more, \
+                     `memory` in the target's `limits`",
+                    since(at)
+                );
+            }
             let columns = [
                 name.clone(),
                 process.release.to_string(),
-                if process.instance > 1 {
-                    format!("{}.{}", process.name, process.instance)
-                } else {
-                    process.name.clone()
-                },
+                process_name,
                 process.state.to_string(),
                 since(process.since),
                 process.restarts.to_string(),
@@ -71,7 +80,7 @@ pub(super) fn ps(args: &PsArgs, context: &Context) -> Result<(), Failure> {
             text.push_str(&row(width, columns, address));
         }
     }
-    context.print(text)
+    context.print(text + &starved)
 }
 
 /// What runs of the targets that are named. Each machine is asked once.
@@ -101,6 +110,7 @@ fn json(target: &TargetStatus) -> Value {
             "restarts": process.restarts,
             "cpu_ms": process.cpu.map(|cpu| cpu.as_millis()),
             "memory": process.memory,
+            "out_of_memory": process.out_of_memory.map(stamp),
         })
     });
     json!({

@@ -15,6 +15,9 @@ use std::time::Duration;
 const V1: &str = "/sys/fs/cgroup/memory";
 const V2: &str = "/sys/fs/cgroup";
 
+/// The directory of all our groups.
+const OURS: &str = "pipe";
+
 /// A group, removed with its value; nothing may be in it any more then.
 #[derive(Debug)]
 pub(super) struct Cgroup {
@@ -61,12 +64,38 @@ impl Cgroup {
 
     /// How many processes in it have been killed for want of memory, ever.
     pub(super) fn killed(&self) -> u64 {
-        let count = |name| {
-            let text = fs::read_to_string(self.path.join(name)).ok()?;
-            text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
-        };
-        ["memory.events", "memory.oom_control"].into_iter().find_map(count).unwrap_or(0)
+        killed(&self.path)
     }
+}
+
+/// The group of a process that another runner has started, to be looked at.
+#[derive(Debug)]
+pub struct Group(PathBuf);
+
+impl Group {
+    /// The one that a process is in, where it is one of ours.
+    pub fn of(process: u32) -> Option<Self> {
+        let text = fs::read_to_string(format!("/proc/{process}/cgroup")).ok()?;
+        let of = |controllers: &str| {
+            text.lines().find_map(|line| line.split_once(':')?.1.strip_prefix(controllers)?.strip_prefix(':'))
+        };
+        let (root, group) = of("memory").map(|group| (V1, group)).or_else(|| of("").map(|group| (V2, group)))?;
+        let path = Path::new(root).join(OURS).join(group.rsplit_once(&format!("/{OURS}/"))?.1);
+        path.is_dir().then_some(Self(path))
+    }
+
+    /// How many processes in it have been killed for want of memory, ever.
+    pub fn killed(&self) -> u64 {
+        killed(&self.0)
+    }
+}
+
+fn killed(group: &Path) -> u64 {
+    let count = |name| {
+        let text = fs::read_to_string(group.join(name)).ok()?;
+        text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
+    };
+    ["memory.events", "memory.oom_control"].into_iter().find_map(count).unwrap_or(0)
 }
 
 impl Drop for Cgroup {
@@ -84,7 +113,7 @@ fn parent() -> io::Result<(PathBuf, &'static str)> {
         Ok(controllers) if controllers.split_whitespace().any(|name| name == "memory") => (V2, "memory.max"),
         _ => (V1, "memory.limit_in_bytes"),
     };
-    let path = Path::new(root).join("pipe");
+    let path = Path::new(root).join(OURS);
     if !path.is_dir() {
         match fs::create_dir(&path) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
