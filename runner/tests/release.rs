@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use host::{Host, Slug, eventually, page, request};
 use runner::event::Event;
-use runner::release::{self, History, How, ProcessState, ReleaseError, Stage};
+use runner::release::{self, History, How, ProcessState, ReleaseError, Settings, Stage, Target};
 
 #[test]
 fn a_slug_comes_up_and_goes_on_after_the_command() {
@@ -422,9 +422,30 @@ fn files_of_the_slug_that_data_hides_are_told_once() {
     assert!(said.warnings.contains(told), "{}", said.warnings);
     said.up();
     assert_eq!(page(&target, "/run/ls%20samples"), "");
-    let failing = "echo \"ModuleNotFoundError: No module named 'samples.views'\"; exit 1";
-    let error = host.release(&target, &Slug::web("one", failing)).refused();
-    assert!(error.hint().is_some_and(|hint| hint.contains("the slug has `samples/views.py`")), "{:?}", error.hint());
+    let hides = "the slug has `samples/views.py`, and the target hides it by keeping `samples/` as its data: ";
+    for (failing, remedy) in [
+        ("echo \"ModuleNotFoundError: No module named 'samples.views'\"; exit 1", "take that out of `data`"),
+        ("echo \"TemplateDoesNotExist: samples/views.py\"; exit 1", "take that out of `data`"),
+        ("exit 1", "if that is what is missing, take it out of `data`"),
+        ("echo \"KeyError: 'API_KEY'\"; exit 1", "set `API_KEY` in"),
+    ] {
+        let hint = host.release(&target, &Slug::web("one", failing)).refused().hint().expect("a hint");
+        let of_data = hint.strip_prefix(hides).unwrap_or(&hint);
+        assert!(of_data.starts_with(remedy) && (of_data == hint) == remedy.starts_with("set"), "{failing}: {hint}");
+    }
+    let whole =
+        Target { settings: Settings { data: vec!["/app/src".into()], ..target.settings.clone() }, ..target.clone() };
+    let migrate = |target: &Target| {
+        let settings = Settings { release_commands: vec!["python3 migrate.py".into()], ..target.settings.clone() };
+        let target = Target { settings, ..target.clone() };
+        host.release(&target, &Slug::new("two")).refused().hint().expect("a hint")
+    };
+    assert!(migrate(&target).starts_with(hides), "and not with what of the migrations may have been done");
+    let hint = host.release(&whole, &Slug::new("one")).refused().hint().expect("a hint");
+    assert!(
+        hint.starts_with("the slug has `app.py`, and the target hides it by keeping `/app/src` as its data: "),
+        "{hint}"
+    );
     let said = host.release(&target, &Slug::new("two"));
     assert!(!said.warnings.contains("of the slug"), "{}", said.warnings);
     said.up();

@@ -363,9 +363,10 @@ impl Deploy<'_> {
             exit => {
                 let failure = self.failure(&format!("release command `{command}`"), &slot, &exit);
                 let was_started = !matches!(exit, Exit::NotStarted { .. });
+                let hidden = self.hidden_from(&exit, failure.output.as_deref());
                 let output = failure.output.unwrap_or_default();
-                let half_way = was_started.then(|| remedy::half_way(command, &output)).flatten();
-                Err(Failure { output: None, hint: half_way.or(failure.hint), ..failure })
+                let half_way = || was_started.then(|| remedy::half_way(command, &output)).flatten();
+                Err(Failure { output: None, hint: hidden.or_else(half_way).or(failure.hint), ..failure })
             }
         }
     }
@@ -460,18 +461,24 @@ impl Deploy<'_> {
 
     fn failure(&self, what: &str, process: &Slot, exit: &Exit) -> Failure {
         let failure = ended(&self.root.log(self.number, process), what, exit);
-        let hint = failure.output.as_deref().and_then(|output| self.hidden_module(output)).or(failure.hint);
+        let hint = self.hidden_from(exit, failure.output.as_deref()).or(failure.hint);
         Failure { hint, ..failure }
     }
 
     fn unhealthy(&self, process: &Slot, message: String) -> Failure {
         let output = self.tail(process);
-        let remedy = |output: &str| self.hidden_module(output).or_else(|| remedy::remedy(output));
+        let remedy = |output: &str| self.hidden(output).or_else(|| remedy::remedy(output));
         Failure { hint: output.as_deref().and_then(remedy), output, ..Failure::new(message) }
     }
 
-    fn hidden_module(&self, output: &str) -> Option<String> {
+    /// What to do where files are missing that the target hides.
+    fn hidden(&self, output: &str) -> Option<String> {
         hidden::remedy(&self.agent.store, &lock(&self.release), output)
+    }
+
+    /// The same of a process that has ended; one that something else has ended lacks no files.
+    fn hidden_from(&self, exit: &Exit, output: Option<&str>) -> Option<String> {
+        matches!(exit, Exit::Code(_)).then(|| self.hidden(output.unwrap_or_default())).flatten()
     }
 
     /// A page that is an error, and what is behind it: what the application has written, or else what Django says when it is asked.
@@ -479,15 +486,16 @@ impl Deploy<'_> {
         let Healthy { path: end, status, .. } = page;
         let leads = if end == path { String::new() } else { format!(" leads to `{end}`, which") };
         let failure = self.unhealthy(process, format!("`GET {path}`{leads} is answered with {status}"));
-        let is_silent = failure.hint.is_none() && !failure.output.as_deref().is_some_and(raised::is_traceback);
-        if !is_silent {
+        let says_why = |output: &str| raised::is_traceback(output) || remedy::known(output).is_some();
+        if failure.output.as_deref().is_some_and(says_why) {
             return failure;
         }
         match self.raised(page).await {
             Some(output) => {
-                let hint = remedy::remedy(&output).unwrap_or_else(remedy::asked_again);
+                let hint = self.hidden(&output).or_else(|| remedy::remedy(&output)).unwrap_or_else(remedy::asked_again);
                 Failure { output: Some(output), ..failure.hint(hint) }
             }
+            None if failure.hint.is_some() => failure,
             None => failure.hint(remedy::silent()),
         }
     }

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::super::protocol::Progress;
 use super::super::root::{SOURCE, inside};
+use super::remedy;
 use crate::digest::Digest;
 use crate::pipeline::is_database;
 use crate::release::Release;
@@ -24,20 +25,53 @@ pub(super) fn of_new(store: &Store, serving: Option<&Release>, release: &Release
     Ok(all)
 }
 
-/// What to do where a module is not found that the slug has, and that is hidden.
+/// What to do where an output tells of something that the slug has, and that is hidden; or of nothing that is known, where code is.
 pub(super) fn remedy(store: &Store, release: &Release, output: &str) -> Option<String> {
-    let (_, rest) = output.rsplit_once("ModuleNotFoundError: No module named '")?;
-    let module = rest.split('\'').next()?.replace('.', "/");
-    let ends = [format!("/{module}.py"), format!("/{module}/__init__.py")];
-    hidden(store, release).ok()?.into_iter().find_map(|(path, tree)| {
-        let files =
-            store.walk(&tree).ok()?.into_iter().map(|found| format!("/{}/{}", path.trim_matches('/'), found.path));
-        let file = files.into_iter().find(|file| ends.iter().any(|end| file.ends_with(end)))?;
-        Some(format!(
-            "the slug has `{}`, and the target hides it by keeping `{path}` as its data: take that out of `data`",
-            file.trim_start_matches('/')
-        ))
+    let mut files = Vec::new();
+    for (path, tree) in hidden(store, release).ok()? {
+        let place = inside(path);
+        files.extend(store.walk(&tree).ok()?.into_iter().map(|found| (path, format!("{place}/{}", found.path))));
+    }
+    let told = |wanted: &dyn Fn(&str) -> bool, what: &str| {
+        let (path, file) = files.iter().find(|(_, file)| wanted(file))?;
+        let file = Path::new(file).strip_prefix(SOURCE).ok()?.display();
+        Some(format!("the slug has `{file}`, and the target hides it by keeping `{path}` as its data: {what}"))
+    };
+    let (mend, mend_if) = ("take that out of `data`", "if that is what is missing, take it out of `data`");
+    let missing = |line: &str| {
+        let ends = ends_of_missing(line);
+        told(&|file| ends.iter().any(|end| file.ends_with(end)), mend)
+    };
+    output.lines().rev().find_map(missing).or_else(|| match remedy::known(output) {
+        Some(line) if remedy::missing_table(line).is_some() => told(&|file| file.contains("/migrations/"), mend),
+        Some(_) => None,
+        None => told(&is_code, mend_if),
     })
+}
+
+/// How the paths of files end one of which a line says is missing.
+fn ends_of_missing(line: &str) -> Vec<String> {
+    let quoted = |before: &str| line.split_once(before)?.1.split('\'').next();
+    if let Some(module) = quoted("ModuleNotFoundError: No module named '") {
+        let module = module.replace('.', "/");
+        return vec![format!("/{module}.py"), format!("/{module}/__init__.py")];
+    }
+    // What is left of a package without its files is one of another kind, of which any name can be asked.
+    if let (Some(name), Some(package)) = (quoted("cannot import name '"), quoted("' from '"))
+        && line.contains("(unknown location)")
+    {
+        let package = package.replace('.', "/");
+        return vec![format!("/{package}/{name}.py"), format!("/{package}/__init__.py")];
+    }
+    if let Some((_, template)) = line.split_once("TemplateDoesNotExist: ") {
+        return vec![format!("/{}", template.trim())];
+    }
+    let file = quoted("can't open file '").or_else(|| quoted("No such file or directory: '"));
+    file.map(|file| format!("/{}", file.trim_start_matches('/'))).into_iter().collect()
+}
+
+fn is_code(file: &str) -> bool {
+    Path::new(file).extension().is_some_and(|extension| extension == "py")
 }
 
 /// The directories of the slug that are kept as data.
@@ -69,8 +103,7 @@ fn tell(path: &str, files: &[String]) -> Option<Progress> {
         1 => "a file".to_owned(),
         count => format!("{count} files"),
     };
-    let is_code = |file: &String| Path::new(file).extension().is_some_and(|extension| extension == "py");
-    let hint = if files.iter().any(is_code) {
+    let hint = if files.iter().any(|file| is_code(file)) {
         "there is code among them, and what imports it fails: keep a directory in which there is none, such as `data = [\"media\"]`"
     } else {
         "what was written there is kept instead: what the application needs of them belongs in a directory that is not `data`"
@@ -99,6 +132,22 @@ mod tests {
         let (message, hint) = said(&["cat.jpg"]).expect("a warning");
         assert!(message.contains("holds a file of the slug"), "{message}");
         assert!(hint.starts_with("what was written there"), "{hint}");
+    }
+
+    #[test]
+    fn what_is_missing_is_found_by_how_its_path_ends() {
+        let output = |line: &str| ends_of_missing(line).join(" ");
+        let module = output("ModuleNotFoundError: No module named 'polls.urls'");
+        assert_eq!(module, "/polls/urls.py /polls/urls/__init__.py");
+        let name = output("ImportError: cannot import name 'views' from 'polls' (unknown location)");
+        assert_eq!(name, "/polls/views.py /polls/__init__.py");
+        assert_eq!(output("ImportError: cannot import name 'x' from 'polls' (/app/src/polls/__init__.py)"), "");
+        let template = output("django.template.exceptions.TemplateDoesNotExist: polls/index.html");
+        assert_eq!(template, "/polls/index.html");
+        let file = output("python3: can't open file '/app/src/manage.py': [Errno 2] No such file or directory");
+        assert_eq!(file, "/app/src/manage.py");
+        assert_eq!(output("FileNotFoundError: [Errno 2] No such file or directory: 'seed.json'"), "/seed.json");
+        assert_eq!(output("ValueError: no"), "");
     }
 
     #[test]

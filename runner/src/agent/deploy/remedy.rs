@@ -6,7 +6,12 @@ const SAID: &str = "in the target's `env` or `env-file`";
 
 /// A remedy for the last thing in an output for which there is one.
 pub(super) fn remedy(output: &str) -> Option<String> {
-    output.lines().rev().find_map(of_line)
+    of_line(known(output)?)
+}
+
+/// The last line of an output for which there is a remedy.
+pub(super) fn known(output: &str) -> Option<&str> {
+    output.lines().rev().find(|line| of_line(line).is_some())
 }
 
 /// What to do where a page is an error and the application has not said which.
@@ -28,8 +33,7 @@ pub(super) fn asked_again() -> String {
 pub(super) fn half_way(command: &str, output: &str) -> Option<String> {
     let mut words = command.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
     let migrates = words.any(|word| word == "migrate" || word.starts_with("migrate_"));
-    let known = output.lines().rev().find(|line| of_line(line).is_some());
-    (migrates && known.is_none_or(|line| missing_table(line).is_some())).then(|| {
+    (migrates && known(output).is_none_or(|line| missing_table(line).is_some())).then(|| {
         "some of its migrations may have been applied, and stay so: those that its output calls `OK`. What serves now goes on \
          with their tables, and the next release goes on behind them"
             .to_owned()
@@ -87,7 +91,8 @@ fn database(line: &str) -> Option<String> {
     })
 }
 
-fn missing_table(line: &str) -> Option<&str> {
+/// The table that a line says is missing.
+pub(super) fn missing_table(line: &str) -> Option<&str> {
     between(line, "no such table: ", " ").or_else(|| between(line, "relation \"", "\" does not exist"))
 }
 
