@@ -1,6 +1,6 @@
 //! `pipe logs`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::os::fd::AsFd as _;
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use runner::agent::log::{Follower, tail};
-use runner::diagnostic::nearest;
+use runner::diagnostic::{nearest, quoted};
 use runner::release::{History, How, Release, target_directory};
 use serde_json::json;
 
@@ -175,9 +175,10 @@ impl LogsArgs {
 }
 
 fn no_log(process: &str, number: u64, target: &str, logs: &[Log]) -> Failure {
-    let names: Vec<_> = logs.iter().map(|log| log.process.as_str()).collect();
+    // Of what was scaled there are logs of several releases.
+    let names: BTreeSet<_> = logs.iter().map(|log| log.process.as_str()).collect();
     let near = nearest(process, names.iter().copied()).map(|near| format!("did you mean `{near}`?"));
-    let others = (!names.is_empty()).then(|| format!("these have: `{}`", names.join("`, `")));
+    let others = (!names.is_empty()).then(|| format!("these have: {}", quoted(names)));
     let message = format!("no process `{process}` of release {number} of `{target}` has written anything");
     Failure::new(Kind::Usage, message).hints(near).hints(others)
 }
@@ -194,4 +195,21 @@ fn all_logs(directory: &Path) -> Vec<Log> {
         .collect();
     logs.sort_by(|one, other| (one.release, &one.process).cmp(&(other.release, &other.process)));
     logs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::Paint;
+
+    #[test]
+    fn a_process_of_several_releases_is_named_once() {
+        let log = |release, process: &str| Log { release, process: process.to_owned(), path: PathBuf::new() };
+        let logs = [log(1, "web"), log(1, "worker"), log(2, "worker")];
+        let told = no_log("wrker", 2, "staging", &logs).render(Paint::PLAIN);
+        assert!(
+            told.contains("did you mean `worker`?\n") && told.contains("these have: `web` and `worker`\n"),
+            "{told}"
+        );
+    }
 }
