@@ -109,6 +109,17 @@ fn domains_of_several_targets_share_one_front_over_tls() {
         fs::write(&body, vec![b'x'; 3_000_000]).expect("written");
         let sent = curl(&host, &one, "https://a.test:HTTPS/", &[protocol, "--data-binary", &format!("@{body}")]);
         assert_eq!(text(&sent), "3000000");
+        let long = |length: usize| {
+            let header = format!("x-long: {}", "0".repeat(length));
+            text(&curl(&host, &one, "https://a.test:HTTPS/", &[protocol, "-H", &header, "-w", " %{http_code}"]))
+        };
+        assert_eq!(long(30_000), "one 200", "{protocol}");
+        // Over HTTP/2 curl sends no more than 64 KiB, and what is no name is refused before it is a request.
+        if protocol == "--http1.1" {
+            assert_eq!(long(100_000), "the head of a request is too long\n 431");
+            let nowhere = [protocol, "-H", "Host: a/b", "-o", "/dev/null", "-w", "%{http_code}"];
+            assert_eq!(text(&curl(&host, &one, "https://a.test:HTTPS/", &nowhere)), "400");
+        }
     }
 
     // What is told of them.

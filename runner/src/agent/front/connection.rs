@@ -26,15 +26,12 @@ use tokio_rustls::server::TlsStream;
 
 use super::compression;
 use super::listener::Way;
-use super::proxy::{self, Body, Client, Received, received};
+use super::proxy::{self, Body, Client, LONGEST_HEAD, Received, received};
 use super::public::H2;
 use super::{Claim, Entrance};
 
 /// How long a client may take to send the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_mins(1);
-
-/// Bytes of the longest head of a request over HTTP/2; HTTP/1.1 has a bound of its own.
-const LONGEST_HEAD: u32 = 64 << 10;
 
 /// How long a client may take until it has agreed on how to speak.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -211,6 +208,7 @@ async fn take<B>(
 where
     B: hyper::body::Body<Data = Bytes>,
 {
+    proxy::refuse_long(&request)?;
     proxy::refuse_ambiguous(&request)?;
     let claim = entrance.route(&request)?;
     let Some(limits) = claim.as_ref().map(|claim| claim.limits).filter(|_| !request.body().is_end_stream()) else {

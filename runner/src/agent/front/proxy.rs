@@ -14,6 +14,7 @@ use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::http::uri::Authority;
 use hyper::{Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -34,6 +35,9 @@ pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// How long a request waits for a process that is being started again.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Bytes of the longest head of a request.
+pub(super) const LONGEST_HEAD: u32 = 64 << 10;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -327,7 +331,22 @@ pub(super) fn refuse_ambiguous<B>(request: &Request<B>) -> Result<(), Box<Respon
         0 => request.version() < Version::HTTP_11 || request.uri().authority().is_some(),
         hosts => hosts == 1,
     };
-    if is_clear { Ok(()) } else { Err(Box::new(plain(StatusCode::BAD_REQUEST, "a request is for one host"))) }
+    // Nobody is named where there is nothing; a path or a space is of no name.
+    let is_name = |host: &HeaderValue| host.is_empty() || Authority::try_from(host.as_bytes()).is_ok();
+    if is_clear && headers.get(header::HOST).is_none_or(is_name) {
+        return Ok(());
+    }
+    Err(Box::new(plain(StatusCode::BAD_REQUEST, "a request is for one host")))
+}
+
+/// Refuses a request with a longer head than anybody needs.
+pub(super) fn refuse_long<B>(request: &Request<B>) -> Result<(), Box<Response<Body>>> {
+    let headers = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len());
+    let path = request.uri().path_and_query().map_or(0, |path| path.as_str().len());
+    if headers.sum::<usize>() + path <= LONGEST_HEAD as usize {
+        return Ok(());
+    }
+    Err(Box::new(plain(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "the head of a request is too long")))
 }
 
 /// A new one, unlike all others: 32 hexadecimal digits.
@@ -456,6 +475,12 @@ mod tests {
         };
         assert!(!is_refused(Version::HTTP_11, &["a"]) && !is_refused(Version::HTTP_10, &[]));
         assert!(is_refused(Version::HTTP_11, &[]) && is_refused(Version::HTTP_11, &["a", "a"]));
+        for name in ["a_b.test:80", "[::1]:80", "127.0.0.1", ""] {
+            assert!(!is_refused(Version::HTTP_11, &[name]), "{name}");
+        }
+        for none in ["a/b", "a b", "a?b", "a,b/"] {
+            assert!(is_refused(Version::HTTP_11, &[none]), "{none}");
+        }
     }
 
     #[test]
