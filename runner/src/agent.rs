@@ -172,6 +172,7 @@ fn part(mut args: impl Iterator<Item = OsString>) -> Option<Result<Option<Follow
             let kept = match how.as_deref().and_then(OsStr::to_str) {
                 Some(keeper::WATCH) => keeper::watch(Path::new(&home), args.next()?.to_str()?.parse().ok()?),
                 Some(keeper::SUCCEED) => keeper::keep(Path::new(&home), keeper::SUCCEED),
+                Some(keeper::APART) => keeper::start_apart(Path::new(&home)),
                 _ => keeper::keep(Path::new(&home), keeper::SERVE),
             };
             kept.map_err(|error| Failure::of(&error))

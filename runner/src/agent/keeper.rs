@@ -31,6 +31,9 @@ pub(super) const WATCH: &str = "agent-watch";
 /// An agent that has lived for so long was no failure: what ended it is not waited out, for clients wait meanwhile.
 const STEADY: Duration = Duration::from_millis(500);
 
+/// How a keeper is started by what serves.
+pub(super) const APART: &str = "agent-apart";
+
 /// How often an agent looks whether its keeper is there.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -83,22 +86,27 @@ fn lock_file(home: &Path) -> io::Result<File> {
 pub(super) fn stand_by(home: &Path) {
     // All begin to wait at the same moment; the first of them is enough.
     let wait = UNKEPT + Duration::from_millis(u64::from(std::process::id() % 256));
-    let mut quick_ends = 0;
+    let mut tries = 0;
     while let Ok(file) = lock_file(home) {
         if file.lock().and_then(|()| file.unlock()).is_err() {
             return;
         }
-        thread::sleep(wait + back_off(quick_ends));
+        thread::sleep(wait + back_off(tries));
         if file.try_lock().is_err() {
+            tries = 0;
             continue;
         }
-        let began = Instant::now();
         drop(file);
-        if let Ok(mut keeper) = client::start(home, &[]) {
-            let _ = keeper.wait();
+        tries += 1;
+        if let Ok(mut between) = client::start(home, &[APART]) {
+            let _ = between.wait();
         }
-        quick_ends = if began.elapsed() < STEADY { quick_ends + 1 } else { 0 };
     }
+}
+
+/// Starts a keeper that nobody has started: a process counts all that it has started to itself.
+pub(super) fn start_apart(home: &Path) -> Result<(), AgentError> {
+    client::start(home, &[]).map(drop).map_err(|source| AgentError::Io { doing: "start", source })
 }
 
 #[expect(unsafe_code, reason = "no safe wrapper of pidfd_open is at hand")]

@@ -127,6 +127,9 @@ fn what_serves_starts_an_agent_that_is_killed_with_its_keeper() {
         let agent = host.agent().expect("an agent");
         let score = std::fs::read_to_string(format!("/proc/{agent}/oom_score_adj")).expect("a score");
         assert_eq!(score.trim_end(), "0", "it is not as ready to be ended as what serves");
+        let above = u32::try_from(parent(agent)).map(parent).expect("a keeper");
+        let above = std::fs::read_to_string(format!("/proc/{above}/cmdline")).unwrap_or_default();
+        assert!(!above.contains("shim"), "it is no part of what serves: {above}");
         assert_eq!(running(&host), before);
         assert_eq!(page(&target, "/"), "one");
     }
