@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use pipe_tests::{Outcome, Project, Said, Sshd};
@@ -380,8 +380,8 @@ fn what_is_wrong_with_a_host_is_told_with_what_to_do() {
 struct Disk(PathBuf);
 
 impl Disk {
-    fn of(at: PathBuf, size: &str) -> Self {
-        fs::create_dir_all(&at).expect("a directory");
+    fn of(at: &Path, size: &str) -> Self {
+        fs::create_dir_all(at).expect("a directory");
         let at = at.canonicalize().expect("a path");
         let made = Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={size}"), "none"]).arg(&at).status();
         assert!(made.is_ok_and(|status| status.success()), "root may mount");
@@ -410,7 +410,7 @@ impl Drop for Disk {
 #[ignore = "needs root: `make torture`"]
 fn a_host_whose_disk_is_full_serves_on_and_says_so() {
     let two = Two::without_setup();
-    let disk = Disk::of(two.home(), "512M");
+    let disk = Disk::of(&two.home(), "512M");
     // What runs there ends before its disk goes, however the test ends.
     let two = two;
     two.run(["target", "add", "production", &two.address(), "--no-boot"]).success();
