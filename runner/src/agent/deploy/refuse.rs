@@ -5,6 +5,7 @@ use super::super::process::RELEASE;
 use super::super::protocol::{Failure, Progress, Say};
 use super::super::root::Root;
 use crate::diagnostic::nearest;
+use crate::disk::room;
 
 /// Below so many free bytes a release is told of it, and below so many refused.
 const LITTLE_ROOM: u64 = 1 << 30;
@@ -61,10 +62,9 @@ pub(super) fn missing_environment(root: &Root, target: &str) -> Result<(), Failu
 /// A target whose disk is full fails in ways that are hard to tell.
 pub(super) fn little_room(agent: &Agent, say: &Say) -> Result<(), Failure> {
     // Where that cannot be told, what fails says so itself.
-    let Ok(found) = nix::sys::statvfs::statvfs(&agent.home) else { return Ok(()) };
-    let free = found.blocks_available().saturating_mul(found.fragment_size());
+    let Ok(Some(free)) = room(&agent.home) else { return Ok(()) };
     let message = format!("{} MB are free on the disk of `{}`", free / 1_000_000, agent.home.display());
-    let hint = "make room: `pipe store gc` lets go of what is of no use; `preflight = false` in the target, and it is not looked";
+    let hint = "make room: `pipe store gc` lets go of what is of no use; `preflight = false` in the target, and nobody looks";
     if free < TOO_LITTLE_ROOM {
         return Err(Failure::new(format!("only {message}")).hint(hint));
     }
