@@ -176,6 +176,16 @@ impl Current {
                 return Ok(current);
             }
         }
+        loop {
+            if let Some(current) = Self::make(dir)? {
+                dirty.push(Arc::new(File::open(dir).map_err(StoreError::io("open", dir))?));
+                return Ok(current);
+            }
+        }
+    }
+
+    /// Makes a segment; none where it was removed before it was locked.
+    fn make(dir: &Path) -> Result<Option<Self>, StoreError> {
         let mut bytes = [0; 8 + SALT];
         let random = Path::new("/dev/urandom");
         File::open(random).and_then(|mut file| file.read_exact(&mut bytes)).map_err(StoreError::io("read", random))?;
@@ -186,11 +196,15 @@ impl Current {
         let path = id.path(dir);
         let failed = || StoreError::io("create", &path);
         let file = File::options().read(true).write(true).create_new(true).open(&path).map_err(failed())?;
-        file.try_lock().map_err(Into::into).map_err(failed())?;
+        // Others have it for a moment, to see whether they can go on with it.
+        file.lock().map_err(failed())?;
+        if file.metadata().map_err(failed())?.nlink() == 0 {
+            return Ok(None);
+        }
         let head = [MAGIC.as_slice(), &salt].concat();
         file.write_all_at(&head, 0).map_err(failed())?;
-        dirty.push(Arc::new(File::open(dir).map_err(StoreError::io("open", dir))?));
-        Ok(Self { id, file: Arc::new(file), salt, written: START as u64, taken: START as u64, buffer: Vec::new() })
+        let (written, taken) = (START as u64, START as u64);
+        Ok(Some(Self { id, file: Arc::new(file), salt, written, taken, buffer: Vec::new() }))
     }
 
     fn adopt(id: SegmentId, path: &Path) -> Option<Self> {
@@ -277,4 +291,33 @@ fn read_header(salt: &[u8; SALT], bytes: &[u8]) -> Option<(Kind, Digest, usize)>
 
 fn find(bytes: &[u8], wanted: [u8; 4]) -> Option<usize> {
     bytes.windows(wanted.len()).position(|window| *window == wanted)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn a_segment_is_made_though_others_look_whether_they_can_go_on_with_it() {
+        let home = tempfile::tempdir().expect("a directory");
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    for id in SegmentId::list(home.path()).expect("a directory") {
+                        drop(Current::adopt(id, &id.path(home.path())));
+                    }
+                }
+            });
+            for _ in 0..2000 {
+                let made = Current::make(home.path());
+                is_over.store(made.is_err(), Ordering::Relaxed);
+                let made = made.expect("made").expect("nobody removes it");
+                fs::remove_file(made.id.path(home.path())).expect("removed");
+            }
+            is_over.store(true, Ordering::Relaxed);
+        });
+    }
 }
