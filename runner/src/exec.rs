@@ -391,13 +391,9 @@ impl Executor {
                         command.refuse(search.file(&mut file, path)?)?;
                     }
                     let metadata = file.metadata().map_err(|error| Failure::of(Code::Unavailable, &error))?;
-                    bounds.take(&metadata, Path::new(path))?;
-                    let mut writer = self.store.writer()?;
-                    io::copy(&mut file, &mut writer).map_err(|error| match StoreError::inside(error) {
-                        Ok(error) => error.into(),
-                        Err(error) => Failure::of(Code::Unavailable, &error),
-                    })?;
-                    Found::File(writer.finish()?)
+                    let at = Path::new(path);
+                    bounds.take(&metadata, at)?;
+                    Found::File(self.store.put_read(bounds.timed(file, at), at)?)
                 }
             };
             collected.insert(path.clone(), found);

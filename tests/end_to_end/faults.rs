@@ -372,7 +372,8 @@ fn a_program_that_fails_on_a_full_disk_is_no_step_that_failed() {
         )
     };
     let project = Project::new().pipeline(&step("echo on; cat /dev/zero > zeros"));
-    project.write("tidy.pipeline", &step("cat /dev/zero > zeros || rm zeros; exit 3"));
+    project.write("tidy.pipeline", &step("cat /dev/zero > zeros || sleep 1; rm zeros; echo less is good enough"));
+    project.write("fails.pipeline", &step("exit 3"));
     let scratch = tempfile::tempdir().expect("a directory");
     let text = format!(
         "cd {project}; mkdir {scratch}/at; mount -t tmpfs -o size=64M none {scratch}/at; export PIPE_HOME={scratch}/at
@@ -380,6 +381,8 @@ fn a_program_that_fails_on_a_full_disk_is_no_step_that_failed() {
          [ $code = 5 ] && grep -q '| on' {scratch}/log && grep -qi 'no space left on device$' {scratch}/log
          grep -q 'pipe store gc' {scratch}/log
          code=0; {pipe} run --no-release tidy.pipeline > {scratch}/log 2>&1 || code=$?
+         [ $code = 5 ] && grep -q 'less is good enough' {scratch}/log
+         code=0; {pipe} run --no-release fails.pipeline > {scratch}/log 2>&1 || code=$?
          [ $code = 1 ]",
         scratch = scratch.path().display(),
         project = project.path().display(),

@@ -11,7 +11,7 @@ use super::spec::{Mount, Spec};
 use crate::disk::{has_room, room};
 
 /// How often it is looked at while the program runs.
-const OFTEN: Duration = Duration::from_millis(250);
+const OFTEN: Duration = Duration::from_millis(50);
 
 /// With less room than this a program that failed may have failed for want of it.
 const LITTLE: u64 = 256 << 10;
@@ -23,6 +23,8 @@ pub(super) struct Layers {
     /// How much room there was on the disk.
     free: u64,
     looked: Instant,
+    /// Whether the disk was found full.
+    was_full: bool,
 }
 
 impl Layers {
@@ -33,7 +35,7 @@ impl Layers {
         });
         let paths: Vec<PathBuf> = scratch.collect();
         let free = free(&paths).unwrap_or(0);
-        Self { paths, limit, free, looked: Instant::now() }
+        Self { paths, limit, free, looked: Instant::now(), was_full: false }
     }
 
     /// Whether there is more in them than there may be, where it is time to look again.
@@ -44,14 +46,24 @@ impl Layers {
     /// Whether there is more in them than there may be.
     pub(super) fn overflow(&mut self) -> bool {
         self.looked = Instant::now();
-        let taken = self.free.saturating_sub(free(&self.paths).unwrap_or(0));
+        let free = free(&self.paths);
+        self.was_full |= free.is_some_and(|free| free < LITTLE) && self.has_no_room();
+        let taken = self.free.saturating_sub(free.unwrap_or(0));
         taken > self.limit && self.paths.iter().map(|path| size(path)).sum::<u64>() > self.limit
     }
 
     /// Whether the disk that they are on is full. Programs may be another user's, and find less room than the runner would.
     pub(super) fn are_full(&self) -> bool {
-        free(&self.paths).is_some_and(|free| free < LITTLE)
-            || place(&self.paths).is_some_and(|place| !has_room(place, LITTLE))
+        free(&self.paths).is_some_and(|free| free < LITTLE) || self.has_no_room()
+    }
+
+    /// Whether that disk was seen full while the program ran, which may have gone on with less than it wanted to write.
+    pub(super) const fn were_full(&self) -> bool {
+        self.was_full
+    }
+
+    fn has_no_room(&self) -> bool {
+        place(&self.paths).is_some_and(|place| !has_room(place, LITTLE))
     }
 }
 

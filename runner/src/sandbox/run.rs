@@ -77,7 +77,7 @@ pub struct Outcome<T> {
     pub stdout: Vec<u8>,
     /// Standard error, as far as it came.
     pub stderr: Vec<u8>,
-    /// Whether it failed, and the disk that it writes to was full by then.
+    /// Whether the disk that it writes to was full while it ran, or where it failed at its end.
     pub out_of_room: bool,
     /// What was made of its root; none where it did not exit by itself.
     pub collected: Option<T>,
@@ -133,7 +133,8 @@ pub fn run<T>(
     };
     let ended = running.listen(&mut on_output)?;
     let has_failed = matches!(ended, Ended::Exited(1..) | Ended::Killed(_));
-    let out_of_room = has_failed && running.layers.as_ref().is_some_and(Layers::are_full);
+    let is_full = |layers: &Layers| layers.were_full() || has_failed && layers.are_full();
+    let out_of_room = running.layers.as_ref().is_some_and(is_full);
     let root = running.child.root.as_ref().filter(|_| matches!(ended, Ended::Exited(_)));
     let collected = root.map(|root| collect(root, &run.written));
     if matches!(ended, Ended::Exited(_)) {

@@ -38,7 +38,12 @@ impl Store {
 
     /// Keeps the bytes of a file; reads it once.
     pub fn put_file(&self, path: &Path) -> Result<Digest, StoreError> {
-        let mut file = File::open(path).map_err(StoreError::io("open", path))?;
+        let file = File::open(path).map_err(StoreError::io("open", path))?;
+        self.put_read(file, path)
+    }
+
+    /// Keeps what is read from the file at a path.
+    pub(crate) fn put_read(&self, mut file: impl io::Read, path: &Path) -> Result<Digest, StoreError> {
         let mut writer = self.writer()?;
         io::copy(&mut file, &mut writer)
             .map_err(|error| StoreError::inside(error).unwrap_or_else(StoreError::io("copy", path)))?;

@@ -1,6 +1,7 @@
 //! A directory on a disk becomes a tree: links as links, executable bits, empty directories; no times, no owners.
 
-use std::fs::{self, Metadata, Permissions};
+use std::fs::{self, File, Metadata, Permissions};
+use std::io::{self, Read};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::time::Instant;
@@ -27,11 +28,30 @@ impl Bounds {
         Ok(())
     }
 
+    /// A file that is read as long as there is time.
+    pub(crate) fn timed<'a>(&self, file: File, path: &'a Path) -> Timed<'a> {
+        Timed { file, bounds: *self, path }
+    }
+
     /// Counts what a file has without its being on the disk.
     pub(crate) fn take(&mut self, file: &Metadata, path: &Path) -> Result<(), StoreError> {
         let hole = file.len().saturating_sub(file.blocks().saturating_mul(512));
         self.holes = self.holes.checked_sub(hole).ok_or_else(|| StoreError::Holes(path.to_owned()))?;
         Ok(())
+    }
+}
+
+/// See [`Bounds::timed`].
+pub(crate) struct Timed<'a> {
+    file: File,
+    bounds: Bounds,
+    path: &'a Path,
+}
+
+impl Read for Timed<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.bounds.look_at_the_clock(self.path).map_err(io::Error::other)?;
+        self.file.read(buffer)
     }
 }
 
@@ -76,7 +96,8 @@ impl Store {
             bounds.take(&metadata, path)?;
             make_readable(path, &metadata, 0o400);
             let executable = metadata.permissions().mode() & 0o100 != 0;
-            Ok(Entry::File { digest: self.put_file(path)?, executable })
+            let file = File::open(path).map_err(StoreError::io("open", path))?;
+            Ok(Entry::File { digest: self.put_read(bounds.timed(file, path), path)?, executable })
         } else if kind.is_socket() {
             Err(refuse("it is a socket"))
         } else {

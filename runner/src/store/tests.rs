@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::*;
 use crate::plugin::{Code, Failure};
@@ -110,6 +110,12 @@ fn a_directory_that_is_not_kept_in_time_is_given_up() {
     assert_eq!(Failure::from(error).code, Code::TimedOut);
     bounds.deadline = None;
     store.import_within(&dir, &mut bounds).expect("kept");
+    // Hours of reading, of which none is begun that would end too late.
+    let long = dir.join("a/b/long");
+    fs::File::create(&long).and_then(|file| file.set_len(1 << 43)).expect("a hole");
+    let mut bounds = Bounds { holes: u64::MAX, deadline: Some(Instant::now() + Duration::from_millis(100)) };
+    let error = store.import_within(&dir, &mut bounds).expect_err("the time is up");
+    assert!(matches!(&error, StoreError::TooLate(path) if *path == long), "{error:?}");
 }
 
 #[test]
