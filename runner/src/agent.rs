@@ -360,13 +360,20 @@ impl Agent {
         } else {
             None
         };
-        let url = domains.url().unwrap_or_else(|| url_of(account.address, None));
+        let url = self.url_of(&release.target, account.address, &domains);
         self.adopt_runs(&running, &root, release, records)?;
         let crons = self.crons(&root, release, &running.runs, true);
         let until = release.until();
         running.switch(Serving { number: release.number, url, until, upstream, processes, crons }, front);
         self.put_domains(&release.target, &domains);
         Ok(())
+    }
+
+    /// Where the pages of a target are.
+    fn url_of(&self, target: &Target, address: SocketAddr, domains: &public::Domains) -> String {
+        // One that cannot be read now is found again by the next release.
+        let host = || self.history.host(&target.app, &target.name).ok().flatten();
+        domains.url().unwrap_or_else(|| url_of(address, host().as_deref()))
     }
 
     /// Makes a release ready to run that ran before.

@@ -109,6 +109,14 @@ pub enum ReleaseError {
         /// The release.
         number: u64,
     },
+    /// The release served some of the clients, and was taken back.
+    #[error("release {number} of `{target}` was given to some of the clients only, and taken back")]
+    TakenBack {
+        /// The target.
+        target: String,
+        /// The release.
+        number: u64,
+    },
     /// There is nothing before.
     #[error("target `{0}` has no earlier release to go back to")]
     NothingEarlier(String),
@@ -142,7 +150,7 @@ impl ReleaseError {
             Self::Silent { target, .. } => {
                 Some(format!("what was not switched is undone: `pipe releases {target}` says what became of it"))
             }
-            Self::NoSuchRelease { target, .. } | Self::NeverHealthy { target, .. } => {
+            Self::NoSuchRelease { target, .. } | Self::NeverHealthy { target, .. } | Self::TakenBack { target, .. } => {
                 Some(format!("`pipe releases {target}` lists them"))
             }
             _ => None,
@@ -359,6 +367,9 @@ pub fn scale(
 fn that_served<'a>(releases: &'a [Release], target: &str, number: u64) -> Result<&'a Release, ReleaseError> {
     let found = releases.iter().find(|release| release.number == number);
     let found = found.ok_or_else(|| ReleaseError::NoSuchRelease { target: target.to_owned(), number })?;
+    if found.is_taken_back() {
+        return Err(ReleaseError::TakenBack { target: target.to_owned(), number });
+    }
     if !found.stage.is_switched() {
         return Err(ReleaseError::NeverHealthy { target: target.to_owned(), number });
     }

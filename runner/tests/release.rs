@@ -605,6 +605,11 @@ fn a_process_that_ends_is_started_again() {
     eventually("it answers again", || page(&target, "/") == "one");
     let status = release::status(&host.place()).expect("a status");
     assert_eq!(status[0].processes[0].restarts, 1);
+    let log = || runner::agent::log::tail(&host.home.path().join("targets/demo/staging/logs/1-web.log"), 99).join("\n");
+    assert!(!log().contains("[pipe: "), "it has ended by itself: {}", log());
+    let _ = request(&target, "/run/kill%20-9%20$PPID", "");
+    eventually("its end is told", || log().contains("[pipe: this process was killed by SIGKILL]"));
+    eventually("it answers again", || page(&target, "/") == "one");
 }
 
 #[test]
@@ -737,6 +742,22 @@ fn a_release_whose_agent_is_killed_says_where_to_look() {
     eventually("another agent answers", || request(&target, "/", "").is_some_and(|answer| answer.ends_with("one")));
     let history = History::open(host.home.path()).expect("a history");
     eventually("it is undone", || history.releases("demo", "staging").expect("releases")[1].stage == Stage::Failed);
+}
+
+#[test]
+fn a_target_keeps_its_address_when_the_agent_comes_back() {
+    let host = Host::new();
+    let target = host.target("staging");
+    let app = redirecting("    return (200 if host.startswith('localhost') else 400, None)");
+    let released = host.release(&target, &Slug::web("one", app)).up();
+    assert!(released.url.starts_with("http://localhost:"), "{}", released.url);
+    let agent = host.agent().expect("an agent");
+    kill(agent);
+    eventually("another agent is there", || host.agent().is_some_and(|other| other != agent));
+    let url = || release::status(&host.place()).expect("a status")[0].url.clone();
+    assert_eq!(url(), released.url);
+    assert_eq!(host.scale(&target, &["web=2"]).up().url, released.url);
+    assert_eq!(url(), released.url);
 }
 
 fn kill(process: u32) {

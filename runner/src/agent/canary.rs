@@ -165,7 +165,7 @@ impl Agent {
         let front = running.front(&self.listeners, account.address).await?;
         let domains = self.open_domains(&release.target, &running.current).await?;
         let web = self.take_up(&root, release, records, |slot| slot.name == WEB)?;
-        let url = domains.url().unwrap_or_else(|| super::url_of(account.address, None));
+        let url = self.url_of(&release.target, account.address, &domains);
         let canary = Canary::new(self, (release.clone(), root), web, (front, domains, url), portion).await;
         if !running.try_out(canary) {
             return Err(Failure::new("nothing serves the other clients"));

@@ -30,7 +30,7 @@ use super::public::{Domains, refuse_unreadable_certificates};
 use super::root::Root;
 use super::running::{Running, Serving, end_all, stop_all};
 use super::wanted::{Wanted, wanted};
-use super::{Agent, DRAIN, EARLIER_ASSETS, lock, starved, url_of};
+use super::{Agent, DRAIN, EARLIER_ASSETS, lock, starved};
 use crate::diagnostic::quoted;
 use crate::release::{How, Portion, Release, Stage};
 use others::Others;
@@ -170,7 +170,8 @@ async fn carry_out(
             Ok(Answer::Released { number, url })
         }
         Ok(host) => {
-            let url = domains.url().unwrap_or_else(|| url_of(account.address, host.as_deref()));
+            agent.history.set_host(&target.app, &target.name, host.as_deref()).map_err(|error| Failure::of(&error))?;
+            let url = agent.url_of(&target, account.address, &domains);
             if let Some(portion) = canary {
                 deploy.try_out(running, (front, domains, url.clone()), portion).await?;
                 return Ok(Answer::Canary { number, portion, url });
@@ -263,12 +264,11 @@ impl Deploy<'_> {
         let (store, slug) = (&self.agent.store, &release.slug.tree);
         let serving = self.agent.history.current(&release.target.app, &release.target.name).ok().flatten();
         let Some(serving) = serving.filter(|serving| serving.slug != release.slug) else { return };
-        let told = match &self.how {
-            How::Rollback { .. } => migrations::that_stay(store, &release.target.name, &serving.slug.tree, slug),
-            _ if self.release_commands().is_empty() => return,
-            _ => migrations::of_new(store, &serving.slug.tree, slug),
-        };
-        for told in told.unwrap_or_default() {
+        let mut told = migrations::that_stay(store, &release.target.name, &serving.slug.tree, slug).unwrap_or_default();
+        if !matches!(self.how, How::Rollback { .. }) && !self.release_commands().is_empty() {
+            told.extend(migrations::of_new(store, &serving.slug.tree, slug).unwrap_or_default());
+        }
+        for told in told {
             let _ = self.say.send(told);
         }
     }

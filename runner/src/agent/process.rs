@@ -262,8 +262,10 @@ async fn until_end(
     };
     tokio::select! {
         exit = instance.ended() => {
-            if exit == Exit::OutOfMemory {
-                starved("this process");
+            match &exit {
+                Exit::OutOfMemory => starved("this process"),
+                Exit::Signal(_) | Exit::Lost => log::remark(&plan.log, &format!("this process {exit}")),
+                Exit::Code(_) | Exit::NotStarted { .. } => {}
             }
             exit
         }

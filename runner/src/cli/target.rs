@@ -269,6 +269,7 @@ impl From<ReleaseError> for Failure {
             ReleaseError::NotReleased(_) => Kind::Release,
             ReleaseError::NothingToPromote { .. }
             | ReleaseError::NeverHealthy { .. }
+            | ReleaseError::TakenBack { .. }
             | ReleaseError::NoSuchRelease { .. }
             | ReleaseError::NothingEarlier(_) => Kind::Usage,
             ReleaseError::People(error) => kind(error.is_usage()),

@@ -352,6 +352,19 @@ impl History {
         Ok(())
     }
 
+    /// Remembers the host that a target's pages are asked for by, where that is not its address.
+    pub(crate) fn set_host(&self, app: &str, target: &str, host: Option<&str>) -> Result<(), HistoryError> {
+        let values = params![app, target, host];
+        self.db().execute("UPDATE targets SET host = ?3 WHERE app = ?1 AND name = ?2", values)?;
+        Ok(())
+    }
+
+    /// The host that a target's pages are asked for by.
+    pub(crate) fn host(&self, app: &str, target: &str) -> Result<Option<String>, HistoryError> {
+        let host = "SELECT host FROM targets WHERE app = ?1 AND name = ?2";
+        Ok(self.db().query_row(host, [app, target], |row| row.get(0)).optional()?.flatten())
+    }
+
     /// Makes a target run nothing; its releases stay.
     pub(crate) fn stop(&self, app: &str, target: &str) -> Result<(), HistoryError> {
         self.db().execute("UPDATE targets SET current = NULL WHERE app = ?1 AND name = ?2", [app, target])?;

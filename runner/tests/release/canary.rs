@@ -158,6 +158,8 @@ fn while_some_clients_have_a_canary_nothing_else_is_changed() {
     let taken_back = &releases(&host)[1];
     assert!(taken_back.is_taken_back());
     assert_eq!(taken_back.failure, Some(format!("taken back by {}", taken_back.who)));
+    let error = host.rollback(&target, Some(2)).refused();
+    assert_eq!(error.to_string(), "release 2 of `staging` was given to some of the clients only, and taken back");
     host.try_out(&target, &Slug::new("two"), "10%").up();
     release::stop(&host.place(), None).expect("stopped");
     assert!(releases(&host).iter().all(|release| ended(release) && !release.current));

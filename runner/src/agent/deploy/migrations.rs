@@ -69,7 +69,7 @@ fn shortened(mut told: Vec<String>) -> Vec<String> {
     told
 }
 
-/// The migrations that stay where a target goes back to an earlier slug.
+/// The migrations that stay where a slug lacks some of what serves, as an earlier one does.
 pub(super) fn that_stay(
     store: &Store,
     target: &str,

@@ -64,7 +64,8 @@ pub(super) fn little_room(agent: &Agent, say: &Say) -> Result<(), Failure> {
     // Where that cannot be told, what fails says so itself.
     let Ok(Some(free)) = room(&agent.home) else { return Ok(()) };
     let message = format!("{} MB are free on the disk of `{}`", free / 1_000_000, agent.home.display());
-    let hint = "make room: `pipe store gc` lets go of what is of no use; `preflight = false` in the target, and nobody looks";
+    let hint =
+        "make room: `pipe store gc` lets go of what is of no use; `preflight = false` in the target, and nobody looks";
     if free < TOO_LITTLE_ROOM {
         return Err(Failure::new(format!("only {message}")).hint(hint));
     }

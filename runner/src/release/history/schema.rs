@@ -9,7 +9,7 @@ use super::{HistoryError, environment_of, json};
 use crate::release::sealed::{Sealer, Values};
 
 /// Raised with every change of [`TABLES`], which then needs a way to get there.
-pub(super) const VERSION: i64 = 7;
+pub(super) const VERSION: i64 = 8;
 
 const TABLES: &str = "
 CREATE TABLE targets (
@@ -21,6 +21,7 @@ CREATE TABLE targets (
     current INTEGER REFERENCES releases (id),
     server TEXT,
     server_key TEXT,
+    host TEXT,
     UNIQUE (app, name)
 ) STRICT;
 CREATE TABLE releases (
@@ -134,6 +135,11 @@ CREATE TABLE audit (
 ) STRICT;
 ";
 
+/// Version 7 did not remember by which name a target's pages are asked for.
+const FROM_7: &str = "
+ALTER TABLE targets ADD COLUMN host TEXT;
+";
+
 /// Makes the tables, or makes those of an older version into today's.
 pub(super) fn bring_up_to_date(connection: &mut Connection, path: &Path, sealer: &Sealer) -> Result<(), HistoryError> {
     // What is replaced is overwritten, so that nothing of it stays in the file.
@@ -148,7 +154,7 @@ pub(super) fn bring_up_to_date(connection: &mut Connection, path: &Path, sealer:
                 transaction.execute_batch(FROM_1)?;
                 seal_environments(&transaction, path, sealer)?;
             }
-            for (version, changes) in [(2, FROM_2), (3, FROM_3), (4, FROM_4), (5, FROM_5), (6, FROM_6)] {
+            for (version, changes) in [(2, FROM_2), (3, FROM_3), (4, FROM_4), (5, FROM_5), (6, FROM_6), (7, FROM_7)] {
                 if found <= version {
                     transaction.execute_batch(changes)?;
                 }
