@@ -18,6 +18,7 @@ use nix::unistd::getppid;
 use super::instance::executable;
 use super::process::back_off;
 use super::{AgentError, client, log, shim};
+use crate::release;
 
 /// The subcommand that is the agent itself.
 pub(super) const SERVE: &str = "agent-serve";
@@ -97,6 +98,9 @@ pub(super) fn stand_by(home: &Path) {
             continue;
         }
         drop(file);
+        if !home.join(KEPT).exists() {
+            return;
+        }
         tries += 1;
         if let Ok(mut between) = client::start(home, &[APART]) {
             let _ = between.wait();
@@ -104,8 +108,12 @@ pub(super) fn stand_by(home: &Path) {
     }
 }
 
-/// Starts a keeper that nobody has started: a process counts all that it has started to itself.
+/// Starts a keeper that nobody has started, where anything is to serve: a process counts all that it has started to itself.
 pub(super) fn start_apart(home: &Path) -> Result<(), AgentError> {
+    // What runs may have outlived its home directory.
+    if release::is_idle(home)? {
+        return Ok(());
+    }
     client::start(home, &[]).map(drop).map_err(|source| AgentError::Io { doing: "start", source })
 }
 
