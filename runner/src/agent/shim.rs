@@ -27,12 +27,12 @@ pub(super) fn shim(directory: &Path) -> io::Result<()> {
     let _ = setsid();
     fs::write(directory.join("pid"), std::process::id().to_string())?;
     prefer_to_end();
+    let stops = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]);
+    stops.thread_block()?;
     if let Some(home) = directory.ancestors().nth(3).map(Path::to_owned) {
         // Without it all goes on but what two kills at once would stop.
         let _ = thread::Builder::new().stack_size(STACK).spawn(move || keeper::stand_by(&home));
     }
-    let stops = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]);
-    stops.thread_block()?;
     let job: Job = serde_json::from_reader(io::BufReader::new(File::from(io::stdout().as_fd().try_clone_to_owned()?)))?;
     // Nothing of it stays in memory that a program could be given.
     dup2_stdout(File::options().write(true).open("/dev/null")?)?;

@@ -136,6 +136,23 @@ fn what_serves_starts_an_agent_that_is_killed_with_its_keeper() {
 }
 
 #[test]
+fn each_process_that_is_stopped_may_finish() {
+    let host = Host::new();
+    let target = host.target("staging");
+    let worker = "trap 'echo finishes; exit 0' TERM; echo begins; while :; do sleep 0.05; done";
+    host.release(&target, &Slug { worker: Some(worker), ..Slug::new("one") }).up();
+    host.scale(&target, &["worker=8"]).up();
+    let logs = runner::release::target_directory(host.home.path(), "demo", "staging").join("logs");
+    let have_said = |word: &str| {
+        let files = std::fs::read_dir(&logs).expect("logs").map(|entry| entry.expect("a log").path());
+        files.filter(|path| std::fs::read_to_string(path).is_ok_and(|text| text.contains(word))).count()
+    };
+    eventually("all have begun", || have_said("begins") == 8);
+    runner::release::stop(&host.place(), None).expect("stopped");
+    assert_eq!(have_said("finishes"), 8);
+}
+
+#[test]
 fn what_cannot_be_scaled_says_why() {
     let host = Host::new();
     let target = host.target("staging");
