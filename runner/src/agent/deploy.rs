@@ -33,6 +33,7 @@ use super::wanted::{Wanted, wanted};
 use super::{Agent, DRAIN, EARLIER_ASSETS, lock, starved};
 use crate::diagnostic::quoted;
 use crate::release::{How, Portion, Release, Stage};
+use crate::slug;
 use others::Others;
 
 /// Which of the release commands, as logs have it, ask Django what it thinks, and what it raises on a page; how long each may
@@ -264,11 +265,11 @@ impl Deploy<'_> {
         let (store, slug) = (&self.agent.store, &release.slug.tree);
         let serving = self.agent.history.current(&release.target.app, &release.target.name).ok().flatten();
         let Some(serving) = serving.filter(|serving| serving.slug != release.slug) else { return };
-        let mut told = migrations::that_stay(store, &release.target.name, &serving.slug.tree, slug).unwrap_or_default();
-        if !matches!(self.how, How::Rollback { .. }) && !self.release_commands().is_empty() {
-            told.extend(migrations::of_new(store, &serving.slug.tree, slug).unwrap_or_default());
-        }
-        for told in told {
+        let Ok(difference) = slug::diff(store, &serving.slug.tree, slug) else { return };
+        let stay = migrations::that_stay(&release.target.name, &difference.migrations);
+        let brings = !matches!(self.how, How::Rollback { .. }) && !self.release_commands().is_empty();
+        let new = brings.then(|| migrations::of_new(store, slug, &difference.migrations).unwrap_or_default());
+        for told in stay.into_iter().chain(new.unwrap_or_default()) {
             let _ = self.say.send(told);
         }
     }

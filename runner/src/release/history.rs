@@ -355,7 +355,7 @@ impl History {
     /// Remembers the host that a target's pages are asked for by, where that is not its address.
     pub(crate) fn set_host(&self, app: &str, target: &str, host: Option<&str>) -> Result<(), HistoryError> {
         let values = params![app, target, host];
-        self.db().execute("UPDATE targets SET host = ?3 WHERE app = ?1 AND name = ?2", values)?;
+        self.db().execute("UPDATE targets SET host = ?3 WHERE app = ?1 AND name = ?2 AND host IS NOT ?3", values)?;
         Ok(())
     }
 

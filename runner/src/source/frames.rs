@@ -3,7 +3,7 @@
 //! comes after it. Knows nothing of what is in a frame.
 
 use std::fs::{self, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::Write as _;
 use std::path::Path;
 
 use crate::digest::Digest;
@@ -14,7 +14,6 @@ use crate::store::StoreError;
 const HEAD: usize = 32 + 4;
 
 /// Frames as they were read.
-#[derive(Default)]
 pub(super) struct Frames {
     bytes: Vec<u8>,
     /// How many bytes are whole frames.
@@ -57,7 +56,7 @@ impl Frames {
 /// Adds frames to a file, which begins with them if there is none.
 pub(super) fn append(path: &Path, frames: &[impl AsRef<[u8]>]) -> Result<(), StoreError> {
     let write = || OpenOptions::new().append(true).create(true).open(path)?.write_all(&joined(frames));
-    private::heal(path, write).map_err(failed(path))
+    private::heal(path, write).map_err(StoreError::io("write", path))
 }
 
 /// Has a file hold these frames and no others; all of them or those before, whatever happens.
@@ -70,11 +69,7 @@ pub(super) fn replace(path: &Path, frames: &[impl AsRef<[u8]>]) -> Result<(), St
         file.persist(path)?;
         Ok(())
     };
-    private::heal(path, write).map_err(failed(path))
-}
-
-fn failed(path: &Path) -> impl FnOnce(io::Error) -> StoreError {
-    move |source| StoreError::Io { action: "write", path: path.to_owned(), source }
+    private::heal(path, write).map_err(StoreError::io("write", path))
 }
 
 /// How many bytes a frame takes.
@@ -118,15 +113,7 @@ mod tests {
         assert!(frames.are_whole() && frames.iter().all(|(digest, frame)| digest == Digest::of(frame)));
 
         let bytes = fs::read(&path).expect("read");
-        let ends: Vec<usize> = [3, 3, 5]
-            .iter()
-            .scan(0, |end, len| {
-                Some({
-                    *end += HEAD + len;
-                    *end
-                })
-            })
-            .collect();
+        let ends = [HEAD + 3, 2 * HEAD + 6, 3 * HEAD + 11];
         for at in 0..bytes.len() {
             let before = ends.iter().filter(|end| **end <= at).count();
             fs::write(&path, &bytes[..at]).expect("cut");

@@ -153,14 +153,14 @@ impl Known {
         let name = Digest::of(dir.as_os_str().as_bytes()).hex();
         let path = store.join("sources").join(name);
         let frames = Frames::read(&path);
-        let (mut directories, mut first) = (HashMap::new(), None);
+        let mut directories = HashMap::new();
         for found in frames.iter().map_while(|(_, frame)| decode(frame)) {
-            first.get_or_insert_with(|| frames.iter().next().map_or(0, |(_, frame)| frames::size(frame)));
             directories.extend(found.into_iter().map(|found| (found.path.clone(), Arc::new(found))));
         }
+        let is_known = frames.are_whole() && !directories.is_empty();
+        let first = frames.iter().next().filter(|_| is_known).map_or(0, |(_, frame)| frames::size(frame));
         // What is read each time is half as long again at most.
-        let most = first.filter(|_| frames.are_whole()).map_or(0, |first| first + first / 2);
-        Self { path, directories, room: most.saturating_sub(frames.len()) }
+        Self { path, directories, room: (first + first / 2).saturating_sub(frames.len()) }
     }
 
     /// A directory as it was.

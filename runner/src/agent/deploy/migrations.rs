@@ -5,8 +5,8 @@
 use crate::agent::protocol::Progress;
 use crate::diagnostic::quoted;
 use crate::digest::Digest;
-use crate::slug::{self, Change, SlugError};
-use crate::store::Store;
+use crate::slug::Change;
+use crate::store::{Store, StoreError};
 use crate::tree::Entry;
 
 /// Where a slug's tree has the application.
@@ -31,10 +31,10 @@ const WITHOUT_DATA: [&str; 12] = [
 /// How many migrations are told of by name.
 const TOLD: usize = 8;
 
-/// What is to be told of the migrations that a slug adds to what serves.
-pub(super) fn of_new(store: &Store, serving: &Digest, slug: &Digest) -> Result<Vec<Progress>, SlugError> {
+/// What is to be told of the migrations that a slug adds to what serves, by how those of the two differ.
+pub(super) fn of_new(store: &Store, slug: &Digest, changes: &[Change]) -> Result<Vec<Progress>, StoreError> {
     let (mut told, mut opaque) = (Vec::new(), Vec::new());
-    for change in slug::diff(store, serving, slug)?.migrations.iter().filter(|change| change.from.is_none()) {
+    for change in changes.iter().filter(|change| change.from.is_none()) {
         // Those of packages are their authors' to write with care.
         let Some(Entry::File { digest, .. }) = store.lookup(slug, &format!("{SOURCE}/{}", change.name))? else {
             continue;
@@ -70,22 +70,15 @@ fn shortened(mut told: Vec<String>) -> Vec<String> {
 }
 
 /// The migrations that stay where a slug lacks some of what serves, as an earlier one does.
-pub(super) fn that_stay(
-    store: &Store,
-    target: &str,
-    serving: &Digest,
-    goal: &Digest,
-) -> Result<Vec<Progress>, SlugError> {
-    let changes = slug::diff(store, serving, goal)?.migrations;
+pub(super) fn that_stay(target: &str, changes: &[Change]) -> Option<Progress> {
     let stay: Vec<String> = changes.iter().filter(|change| change.to.is_none()).map(name).collect();
-    let told = (!stay.is_empty()).then(|| Progress::Warning {
+    (!stay.is_empty()).then(|| Progress::Warning {
         message: format!("what these migrations did stays: {}", quoted(stay.iter().map(String::as_str))),
         hint: Some(format!(
             "the earlier code meets their tables, and does not know the migrations any more: to undo them, release the later code again, \
              run `pipe exec {target} -- python manage.py migrate APP NAME` with the last one that is to stay, and roll back then"
         )),
-    });
-    Ok(told.into_iter().collect())
+    })
 }
 
 /// As Django calls it: `polls.0003_votes`.
