@@ -233,6 +233,28 @@ fn a_process_that_listens_elsewhere_is_told_where_it_should() {
 }
 
 #[test]
+fn a_process_that_others_reach_past_the_front_is_told_once() {
+    let host = Host::new();
+    let target = host.target("staging");
+    host.release(&target, &Slug::new("one")).up();
+    let two = |address: &str| {
+        let web = format!("exec python3 -m http.server --bind {address} $PORT");
+        let said = host.release(&target, &Slug::web("two", Box::leak(web.into_boxed_str())));
+        let warnings = said.warnings.clone();
+        said.up();
+        warnings
+    };
+    host.scale(&target, &["web=2"]).up();
+    let warnings = two("0.0.0.0");
+    assert_eq!(warnings.matches("listens on 0.0.0.0:").count(), 1, "{warnings}");
+    assert!(
+        warnings.contains("past the front") && warnings.contains("listen on `127.0.0.1:$PORT` alone"),
+        "{warnings}"
+    );
+    assert_eq!(two("127.0.0.1"), "");
+}
+
+#[test]
 fn a_server_whose_workers_end_again_and_again_is_not_waited_for() {
     let host = Host::new();
     let target = host.target("staging");

@@ -22,6 +22,7 @@ use super::canary::{self, Canary};
 use super::front::{Listener, Upstream};
 use super::health::{self, Healthy, Unhealthy};
 use super::instance::Exit;
+use super::listening;
 use super::log::{self, Follower};
 use super::preflight;
 use super::process::{Process, RELEASE, Slot, WEB};
@@ -392,7 +393,11 @@ impl Deploy<'_> {
             match outcome {
                 Ok(healthy) => {
                     if accepted.is_none() {
-                        for remark in remarks::remarks(&healthy) {
+                        let (shim, port) = (process.shim(), process.port);
+                        let look = move || listening::in_public(shim?, port);
+                        let public = tokio::task::spawn_blocking(look).await.ok().flatten();
+                        let public = public.map(|address| remarks::past_the_front(&process.slot, address));
+                        for remark in remarks::remarks(&healthy).into_iter().chain(public) {
                             let _ = self.say.send(remark);
                         }
                     }

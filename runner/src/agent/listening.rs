@@ -22,6 +22,24 @@ pub(super) fn addresses(pid: u32) -> Vec<SocketAddr> {
     found.into_iter().collect()
 }
 
+/// Where a process or one that descends from it takes connections at a port from others than this machine; nothing where it lives
+/// in a network of its own, or where this machine's has no others.
+pub(super) fn in_public(pid: u32, port: u16) -> Option<SocketAddr> {
+    let is_public = |address: &SocketAddr| address.port() == port && !address.ip().to_canonical().is_loopback();
+    addresses(pid).into_iter().find(is_public).filter(|_| {
+        let table = |name| fs::read_to_string(format!("/proc/net/{name}")).unwrap_or_default();
+        leads_out(&table("route"), &table("ipv6_route"))
+    })
+}
+
+/// Whether a route of the kernel's two tables goes over more than the loopback: the first names devices first, under a heading, the
+/// other one last.
+fn leads_out(four: &str, six: &str) -> bool {
+    let four = four.lines().skip(1).filter_map(|line| line.split_whitespace().next());
+    let six = six.lines().filter_map(|line| line.split_whitespace().next_back());
+    four.chain(six).any(|device| device != "lo")
+}
+
 /// The inodes of the sockets that a process holds.
 fn sockets(pid: u32) -> Vec<String> {
     let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
@@ -70,6 +88,21 @@ mod tests {
         if let Ok(six) = six {
             assert!(here.contains(&six.local_addr().expect("an address")), "{here:?}");
         }
+    }
+
+    #[test]
+    fn what_listens_on_more_than_the_loopback_is_public_where_routes_lead_out() {
+        let listener = TcpListener::bind("0.0.0.0:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let table = |name| fs::read_to_string(format!("/proc/net/{name}")).unwrap_or_default();
+        let reached = leads_out(&table("route"), &table("ipv6_route")).then_some(address);
+        assert_eq!(in_public(std::process::id(), address.port()), reached);
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        assert_eq!(in_public(std::process::id(), listener.local_addr().expect("an address").port()), None);
+
+        let (heading, lo) = ("Iface\tDestination\n", "00000000000000000000000000000001 80 00 00 00000003     lo\n");
+        assert!(!leads_out(heading, lo) && !leads_out("", ""));
+        assert!(leads_out(&format!("{heading}eth0\t00000000\n"), lo) && leads_out(heading, &lo.replace("lo", "eth0")));
     }
 
     #[cfg(target_endian = "little")]

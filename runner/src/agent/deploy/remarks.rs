@@ -1,8 +1,11 @@
 //! What is to be said of a release that comes up all the same.
 
+use std::net::SocketAddr;
+
 use hyper::StatusCode;
 
 use super::super::health::{Healthy, Tls};
+use super::super::process::Slot;
 use super::super::protocol::Progress;
 use crate::pipeline::is_database;
 
@@ -32,6 +35,15 @@ pub(super) fn remarks(healthy: &Healthy) -> Vec<Progress> {
         remarks.push(refused_page(*status, path, host));
     }
     remarks
+}
+
+/// A process that answers more than the front.
+pub(super) fn past_the_front(process: &Slot, address: SocketAddr) -> Progress {
+    let message = format!(
+        "process `{process}` listens on {address}, where others reach it past the front: without TLS, and with headers that the \
+         front does not let through"
+    );
+    Progress::Warning { message, hint: Some("have it listen on `127.0.0.1:$PORT` alone".to_owned()) }
 }
 
 /// A database that a release command has made in vain.
