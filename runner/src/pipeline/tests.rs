@@ -852,6 +852,56 @@ fn times_that_never_come_are_refused() {
 }
 
 #[test]
+fn data_hides_nothing_that_processes_need() {
+    let of = |data: &str| {
+        format!(
+            "[steps.s]\nplugin = \"files\"\n[targets.t]\ndriver = \"local\"\nrelease = \"s\"\ndata = [\"{data}\"]\n"
+        )
+    };
+    refused(
+        &of("/app"),
+        &expect![[r#"
+            p:8:9: `/app` cannot be kept: it would hide `/app/venv`, which processes need
+              |
+            8 | data = ["/app"]
+              |         ^^^^^^ such as "media"
+              = hint: a directory or an SQLite file, relative to `/app/src`, without `..`; or a place of the application's own, such as `/srv/media`
+        "#]],
+    );
+    let is_taken = |path: &str| parse(Path::new("p"), &format!("{APP}{}", of(path))).is_ok();
+    for path in [
+        "/",
+        "/app",
+        "/app/",
+        "/app/src",
+        "/app/venv",
+        "/app/static/css",
+        "/etc",
+        "/usr",
+        "/usr/share/x",
+        "/proc",
+        "/opt",
+        "/tmp",
+    ] {
+        assert!(!is_taken(path), "{path}");
+    }
+    for path in [
+        "media",
+        "/app/src/media",
+        "/app/media",
+        "/app/data",
+        "/data",
+        "/srv/media",
+        "/var/lib/x",
+        "/opt/x",
+        "/etc.d",
+        "/tmp/x",
+    ] {
+        assert!(is_taken(path), "{path}");
+    }
+}
+
+#[test]
 fn targets_are_checked_as_far_as_they_go() {
     refused(
         "[steps.slug]\nplugin = \"slug\"\n[targets.a]\ndriver = \"lcal\"\nrelease = \"slgu\"\naddress = \"8000\"\n\
@@ -887,7 +937,7 @@ fn targets_are_checked_as_far_as_they_go() {
                |
             10 | data = ["../up"]
                |         ^^^^^^^ such as "media"
-               = hint: a directory or an SQLite file, relative to `/app/src`, without `..`
+               = hint: a directory or an SQLite file, relative to `/app/src`, without `..`; or a place of the application's own, such as `/srv/media`
 
             p:11:9: `A-B` cannot be the name of a variable
                |

@@ -16,6 +16,25 @@ use crate::pipeline::fields::{Fields, Item, Reader};
 use crate::pipeline::{Driver, Origin, Spanned, Target, TargetLimits, check_variable};
 use crate::remote::{Address, AddressError};
 
+/// What the slug and the runtime put into the root of a process, and what every root has.
+const NEEDED: [&str; 15] = [
+    "/app/venv",
+    "/app/static",
+    "/opt/python",
+    "/opt/tools",
+    "/usr",
+    "/etc",
+    "/bin",
+    "/sbin",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/libx32",
+    "/proc",
+    "/sys",
+    "/dev",
+];
+
 pub(super) fn targets(reader: &Reader, item: &Item<'_>) -> Vec<Target> {
     let entries = reader.entries(item).into_iter();
     let targets = entries.filter_map(|(name, item)| {
@@ -174,14 +193,25 @@ fn env(reader: &Reader, item: &Item<'_>) -> BTreeMap<String, Spanned<String>> {
 fn data_path(reader: &Reader, text: Spanned<String>) -> Option<Spanned<String>> {
     let path = Path::new(text.as_str());
     let is_plain = path.components().all(|part| matches!(part, Component::Normal(_) | Component::RootDir));
-    if is_plain && path.file_name().is_some() {
+    let error = if !is_plain || path.file_name().is_none() {
+        reader.error(text.span(), format!("`{text}` is not a place that can be kept"))
+    } else if let Some(hidden) = hidden(path) {
+        reader.error(text.span(), format!("`{text}` cannot be kept: it would hide `{hidden}`, which processes need"))
+    } else {
         return Some(text);
-    }
-    let error = reader.error(text.span(), format!("`{text}` is not a place that can be kept"));
-    reader.report(
-        error.label("such as \"media\"").hint("a directory or an SQLite file, relative to `/app/src`, without `..`"),
-    );
+    };
+    reader.report(error.label("such as \"media\"").hint(
+        "a directory or an SQLite file, relative to `/app/src`, without `..`; or a place of the application's own, such as `/srv/media`",
+    ));
     None
+}
+
+/// What processes would not find any more where a place is kept as data, of their system and of the slug.
+fn hidden(path: &Path) -> Option<&'static str> {
+    let lies_over = |place: &&str| Path::new(place).starts_with(path);
+    let lies_in = |place: &&str| path.starts_with(place);
+    let whole = NEEDED.into_iter().find(|place| lies_over(place) || lies_in(place));
+    whole.or_else(|| ["/app/src", "/tmp/home"].into_iter().find(lies_over))
 }
 
 fn socket_address(reader: &Reader, text: &Spanned<String>) -> Option<Spanned<SocketAddr>> {
