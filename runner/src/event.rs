@@ -218,9 +218,9 @@ pub enum Event {
         target: String,
         /// The release's number.
         release: u64,
-        /// Whether it is now what the target runs.
+        /// Whether it is now what the target runs, as a whole.
         outcome: Outcome,
-        /// Where it answers.
+        /// Where it answers; also where it has failed because a process beside `web` ended at once.
         url: Option<String>,
     },
     /// What was built is what a target runs already, with the same settings: no release was made.

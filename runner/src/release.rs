@@ -117,6 +117,18 @@ pub enum ReleaseError {
         /// The release.
         number: u64,
     },
+    /// The release serves, and a process of it ended at once.
+    #[error("release {number} of `{from}` serves, but {failure}")]
+    NotWhole {
+        /// Where it serves.
+        from: String,
+        /// The release.
+        number: u64,
+        /// What ended.
+        failure: String,
+        /// Where it should go.
+        to: String,
+    },
     /// There is nothing before.
     #[error("target `{0}` has no earlier release to go back to")]
     NothingEarlier(String),
@@ -147,6 +159,9 @@ impl ReleaseError {
             Self::NothingToPromote { from, .. } => {
                 Some(format!("release to `{from}` first: only what has run there is promoted"))
             }
+            Self::NotWhole { from, number, to, .. } => Some(format!(
+                "`pipe ps {from}` says whether it stays up by now; `pipe promote {from}@{number} {to}` promotes it all the same"
+            )),
             Self::Silent { target, .. } => {
                 Some(format!("what was not switched is undone: `pipe releases {target}` says what became of it"))
             }
@@ -270,7 +285,8 @@ fn order(
             if let Some(text) = &failure.output {
                 events.send(Event::ReleaseOutput { target: target.to_owned(), text: text.clone() });
             }
-            (Outcome::Failed, None, Err(ReleaseError::NotReleased(Box::new(failure))))
+            let url = failure.serves.clone().map(|url| place.seen(url));
+            (Outcome::Failed, url, Err(ReleaseError::NotReleased(Box::new(failure))))
         }
         Ok(_) => (Outcome::Failed, None, Err(ReleaseError::Answer)),
         Err(error @ (ReleaseError::Agent(_) | ReleaseError::Remote(_))) if number > 0 => {
@@ -290,7 +306,8 @@ fn served(released: Option<Released>) -> Result<Released, ReleaseError> {
     released.ok_or(ReleaseError::Answer)
 }
 
-/// Releases to `target` exactly what `from` runs, or what the release of that number ran there.
+/// Releases to `target` exactly what `from` runs, or what the release of that number ran there. One of which a process ended at once
+/// has to be named.
 pub fn promote(
     (from_place, from, number): (&Place, &str, Option<u64>),
     (place, target, canary): (&Place, &Target, Option<Portion>),
@@ -298,6 +315,7 @@ pub fn promote(
     cancel: &AtomicBool,
 ) -> Result<Released, ReleaseError> {
     let releases = from_place.releases(&target.app, from)?;
+    let is_named = number.is_some();
     let source = match number {
         Some(number) => that_served(&releases, from, number)?,
         None => releases
@@ -305,7 +323,7 @@ pub fn promote(
             .find(|source| source.current && source.stage.is_switched())
             .ok_or_else(|| ReleaseError::NothingToPromote { app: target.app.clone(), from: from.to_owned() })?,
     };
-    if let Some(last) = releases.last().filter(|last| number.is_none() && last.number > source.number) {
+    if let Some(last) = releases.last().filter(|last| !is_named && last.number > source.number) {
         let became = match last.stage {
             Stage::Failed if last.is_taken_back() => "was taken back",
             Stage::Failed => "failed",
@@ -314,6 +332,14 @@ pub fn promote(
         };
         let message = format!("release {} of `{from}` {became}; release {} is promoted", last.number, source.number);
         events.warn(message, None);
+    }
+    if let Some(failure) = &source.failure {
+        let (from, number, to) = (from.to_owned(), source.number, target.name.clone());
+        let error = ReleaseError::NotWhole { from, number, failure: failure.clone(), to };
+        if !is_named {
+            return Err(error);
+        }
+        events.warn(error.to_string(), None);
     }
     let how = How::Promote { from: from.to_owned(), number: source.number };
     try_out(place, target, &source.slug, (&how, canary), events, cancel)

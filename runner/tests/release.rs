@@ -281,8 +281,38 @@ fn a_worker_that_ends_at_once_fails_the_release_that_serves() {
     let message = "process `worker` ended with status 3; it is started again, and release 2 answers requests";
     assert_eq!(error.to_string(), message);
     assert!(error.hint().expect("a hint").contains("pipe rollback staging"));
+    assert!(matches!(&error, ReleaseError::NotReleased(failure) if failure.serves.is_some()), "{error}");
     assert_eq!(page(&target, "/"), "two");
+
+    let production = host.target("production");
+    let error = host.promote("staging", &production).refused();
+    assert_eq!(error.to_string(), "release 2 of `staging` serves, but process `worker` ended with status 3");
+    assert!(error.hint().expect("a hint").contains("`pipe promote staging@2 production`"));
+    let said = host.promote_release(("staging", Some(2)), &production);
+    assert!(said.warnings.contains("serves, but process `worker` ended"), "{}", said.warnings);
+
     host.release(&target, &Slug { worker: Some("exec sleep 613"), ..Slug::new("three") }).up();
+    host.promote("staging", &production).up();
+}
+
+#[test]
+fn a_release_whose_worker_runs_by_the_next_run_counts_as_whole() {
+    let host = Host::new();
+    let mut target = host.target("staging");
+    let worker =
+        Some("[ -e /app/src/kept/again -o -n \"$STAYS\" ] && exec sleep 613; touch /app/src/kept/again; exit 3");
+    let slug = Slug { worker, ..Slug::new("one") };
+    target.settings.data = vec!["kept".into()];
+    let mut production = host.target("production");
+    production.settings.env.insert("STAYS".into(), "1".into());
+    host.release(&target, &slug).refused();
+    host.promote("staging", &production).refused();
+    eventually("it runs", || {
+        let status = release::status(&host.place()).expect("a status");
+        status[0].processes.iter().all(|process| process.state == ProcessState::Running)
+    });
+    assert_eq!(host.release(&target, &slug).up().number, 1);
+    host.promote("staging", &production).up();
 }
 
 #[test]

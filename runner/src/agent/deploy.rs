@@ -33,7 +33,7 @@ use super::running::{Running, Serving, end_all, stop_all};
 use super::wanted::{Wanted, wanted};
 use super::{Agent, DRAIN, EARLIER_ASSETS, lock, starved};
 use crate::diagnostic::quoted;
-use crate::release::{How, Portion, Release, Stage};
+use crate::release::{How, Portion, Release, Stage, Target};
 use crate::slug;
 use others::Others;
 
@@ -107,6 +107,8 @@ async fn carry_out(
             .hint("release to all of its clients first: without `--canary`"));
     }
     if let Some(number) = wanted.served_by(&agent.history)?.filter(|number| running.is_whole(*number)) {
+        let Target { app, name, .. } = &wanted.target;
+        agent.history.set_failure(app, name, number, None).map_err(|error| Failure::of(&error))?;
         return Ok(Answer::Unchanged { number, url: running.url() });
     }
     let Wanted { target, contents, how } = wanted;
@@ -168,7 +170,7 @@ async fn carry_out(
         Ok(_) if scales => {
             let url = if has_web { running.url() } else { String::new() };
             let others = deploy.rescale(running).await?;
-            others.stay_alive(&target.name).await?;
+            others.stay_alive(agent, &target, &url).await?;
             Ok(Answer::Released { number, url })
         }
         Ok(host) => {
@@ -180,7 +182,7 @@ async fn carry_out(
             }
             let others = deploy.switch(running, front, url.clone()).await?;
             agent.put_domains(&target, &domains);
-            others.stay_alive(&target.name).await?;
+            others.stay_alive(agent, &target, &url).await?;
             Ok(Answer::Released { number, url: if has_web { url } else { String::new() } })
         }
         Err(failure) => {
@@ -220,7 +222,7 @@ pub(super) async fn finish(
         }
     };
     agent.put_domains(&target, &canary.domains);
-    others.stay_alive(&target.name).await
+    others.stay_alive(agent, &target, &canary.url).await
 }
 
 impl Deploy<'_> {

@@ -15,7 +15,7 @@ use crate::release::{Formation, How, Portion, SlugRef, Stage, Target, Who};
 
 /// Raised with every change of the messages; agents and commands of different versions don't talk, the older agent makes way. What
 /// they must understand of each other for that never changes: [`Request::Hello`], [`Request::Succeed`] and [`Request::Retire`].
-pub(crate) const PROTOCOL: u32 = 15;
+pub(crate) const PROTOCOL: u32 = 16;
 
 /// What a command asks for.
 #[derive(Debug, Serialize, Deserialize)]
@@ -179,6 +179,8 @@ pub struct Failure {
     pub hint: Option<String>,
     /// The end of what the failing process wrote.
     pub output: Option<String>,
+    /// Where the release answers all the same, where only a process beside `web` has ended.
+    pub serves: Option<String>,
     /// Whether nothing failed, but nobody wanted it any more.
     pub cancelled: bool,
     /// Whether nothing failed, but what was asked for cannot be, or not by whoever asks.

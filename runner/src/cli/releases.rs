@@ -72,6 +72,7 @@ fn outcome(release: &Release) -> &'static str {
 
 fn told(release: &Release) -> String {
     match (outcome(release), &release.failure) {
+        (outcome @ ("serves" | "served"), Some(failure)) => format!("{outcome}, but {failure}"),
         (outcome @ "failed", Some(failure)) => format!("{outcome}: {failure}"),
         // Why or by whom is told in the same words.
         ("taken back", Some(failure)) => failure.clone(),

@@ -270,6 +270,7 @@ impl From<ReleaseError> for Failure {
             ReleaseError::NothingToPromote { .. }
             | ReleaseError::NeverHealthy { .. }
             | ReleaseError::TakenBack { .. }
+            | ReleaseError::NotWhole { .. }
             | ReleaseError::NoSuchRelease { .. }
             | ReleaseError::NothingEarlier(_) => Kind::Usage,
             ReleaseError::People(error) => kind(error.is_usage()),

@@ -138,7 +138,7 @@ pub struct Release {
     pub at: SystemTime,
     /// How far it came.
     pub stage: Stage,
-    /// Why it failed, in one line.
+    /// Why it failed, in one line; of one that serves or served, what of it ended at once.
     pub failure: Option<String>,
     /// Whether it is what the target runs.
     pub current: bool,
@@ -319,7 +319,7 @@ impl History {
         let mut db = self.db();
         let transaction = db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
         transaction.execute(
-            "UPDATE releases SET stage = ?2, failure = ?3 WHERE id = ?1",
+            "UPDATE releases SET stage = ?2, failure = coalesce(?3, failure) WHERE id = ?1",
             params![release.id, to.name(), failure],
         )?;
         note(&transaction, release.id, to)?;
@@ -341,6 +341,22 @@ impl History {
         release.stage = to;
         release.current |= to == Stage::Switched;
         release.failure = failure.map(str::to_owned);
+        Ok(())
+    }
+
+    /// Remembers of a release that serves what of it has ended at once, or that all of it runs by now.
+    pub(crate) fn set_failure(
+        &self,
+        app: &str,
+        target: &str,
+        number: u64,
+        failure: Option<&str>,
+    ) -> Result<(), HistoryError> {
+        self.db().execute(
+            "UPDATE releases SET failure = ?4
+             WHERE number = ?3 AND target = (SELECT id FROM targets WHERE app = ?1 AND name = ?2)",
+            params![app, target, number, failure],
+        )?;
         Ok(())
     }
 

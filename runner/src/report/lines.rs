@@ -175,7 +175,10 @@ impl Lines {
                 let text = match (outcome, url) {
                     (Outcome::Succeeded, Some(url)) => paint.green(&format!("release {release} answers at {url}")),
                     (Outcome::Succeeded, None) => paint.green(&format!("release {release} runs")),
-                    (Outcome::Failed, _) => paint.red(&format!("release {release} failed")),
+                    (Outcome::Failed, Some(url)) => {
+                        paint.red(&format!("release {release} answers at {url}, but a process of it ended at once"))
+                    }
+                    (Outcome::Failed, None) => paint.red(&format!("release {release} failed")),
                     (Outcome::Cancelled, _) => paint.yellow(&format!("release {release} was cancelled")),
                 };
                 Some(self.about(target, &text))

@@ -4,10 +4,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::super::Agent;
+use super::super::log;
 use super::super::process::Process;
 use super::super::protocol::Failure;
 use super::super::root::Root;
 use super::{ALIVE, ended};
+use crate::release::Target;
 
 /// How often it is looked whether they live.
 const LOOK: Duration = Duration::from_millis(50);
@@ -28,15 +31,20 @@ impl Others {
         self.processes.push(Arc::clone(process));
     }
 
-    /// Waits for a moment; the first that has ended by then is a failure of the release, which serves all the same.
-    pub(super) async fn stay_alive(&self, target: &str) -> Result<(), Failure> {
+    /// Waits for a moment; the first that has ended by then is a failure of the release, which serves all the same and keeps that
+    /// in its history.
+    pub(super) async fn stay_alive(&self, agent: &Agent, target: &Target, url: &str) -> Result<(), Failure> {
         let began = Instant::now();
         while !self.processes.is_empty() && began.elapsed() < ALIVE {
             tokio::time::sleep(LOOK).await;
             for process in &self.processes {
                 if let Some(exit) = process.status().exit {
-                    let log = self.root.log(self.number, &process.slot);
-                    let failure = ended(&log, &format!("process `{}`", process.slot), &exit);
+                    let written = self.root.log(self.number, &process.slot);
+                    let failure = ended(&written, &format!("process `{}`", process.slot), &exit);
+                    let Target { app, name: target, .. } = target;
+                    if let Err(error) = agent.history.set_failure(app, target, self.number, Some(&failure.message)) {
+                        log::note(&error);
+                    }
                     let back = || {
                         format!(
                             "`pipe rollback {target}` goes back; `pipe ps {target}` says whether it stays up by now"
@@ -49,6 +57,7 @@ impl Others {
                         ),
                         hint: failure.hint.or_else(|| Some(back())),
                         number: Some(self.number),
+                        serves: Some(url.to_owned()),
                         ..failure
                     });
                 }

@@ -58,8 +58,9 @@ impl Annotations {
                 let text = [message.as_str()].into_iter().chain(hint.as_deref()).collect::<Vec<_>>().join("\n");
                 write(out, "error", of_pipeline(place), &format!("step {step} failed"), &text)
             }
-            Event::ReleaseFinished { target, release, outcome: Outcome::Failed, .. } => {
-                write(out, "error", None, "pipe", &format!("release {release} of {target} did not come up"))
+            Event::ReleaseFinished { target, release, outcome: Outcome::Failed, url } => {
+                let what = if url.is_some() { "serves, but a process of it ended at once" } else { "did not come up" };
+                write(out, "error", None, "pipe", &format!("release {release} of {target} {what}"))
             }
             _ => Ok(()),
         }

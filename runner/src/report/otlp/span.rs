@@ -89,7 +89,8 @@ pub(super) fn spans(events: &[Stamped]) -> Vec<Value> {
             Event::ReleaseFinished { target, outcome, url, .. } => {
                 let mut started = open.remove(&format!("{target}\0")).unwrap_or_default();
                 started.attributes.extend(url.as_ref().map(|url| text("url.full", url)));
-                let failure = (*outcome == Outcome::Failed).then_some((Fault::Release, "it did not come up"));
+                let what = if url.is_some() { "a process of it ended at once" } else { "it did not come up" };
+                let failure = (*outcome == Outcome::Failed).then_some((Fault::Release, what));
                 fault = fault.or(failure.map(|(fault, _)| fault));
                 spans.push(trace.task(&format!("release {target}"), started, *at, result(*outcome, fault), failure));
             }
