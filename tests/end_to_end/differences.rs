@@ -38,7 +38,7 @@ env = {{ DEBUG = "swordfish" }}
         assert!(said.lines().any(|found| found.starts_with(line)), "{line} in {said}");
     }
     assert!(said.contains("  ~ DEBUG  a value → another\n"), "{said}");
-    assert!(said.contains("counts\n  - web  2\n"), "{said}");
+    assert!(said.contains("counts\n  ~ web  2 → 1\n"), "{said}");
     for secret in ["hunter2", "swordfish", "correct-horse"] {
         assert!(!said.contains(secret), "{said}");
     }

@@ -1,7 +1,7 @@
 //! What differs between two releases, or between what two targets run: what a user wants to know before one of them is promoted.
 //! Values of the environment are never told. Knows nothing of how either came about.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::Serialize;
@@ -74,7 +74,7 @@ impl Differences {
         Ok(Self {
             slug,
             config: variables(&a.variables, &b.variables),
-            counts: changes(&counts(&a.formation), &counts(&b.formation)),
+            counts: counts(&a.formation, &b.formation),
             target: changes(&settings(&a.settings), &settings(&b.settings)),
         })
     }
@@ -106,8 +106,13 @@ fn without_values(change: Change) -> Change {
     Change { name: change.name, from: from.map(str::to_owned), to: to.map(str::to_owned) }
 }
 
-fn counts(formation: &Formation) -> BTreeMap<String, String> {
-    formation.counts().map(|(process, count)| (process.to_owned(), count.to_string())).collect()
+/// One is how many there are of a process that is not named.
+fn counts(from: &Formation, to: &Formation) -> Vec<Change> {
+    let named: BTreeSet<&str> = from.counts().chain(to.counts()).map(|(process, _)| process).collect();
+    let of = |formation: &Formation| {
+        named.iter().map(|process| ((*process).to_owned(), formation.count(process).to_string())).collect()
+    };
+    changes(&of(from), &of(to))
 }
 
 /// All that the pipeline file says, but for variables.
@@ -180,6 +185,16 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    #[test]
+    fn one_process_is_as_many_as_there_are_where_no_count_is_given() {
+        let of =
+            |counts: &[&str]| Formation::default().with(counts.iter().map(|count| count.parse().expect("a count")));
+        assert_eq!(counts(&of(&["web=1"]), &of(&[])), []);
+        let told =
+            counts(&of(&["web=2"]), &of(&["worker=0", "mail=1"])).iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(told, ["~ web  2 → 1", "~ worker  1 → 0"]);
+    }
 
     #[test]
     fn limits_and_all_else_that_the_pipeline_file_says_are_compared() {
