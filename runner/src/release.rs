@@ -19,7 +19,6 @@ mod settings;
 mod stage;
 mod target;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -29,8 +28,8 @@ use crate::event::{Event, Events, Outcome};
 use crate::remote::{PeopleError, RemoteError, Sent};
 
 pub use crate::agent::protocol::{
-    Answered, CanaryStatus, CanaryWish, CertificateSource, CertificateStatus, DomainStatus, Failure, ProcessState,
-    ProcessStatus, Removed, TargetStatus,
+    Answered, CanaryStatus, CanaryWish, CertificateSource, CertificateStatus, ConfigChange, DomainStatus, Failure,
+    ProcessState, ProcessStatus, Removed, TargetStatus,
 };
 pub use crate::agent::{Boot, BootError, bring_back, place_program};
 pub use audit::{Audited, Damage, Ending, Trail};
@@ -369,11 +368,11 @@ pub fn configure(
     place: &Place,
     app: &str,
     target: &str,
-    changes: BTreeMap<String, Option<String>>,
+    change: ConfigChange,
     events: &Events,
     cancel: &AtomicBool,
 ) -> Result<Option<Released>, ReleaseError> {
-    order(place, app, target, Wish::Config(changes), events, cancel)
+    order(place, app, target, Wish::Config(change), events, cancel)
 }
 
 /// Runs other counts of some processes; what runs already and is still wanted is left alone.

@@ -1,6 +1,6 @@
 //! What requests are in words.
 
-use super::protocol::{Answer, CanaryWish, Order, Request, Wish};
+use super::protocol::{Answer, CanaryWish, ConfigChange, Order, Request, Wish};
 use crate::release::{Deed, Ending, How, Who};
 
 impl Request {
@@ -58,10 +58,14 @@ impl Order {
                 (format!("{}{some}", of_how(how)), Some(slug.id))
             }
             Wish::Back { number } => (format!("roll back to {number}"), None),
-            Wish::Config(changes) => {
+            Wish::Config(ConfigChange { values, is_import }) => {
                 let names = |is_set: bool| {
-                    let of_kind = changes.iter().filter(move |(_, value)| value.is_some() == is_set);
-                    let verb = if is_set { "set" } else { "unset" };
+                    let of_kind = values.iter().filter(move |(_, value)| value.is_some() == is_set);
+                    let verb = match (is_set, is_import) {
+                        (true, true) => "import",
+                        (true, false) => "set",
+                        (false, _) => "unset",
+                    };
                     of_kind.map(move |(name, _)| format!("{verb} {name}"))
                 };
                 (format!("config {}", names(true).chain(names(false)).collect::<Vec<_>>().join(" ")), None)
@@ -80,5 +84,21 @@ fn of_how(how: &How) -> String {
         How::Run => "run".to_owned(),
         How::Promote { from, number } => format!("promote {from} {number}"),
         How::Release | How::Rollback { .. } | How::Config { .. } | How::Scale { .. } => "release".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_imported_is_told_apart_from_what_is_set() {
+        let told = |is_import| {
+            let values =
+                [("A", Some("1")), ("B", None)].map(|(name, value)| (name.to_owned(), value.map(str::to_owned)));
+            let wish = Wish::Config(ConfigChange { values: values.into(), is_import });
+            Order { app: "demo".into(), target: "staging".into(), wish, who: Who::here() }.deed().what
+        };
+        assert_eq!([false, true].map(told), ["config set A unset B", "config import A unset B"]);
     }
 }

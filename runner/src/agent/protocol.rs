@@ -70,12 +70,21 @@ pub(crate) enum Wish {
     Slug { target: Box<Target>, slug: SlugRef, how: How, canary: Option<Portion> },
     /// Nothing: it is to be what it was at that release.
     Back { number: u64 },
-    /// The config: names with their values, or without one where they go.
-    Config(BTreeMap<String, Option<String>>),
+    /// The config.
+    Config(ConfigChange),
     /// The counts of these processes.
     Scale(Formation),
     /// What becomes of the release that some of the clients were given.
     Canary(CanaryWish),
+}
+
+/// What is to differ of a target's config.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct ConfigChange {
+    /// Names with their values, or without one where they go.
+    pub values: BTreeMap<String, Option<String>>,
+    /// Whether a file says so.
+    pub is_import: bool,
 }
 
 /// What is to become of a release that some of the clients were given.

@@ -1,6 +1,6 @@
 //! What an order comes to once it is its turn: the release to be made, out of what the target runs by then. Starts nothing.
 
-use super::protocol::{Failure, Order, Wish};
+use super::protocol::{ConfigChange, Failure, Order, Wish};
 use crate::release::{Contents, Formation, History, HistoryError, How, Release, Target};
 
 /// Names that a config cannot set.
@@ -33,7 +33,7 @@ pub(super) fn wanted(history: &History, order: &Order) -> Result<Option<Wanted>,
                 .ok_or_else(|| Failure::new(format!("there is no release {number}")))?;
             Ok(Some(Wanted::like(goal, How::Rollback { number: *number })))
         }
-        Wish::Config(changes) => {
+        Wish::Config(ConfigChange { values: changes, .. }) => {
             if let Some(name) = changes.keys().find(|name| RESERVED.contains(&name.as_str())) {
                 return Err(Failure::new(format!("`{name}` is the front's to choose"))
                     .hint("set the target's `address` to where it is to listen"));
@@ -51,7 +51,8 @@ pub(super) fn wanted(history: &History, order: &Order) -> Result<Option<Wanted>,
                 return Ok(None);
             }
             let version = history.add_config(app, target, &values).map_err(failed)?;
-            let how = How::Config { names: changes.keys().cloned().collect() };
+            let unset = changes.iter().filter(|(_, value)| value.is_none()).map(|(name, _)| name.clone()).collect();
+            let how = How::Config { names: changes.keys().cloned().collect(), unset };
             Ok(current.map(|current| {
                 let mut wanted = Wanted::like(current, how);
                 wanted.contents.config = version;

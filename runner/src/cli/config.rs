@@ -6,7 +6,7 @@ use std::io::{self, IsTerminal as _, Read as _};
 use std::path::{Path, PathBuf};
 
 use runner::pipeline::check_variable;
-use runner::release::{self, SettingsError, env_file};
+use runner::release::{self, ConfigChange, SettingsError, env_file};
 
 use super::failure::Kind;
 use super::reporting::reporting;
@@ -68,8 +68,8 @@ pub(super) fn config(args: &ConfigArgs, context: &Context) -> Result<(), Failure
     match &args.command {
         None => list(&target, args.json, context),
         Some(ConfigCommand::Export) => export(&target, context),
-        Some(ConfigCommand::Set { values, json }) => change(&target, assignments(values)?, *json, context),
-        Some(ConfigCommand::Import { file, json }) => change(&target, read(file)?, *json, context),
+        Some(ConfigCommand::Set { values, json }) => change(&target, assignments(values)?, false, *json, context),
+        Some(ConfigCommand::Import { file, json }) => change(&target, read(file)?, true, *json, context),
         Some(ConfigCommand::Unset { names, json }) => {
             let known = names_of(&target)?;
             if let Some(name) = names.iter().find(|name| !known.contains(name)) {
@@ -79,7 +79,7 @@ pub(super) fn config(args: &ConfigArgs, context: &Context) -> Result<(), Failure
                 )
                 .hint(format!("`pipe config {}` lists what is", target.name)));
             }
-            change(&target, names.iter().map(|name| (name.clone(), None)).collect(), *json, context)
+            change(&target, names.iter().map(|name| (name.clone(), None)).collect(), false, *json, context)
         }
     }
 }
@@ -108,9 +108,10 @@ fn export(target: &Known, context: &Context) -> Result<(), Failure> {
     context.print(values.iter().map(line).collect::<String>())
 }
 
-fn change(target: &Known, changes: Changes, json: bool, context: &Context) -> Result<(), Failure> {
+fn change(target: &Known, values: Changes, is_import: bool, json: bool, context: &Context) -> Result<(), Failure> {
+    let change = ConfigChange { values, is_import };
     let released = reporting(json, context, |events, interrupt| {
-        release::configure(&target.place, &target.app, &target.name, changes, events, &interrupt.cancel)
+        release::configure(&target.place, &target.app, &target.name, change, events, &interrupt.cancel)
     })?;
     match released {
         Some(_) => Ok(()),

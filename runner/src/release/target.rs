@@ -182,6 +182,9 @@ pub enum How {
     Config {
         /// The names that were set or unset.
         names: Vec<String>,
+        /// Those of them that were unset.
+        #[serde(default)]
+        unset: Vec<String>,
     },
     /// It is what the target ran, with other counts of processes.
     Scale {
@@ -197,7 +200,11 @@ impl fmt::Display for How {
             Self::Release => f.write_str("released"),
             Self::Promote { from, number } => write!(f, "promoted from {from} {number}"),
             Self::Rollback { number } => write!(f, "rolled back to {number}"),
-            Self::Config { names } => write!(f, "config {}", names.join(" ")),
+            Self::Config { names, unset } => {
+                f.write_str("config")?;
+                names.iter().filter(|name| !unset.contains(name)).try_for_each(|name| write!(f, " {name}"))?;
+                unset.iter().try_for_each(|name| write!(f, " unset {name}"))
+            }
             Self::Scale { formation } => write!(f, "scaled {formation}"),
         }
     }

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
-use runner::release::{self, History};
+use runner::release::{self, ConfigChange, History, ReleaseError};
 
 use super::host::{Host, Slug, page};
 
@@ -46,7 +46,7 @@ fn each_change_is_a_release_that_has_it() {
 
     let releases = History::open(host.home.path()).expect("a state").releases("demo", "staging").expect("releases");
     let told: Vec<String> = releases.iter().map(|release| release.how.to_string()).collect();
-    assert_eq!(told, ["run", "config COLOUR SIZE", "config COLOUR", "run", "rolled back to 1"]);
+    assert_eq!(told, ["run", "config COLOUR SIZE", "config unset COLOUR", "run", "rolled back to 1"]);
 }
 
 #[test]
@@ -60,12 +60,13 @@ fn what_is_set_before_the_first_release_counts_from_there_on() {
 }
 
 /// Refuses a change of config, and says why.
-fn refused(host: &Host, name: &str, value: Option<&str>) -> String {
-    let changes = [(name.to_owned(), value.map(str::to_owned))].into();
+fn refused(host: &Host, name: &str, value: Option<&str>) -> ReleaseError {
+    let values = [(name.to_owned(), value.map(str::to_owned))].into();
+    let change = ConfigChange { values, is_import: false };
     let (events, _read) = runner::event::Events::channel();
     let never = std::sync::atomic::AtomicBool::new(false);
-    let changed = runner::release::configure(&host.place(), "demo", "staging", changes, &events, &never);
-    changed.expect_err("refused").to_string()
+    let changed = runner::release::configure(&host.place(), "demo", "staging", change, &events, &never);
+    changed.expect_err("refused")
 }
 
 #[test]
@@ -78,8 +79,8 @@ fn a_change_that_does_not_come_up_is_not_kept() {
     host.release(&target, &picky).up();
     for _ in 0..2 {
         // One is refused before there is a release, the other is one that failed.
-        assert!(refused(&host, "NEEDED", None).contains("NEEDED"));
-        assert_eq!(refused(&host, "SIZE", Some("9")), "process `web` ended with status 3");
+        assert!(refused(&host, "NEEDED", None).to_string().contains("NEEDED"));
+        assert_eq!(refused(&host, "SIZE", Some("9")).to_string(), "process `web` ended with status 3");
         assert!(!page(&target, "/env").contains("SIZE="));
         host.release(&target, &picky).up();
         // What runs says which config is next; where nothing does any more, what was refused still has no say.

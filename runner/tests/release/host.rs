@@ -14,7 +14,9 @@ use runner::digest::Digest;
 use runner::event::{Event, Events};
 use runner::fetch::{FetchConfig, Fetcher};
 use runner::lockfile::LockFile;
-use runner::release::{self, CanaryWish, Count, How, Place, ReleaseError, Released, Settings, SlugRef, Target};
+use runner::release::{
+    self, CanaryWish, ConfigChange, Count, How, Place, ReleaseError, Released, Settings, SlugRef, Target,
+};
 use runner::runtime::{Kind, Resolver, Runtime, Wish};
 use runner::slug::Manifest;
 use runner::store::Store;
@@ -274,9 +276,10 @@ impl Host {
 
     /// Sets names of a target's config, or unsets those without a value; whether that made a release.
     pub(crate) fn configure(&self, target: &Target, changes: &[(&str, Option<&str>)]) -> Option<Released> {
-        let changes = changes.iter().map(|(name, value)| ((*name).to_owned(), value.map(str::to_owned))).collect();
+        let values = changes.iter().map(|(name, value)| ((*name).to_owned(), value.map(str::to_owned))).collect();
+        let change = ConfigChange { values, is_import: false };
         let (events, _read) = Events::channel();
-        let changed = release::configure(&self.place(), &target.app, &target.name, changes, &events, &NEVER);
+        let changed = release::configure(&self.place(), &target.app, &target.name, change, &events, &NEVER);
         changed.unwrap_or_else(|error| panic!("{error}: {:?}", error.hint()))
     }
 
