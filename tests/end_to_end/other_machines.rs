@@ -176,7 +176,7 @@ fn a_target_that_is_removed_leaves_its_data_until_that_goes_too() {
     let said = two.run(["target", "remove", "production"]).success().stdout;
     assert!(said.contains("demo/production is stopped"), "{said}");
     assert!(
-        said.contains(&format!("in {}, and 1 releases; `--data`", kept.canonicalize().expect("a path").display())),
+        said.contains(&format!("in {}, 1 releases, and 0 variables", kept.canonicalize().expect("a path").display())),
         "{said}"
     );
     assert!(TcpStream::connect(("127.0.0.1", two.port)).is_err(), "it was stopped");

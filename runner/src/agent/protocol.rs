@@ -175,6 +175,8 @@ pub struct Removed {
     pub left: u64,
     /// How many releases are left in its history.
     pub releases: u64,
+    /// How many variables are left in its config.
+    pub variables: u64,
 }
 
 /// Why a slug was not released.

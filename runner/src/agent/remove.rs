@@ -58,8 +58,10 @@ pub(super) async fn remove(agent: &Arc<Agent>, running: &Running, data: bool) ->
         });
         gone.await.map_err(|error| Failure::of(&error))??;
     }
-    let releases = agent.history.releases(app, target).map_err(of)?.len();
-    Ok(Removed { ran, came_back, left: size(&directory), directory, releases: releases as u64 })
+    let releases = agent.history.releases(app, target).map_err(of)?.len() as u64;
+    let config = agent.history.config_version(app, target);
+    let config = config.and_then(|version| agent.history.config(app, target, version)).map_err(of)?;
+    Ok(Removed { ran, came_back, left: size(&directory), directory, releases, variables: config.len() as u64 })
 }
 
 /// The bytes of all files below a directory, as far as they can be seen.

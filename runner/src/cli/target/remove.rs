@@ -43,7 +43,7 @@ pub(super) fn remove(args: &RemoveArgs, context: &Context) -> Result<(), Failure
 }
 
 fn told(name: &str, removed: &Removed, data: bool) -> String {
-    let Removed { ran, came_back, directory, left, releases } = removed;
+    let Removed { ran, came_back, directory, left, releases, variables } = removed;
     let mut text = format!("{name} {}\n", if *ran { "is stopped" } else { "was not running" });
     if *came_back {
         text.push_str("it comes back after no restart of the machine any more\n");
@@ -51,11 +51,11 @@ fn told(name: &str, removed: &Removed, data: bool) -> String {
     let directory = directory.display();
     if data {
         let _ = writeln!(text, "its data, its logs, its releases and its config are removed: {directory}");
-    } else if *left > 0 || *releases > 0 {
+    } else if *left > 0 || *releases > 0 || *variables > 0 {
         let left = report::size(*left);
         let _ = writeln!(
             text,
-            "left are {left} of data and logs in {directory}, and {releases} releases; `--data` removes them"
+            "left are {left} of data and logs in {directory}, {releases} releases, and {variables} variables of its config; `--data` removes them"
         );
     }
     text
