@@ -160,7 +160,10 @@ impl RemoteError {
                  place"
                     .into()
             }
-            Self::Denied { .. } => "put your public key into `~/.ssh/authorized_keys` over there (`ssh-copy-id`)".into(),
+            Self::Denied { .. } => "it does not know your key, or not any longer: an admin of its targets lets you in, with \
+                                    `pipe people TARGET add NAME --role ROLE --key FILE`; or whoever logs in there puts it into \
+                                    `~/.ssh/authorized_keys` (`ssh-copy-id`)"
+                .into(),
             Self::NotSetUp { host } => format!("`pipe target add TARGET {host}` sets it up"),
             Self::Version { host, .. } => format!("`pipe target add TARGET {host}` puts this one there"),
             Self::Architecture { .. } => "add the target from a machine of that kind".into(),

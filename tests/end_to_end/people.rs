@@ -245,7 +245,8 @@ fn people_come_and_go_and_keys_of_others_stay() {
     assert!(ada.run(&two, &["releases", "production"]).code(2).stderr.contains("`ada` is nobody here any more"));
     assert_eq!(fs::read_to_string(&keys).expect("keys"), before);
     two.sshd.cut();
-    assert!(ada.run(&two, &["releases", "production"]).code(5).stderr.contains("does not let you in"));
+    let said = ada.run(&two, &["releases", "production"]).code(5).stderr;
+    assert!(said.contains("does not let you in") && said.contains("not any longer: an admin"), "{said}");
 }
 
 /// The trail of the target at the host: of each entry who, in which role, what, and what came of it.
