@@ -79,9 +79,12 @@ pub(super) async fn deploy(
         turn = running.turn(&order.who.name, Some(&say)) => turn,
         () = &mut gone => return Err(Failure::cancelled()),
     };
-    let outcome = carry_out(agent, running, order, say, gone).await;
-    if outcome.is_err() && matches!(order.wish, Wish::Config(_)) {
+    let mut outcome = carry_out(agent, running, order, say, gone).await;
+    if let (Err(failure), Wish::Config(change)) = (&mut outcome, &order.wish) {
         agent.history.forget_refused_config(&order.app, &order.target).map_err(|error| Failure::of(&error))?;
+        if failure.number.is_some() {
+            failure.hint = Some(remedy::of_change(change, failure.hint.as_deref()));
+        }
     }
     outcome
 }

@@ -74,13 +74,16 @@ fn a_change_that_does_not_come_up_is_not_kept() {
     let host = Host::new();
     let target = host.target("staging");
     host.configure(&target, &[("NEEDED", Some("1"))]);
-    let web = "[ \"$SIZE\" != 9 ] || exit 3; exec python3 app.py";
+    let web = "[ \"$SIZE\" != 9 ] || { echo \"KeyError: 'OTHER'\"; exit 3; }; exec python3 app.py";
     let picky = Slug { environment: vec!["NEEDED".into()], ..Slug::web("one", web) };
     host.release(&target, &picky).up();
     for _ in 0..2 {
         // One is refused before there is a release, the other is one that failed.
         assert!(refused(&host, "NEEDED", None).to_string().contains("NEEDED"));
-        assert_eq!(refused(&host, "SIZE", Some("9")).to_string(), "process `web` ended with status 3");
+        let error = refused(&host, "SIZE", Some("9"));
+        assert_eq!(error.to_string(), "process `web` ended with status 3");
+        let hint = "look at what was changed, which is the config alone: `SIZE` is set\nset `OTHER`";
+        assert!(error.hint().is_some_and(|said| said.starts_with(hint)), "{:?}", error.hint());
         assert!(!page(&target, "/env").contains("SIZE="));
         host.release(&target, &picky).up();
         // What runs says which config is next; where nothing does any more, what was refused still has no say.

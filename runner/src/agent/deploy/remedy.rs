@@ -1,6 +1,8 @@
 //! What to do about an application that does not come up, by what it has written itself. Knows the words of Django, of Python and
 //! of the clients of databases, and nothing of releases.
 
+use super::super::protocol::ConfigChange;
+
 /// Where addresses and passwords are said.
 const SAID: &str = "in the target's `env` or `env-file`";
 
@@ -38,6 +40,16 @@ pub(super) fn half_way(command: &str, output: &str) -> Option<String> {
          with their tables, and the next release goes on behind them"
             .to_owned()
     })
+}
+
+/// What to do where a release that changes nothing but the config does not come up: what its processes miss is seldom what is new.
+pub(super) fn of_change(change: &ConfigChange, hint: Option<&str>) -> String {
+    let told = |(name, value): (&String, &Option<String>)| {
+        format!("`{name}` is {}", if value.is_some() { "set" } else { "unset" })
+    };
+    let told = change.values.iter().map(told).collect::<Vec<_>>().join(", ");
+    let hint = hint.map_or_else(String::new, |hint| format!("\n{hint}"));
+    format!("look at what was changed, which is the config alone: {told}{hint}")
 }
 
 fn of_line(line: &str) -> Option<String> {
