@@ -532,6 +532,26 @@ fn a_database_that_is_migrated_in_vain_is_told() {
 }
 
 #[test]
+fn a_migration_is_told_of_until_it_was_applied_and_is_why_its_table_is_missing() {
+    let host = Host::new();
+    let mut target = host.target("staging");
+    host.release(&target, &Slug::new("one")).up();
+    target.settings.release_commands = vec!["echo '  Applying polls.0002_more... OK'".into()];
+    let web = "echo 'django.db.utils.OperationalError: no such table: polls_vote'; exit 1";
+    let drops = Slug { migration: Some("operations = [migrations.DeleteModel(name='Vote')]"), ..Slug::web("two", web) };
+    let tells = |target: &Target| {
+        let said = host.release(target, &drops);
+        let told = said.warnings.contains("polls.0002_more deletes `Vote`");
+        let hint = said.refused().hint().expect("a hint");
+        assert!(hint.starts_with("the migration `polls.0002_more`, which this release brings, takes"), "{hint}");
+        told
+    };
+    assert_eq!([tells(&target), tells(&target)], [true, false]);
+    target.settings.env.insert("DATABASE_URL".into(), "another".into());
+    assert!(tells(&target));
+}
+
+#[test]
 fn what_an_earlier_release_ran_is_promoted_where_that_was_healthy() {
     let host = Host::new();
     let staging = host.target("staging");

@@ -34,7 +34,7 @@ use super::wanted::{Wanted, wanted};
 use super::{Agent, DRAIN, EARLIER_ASSETS, lock, starved};
 use crate::diagnostic::quoted;
 use crate::release::{How, Portion, Release, Stage, Target};
-use crate::slug;
+use crate::slug::{self, Change};
 use others::Others;
 
 /// Which of the release commands, as logs have it, ask Django what it thinks, and what it raises on a page; how long each may
@@ -267,17 +267,43 @@ impl Deploy<'_> {
     /// Tells of migrations that somebody should know of before they run, or that stay. What cannot be found out about them is no
     /// reason not to go on.
     fn tell_of_migrations(&self) {
+        let Some((serving, changes)) = self.migrations() else { return };
         let release = lock(&self.release).clone();
-        let (store, slug) = (&self.agent.store, &release.slug.tree);
-        let serving = self.agent.history.current(&release.target.app, &release.target.name).ok().flatten();
-        let Some(serving) = serving.filter(|serving| serving.slug != release.slug) else { return };
-        let Ok(difference) = slug::diff(store, &serving.slug.tree, slug) else { return };
-        let stay = migrations::that_stay(&release.target.name, &difference.migrations);
-        let brings = !matches!(self.how, How::Rollback { .. }) && !self.release_commands().is_empty();
-        let new = brings.then(|| migrations::of_new(store, slug, &difference.migrations).unwrap_or_default());
+        let stay = migrations::that_stay(&release.target.name, &changes);
+        let applied = self.applied_since(&serving, &release);
+        let new = migrations::of_new(&self.agent.store, &release.slug.tree, self.brought(&changes), &applied);
         for told in stay.into_iter().chain(new.unwrap_or_default()) {
             let _ = self.say.send(told);
         }
+    }
+
+    /// What serves, and how the migrations of this release differ from its.
+    fn migrations(&self) -> Option<(Release, Vec<Change>)> {
+        let release = lock(&self.release).clone();
+        let serving = self.agent.history.current(&release.target.app, &release.target.name).ok()??;
+        let is_other = serving.slug != release.slug;
+        let difference = is_other.then(|| slug::diff(&self.agent.store, &serving.slug.tree, &release.slug.tree).ok());
+        Some((serving, difference??.migrations))
+    }
+
+    /// Those of them that this release may apply.
+    fn brought<'a>(&self, changes: &'a [Change]) -> &'a [Change] {
+        let brings = !matches!(self.how, How::Rollback { .. }) && !self.release_commands().is_empty();
+        if brings { changes } else { &[] }
+    }
+
+    /// The migrations that releases of the same variables, and so of the same database, have applied since and told of, though they
+    /// came to nothing.
+    fn applied_since(&self, serving: &Release, release: &Release) -> Vec<String> {
+        let Target { app, name, settings } = &release.target;
+        let since = self.agent.history.releases(app, name).unwrap_or_default().into_iter().filter(|other| {
+            let is_between = serving.number < other.number && other.number < release.number;
+            is_between && other.config == release.config && other.target.settings.env == settings.env
+        });
+        let logs = since.map(|other| self.root.log(other.number, &Slot::first(RELEASE)));
+        logs.flat_map(|log| log::tail(&log, LONGEST_ANSWER))
+            .filter_map(|line| migrations::applied(log::text(&line)).map(str::to_owned))
+            .collect()
     }
 
     /// Has Django say what it thinks of a slug that the target has not run yet.
@@ -472,14 +498,27 @@ impl Deploy<'_> {
 
     fn failure(&self, what: &str, process: &Slot, exit: &Exit) -> Failure {
         let failure = ended(&self.root.log(self.number, process), what, exit);
-        let hint = self.hidden_from(exit, failure.output.as_deref()).or(failure.hint);
+        let output = failure.output.as_deref();
+        let hint = self.hidden_from(exit, output).or_else(|| self.dropped(output?)).or(failure.hint);
         Failure { hint, ..failure }
     }
 
     fn unhealthy(&self, process: &Slot, message: String) -> Failure {
         let output = self.tail(process);
-        let remedy = |output: &str| self.hidden(output).or_else(|| remedy::remedy(output));
-        Failure { hint: output.as_deref().and_then(remedy), output, ..Failure::new(message) }
+        Failure { hint: output.as_deref().and_then(|output| self.remedy(output)), output, ..Failure::new(message) }
+    }
+
+    /// What to do about what a process has written that does not come up.
+    fn remedy(&self, output: &str) -> Option<String> {
+        self.hidden(output).or_else(|| self.dropped(output)).or_else(|| remedy::remedy(output))
+    }
+
+    /// What to do where a table is missing that a migration of this release has taken away.
+    fn dropped(&self, output: &str) -> Option<String> {
+        let table = remedy::missing_table(remedy::known(output)?)?;
+        let (_, changes) = self.migrations()?;
+        let slug = lock(&self.release).slug.tree;
+        migrations::that_dropped(&self.agent.store, &slug, self.brought(&changes), table).ok()?
     }
 
     /// What to do where files are missing that the target hides.
@@ -503,7 +542,7 @@ impl Deploy<'_> {
         }
         match self.raised(page).await {
             Some(output) => {
-                let hint = self.hidden(&output).or_else(|| remedy::remedy(&output)).unwrap_or_else(remedy::asked_again);
+                let hint = self.remedy(&output).unwrap_or_else(remedy::asked_again);
                 Failure { output: Some(output), ..failure.hint(hint) }
             }
             None if failure.hint.is_some() => failure,

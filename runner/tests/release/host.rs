@@ -121,6 +121,8 @@ pub(crate) struct Slug {
     pub(crate) web: &'static str,
     pub(crate) worker: Option<&'static str>,
     pub(crate) environment: Vec<String>,
+    /// What its second migration says.
+    pub(crate) migration: Option<&'static str>,
 }
 
 /// A release with what was said on the way.
@@ -133,7 +135,7 @@ pub(crate) struct Said {
 
 impl Slug {
     pub(crate) fn new(version: &'static str) -> Self {
-        Self { version, web: "exec python3 app.py", worker: None, environment: Vec::new() }
+        Self { version, web: "exec python3 app.py", worker: None, environment: Vec::new(), migration: None }
     }
 
     pub(crate) fn web(version: &'static str, web: &'static str) -> Self {
@@ -185,6 +187,11 @@ impl Host {
         fs::write(app.join("src/samples/cat.txt"), "meow").expect("written");
         fs::write(app.join("src/samples/views.py"), "").expect("written");
         fs::write(app.join("src/version"), slug.version).expect("written");
+        fs::create_dir_all(app.join("src/polls/migrations")).expect("a directory");
+        fs::write(app.join("src/polls/migrations/0001_initial.py"), "").expect("written");
+        if let Some(migration) = slug.migration {
+            fs::write(app.join("src/polls/migrations/0002_more.py"), migration).expect("written");
+        }
         fs::write(app.join("static/css/base.0123456789ab.css"), "body {}").expect("written");
         fs::write(app.join("static/css/base.0123456789ab.css.gz"), "zipped").expect("written");
         fs::write(app.join("static/version"), slug.version).expect("written");

@@ -31,15 +31,19 @@ const WITHOUT_DATA: [&str; 12] = [
 /// How many migrations are told of by name.
 const TOLD: usize = 8;
 
-/// What is to be told of the migrations that a slug adds to what serves, by how those of the two differ.
-pub(super) fn of_new(store: &Store, slug: &Digest, changes: &[Change]) -> Result<Vec<Progress>, StoreError> {
+/// What is to be told of the migrations that a slug adds to what serves, by how those of the two differ. Of those that were applied
+/// already it was told then.
+pub(super) fn of_new(
+    store: &Store,
+    slug: &Digest,
+    changes: &[Change],
+    applied: &[String],
+) -> Result<Vec<Progress>, StoreError> {
     let (mut told, mut opaque) = (Vec::new(), Vec::new());
-    for change in changes.iter().filter(|change| change.from.is_none()) {
-        // Those of packages are their authors' to write with care.
-        let Some(Entry::File { digest, .. }) = store.lookup(slug, &format!("{SOURCE}/{}", change.name))? else {
+    for (change, text) in new(store, slug, changes)? {
+        if applied.contains(&name(change)) {
             continue;
-        };
-        let text = String::from_utf8_lossy(&store.get(&digest)?).into_owned();
+        }
         told.extend(judge(&text).into_iter().map(|what| format!("{} {what}", name(change))));
         opaque.extend(is_opaque(&text).then(|| format!("`{}`", name(change))));
     }
@@ -59,6 +63,57 @@ pub(super) fn of_new(store: &Store, slug: &Digest, changes: &[Change]) -> Result
         all.push(Progress::Note(format!("what these migrations do by Python or SQL is not judged: {names}")));
     }
     Ok(all)
+}
+
+/// The migration that a line of `migrate` says it has applied.
+pub(super) fn applied(line: &str) -> Option<&str> {
+    line.trim().strip_prefix("Applying ")?.strip_suffix("... OK")
+}
+
+/// What to do where a table is missing, if a migration that a slug adds takes it away: by its model's name, or by SQL.
+pub(super) fn that_dropped(
+    store: &Store,
+    slug: &Digest,
+    changes: &[Change],
+    table: &str,
+) -> Result<Option<String>, StoreError> {
+    let new = new(store, slug, changes)?;
+    let found = new.iter().map(|(change, text)| (name(change), text)).find(|(name, text)| {
+        let app = name.split('.').next().unwrap_or_default();
+        takes_away(app, text).iter().any(|taken| taken == table)
+    });
+    Ok(found.map(|(name, _)| {
+        format!(
+            "the migration `{name}`, which this release brings, takes the table `{table}` away, and something still asks for it: take \
+             that out of the code, or the migration out of the release"
+        )
+    }))
+}
+
+/// The tables that a migration of an application deletes, or gives to another name.
+fn takes_away(app: &str, text: &str) -> Vec<String> {
+    let of_operation = |(operation, rest)| {
+        let call = Call::of(rest);
+        let model = match operation {
+            "DeleteModel" | "AlterModelTable" => call.text("name", 0),
+            "RenameModel" => call.text("old_name", 0),
+            "RunSQL" => return call.given("sql", 0).and_then(destroyed).unwrap_or_default(),
+            _ => None,
+        };
+        model.map(|model| format!("{app}_{}", model.to_lowercase())).into_iter().collect()
+    };
+    operations(text).flat_map(of_operation).collect()
+}
+
+/// The migrations that a slug adds, each with its text. Those of packages are their authors' to write with care.
+fn new<'a>(store: &Store, slug: &Digest, changes: &'a [Change]) -> Result<Vec<(&'a Change, String)>, StoreError> {
+    let mut new = Vec::new();
+    for change in changes.iter().filter(|change| change.from.is_none()) {
+        if let Some(Entry::File { digest, .. }) = store.lookup(slug, &format!("{SOURCE}/{}", change.name))? {
+            new.push((change, String::from_utf8_lossy(&store.get(&digest)?).into_owned()));
+        }
+    }
+    Ok(new)
 }
 
 /// The first of them, and how many more there are.
@@ -441,6 +496,15 @@ class Migration(migrations.Migration):
         ] {
             assert!(judge(operation).is_empty() && !is_opaque(operation), "{operation}");
         }
+    }
+
+    #[test]
+    fn tables_that_are_taken_away_are_known_by_their_models_or_by_sql() {
+        let text =
+            "DeleteModel(name='Choice'), RenameModel('Vote', 'Ballot'), RunSQL('DROP TABLE old'), CreateModel('New')";
+        assert_eq!(takes_away("polls", text), ["polls_choice", "polls_vote", "old"]);
+        assert_eq!(applied("  Applying polls.0003_votes... OK"), Some("polls.0003_votes"));
+        assert_eq!(applied("  Applying polls.0003_votes...Traceback (most recent call last):"), None);
     }
 
     #[test]
