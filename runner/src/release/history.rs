@@ -354,7 +354,7 @@ impl History {
     ) -> Result<(), HistoryError> {
         self.db().execute(
             "UPDATE releases SET failure = ?4
-             WHERE number = ?3 AND target = (SELECT id FROM targets WHERE app = ?1 AND name = ?2)",
+             WHERE number = ?3 AND failure IS NOT ?4 AND target = (SELECT id FROM targets WHERE app = ?1 AND name = ?2)",
             params![app, target, number, failure],
         )?;
         Ok(())
