@@ -10,42 +10,35 @@ mod raised;
 mod refuse;
 mod remarks;
 mod remedy;
+mod switch;
+mod told;
 mod waiting;
+mod why;
 
-use std::path::Path;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::account::{self, Account};
 use super::canary::{self, Canary};
-use super::front::{Listener, Upstream};
-use super::health::{self, Healthy, Unhealthy};
+use super::front::Upstream;
+use super::health::{self, Unhealthy};
 use super::instance::Exit;
 use super::listening;
 use super::log::{self, Follower};
-use super::preflight;
 use super::process::{Process, RELEASE, Slot, WEB};
 use super::protocol::{Answer, Failure, Order, Progress, Say, Wish};
 use super::public::{Domains, refuse_unreadable_certificates};
 use super::root::Root;
-use super::running::{Running, Serving, end_all, stop_all};
+use super::running::{Running, end_all};
 use super::wanted::{Wanted, wanted};
-use super::{Agent, DRAIN, EARLIER_ASSETS, lock, starved};
+use super::{Agent, lock};
 use crate::diagnostic::quoted;
-use crate::release::{How, Portion, Release, Stage, Target};
-use crate::slug::{self, Change};
-use others::Others;
+use crate::release::{How, Release, Stage, Target};
 
-/// Which of the release commands, as logs have it, ask Django what it thinks, and what it raises on a page; how long each may
-/// take, and how many lines it may say.
-const PREFLIGHT: u32 = 2;
-const RAISED: u32 = 3;
+/// How long Django may take to say what it is asked, and how many lines it may say.
 const PATIENCE: Duration = Duration::from_mins(1);
 const LONGEST_ANSWER: usize = 2000;
-
-/// How many of the last lines of a process are shown when it fails.
-const SHOWN_LINES: usize = 60;
 
 /// How long processes of a slug that answers no requests must live to count as up.
 const ALIVE: Duration = Duration::from_secs(2);
@@ -255,82 +248,6 @@ impl Deploy<'_> {
         Ok(None)
     }
 
-    /// Tells of files that processes do not see. What cannot be found out about them is no reason not to go on.
-    fn tell_of_hidden_files(&self) {
-        let release = lock(&self.release).clone();
-        let serving = self.agent.history.current(&release.target.app, &release.target.name).ok().flatten();
-        for told in hidden::of_new(&self.agent.store, serving.as_ref(), &release).unwrap_or_default() {
-            let _ = self.say.send(told);
-        }
-    }
-
-    /// Tells of migrations that somebody should know of before they run, or that stay. What cannot be found out about them is no
-    /// reason not to go on.
-    fn tell_of_migrations(&self) {
-        let Some((serving, changes)) = self.migrations() else { return };
-        let release = lock(&self.release).clone();
-        let stay = migrations::that_stay(&release.target.name, &changes);
-        let applied = self.applied_since(&serving, &release);
-        let new = migrations::of_new(&self.agent.store, &release.slug.tree, self.brought(&changes), &applied);
-        for told in stay.into_iter().chain(new.unwrap_or_default()) {
-            let _ = self.say.send(told);
-        }
-    }
-
-    /// What serves, and how the migrations of this release differ from its.
-    fn migrations(&self) -> Option<(Release, Vec<Change>)> {
-        let release = lock(&self.release).clone();
-        let serving = self.agent.history.current(&release.target.app, &release.target.name).ok()??;
-        let is_other = serving.slug != release.slug;
-        let difference = is_other.then(|| slug::diff(&self.agent.store, &serving.slug.tree, &release.slug.tree).ok());
-        Some((serving, difference??.migrations))
-    }
-
-    /// Those of them that this release may apply.
-    fn brought<'a>(&self, changes: &'a [Change]) -> &'a [Change] {
-        let brings = !matches!(self.how, How::Rollback { .. }) && !self.release_commands().is_empty();
-        if brings { changes } else { &[] }
-    }
-
-    /// The migrations that releases of the same variables, and so of the same database, have applied since and told of, though they
-    /// came to nothing.
-    fn applied_since(&self, serving: &Release, release: &Release) -> Vec<String> {
-        let Target { app, name, settings } = &release.target;
-        let since = self.agent.history.releases(app, name).unwrap_or_default().into_iter().filter(|other| {
-            let is_between = serving.number < other.number && other.number < release.number;
-            is_between && other.config == release.config && other.target.settings.env == settings.env
-        });
-        let logs = since.map(|other| self.root.log(other.number, &Slot::first(RELEASE)));
-        logs.flat_map(|log| log::tail(&log, LONGEST_ANSWER))
-            .filter_map(|line| migrations::applied(log::text(&line)).map(str::to_owned))
-            .collect()
-    }
-
-    /// Has Django say what it thinks of a slug that the target has not run yet.
-    async fn ask_django(&self) -> Result<(), Failure> {
-        if !self.root.settings.preflight || !self.root.is_django() {
-            return Ok(());
-        }
-        let release = lock(&self.release).clone();
-        let releases = self.agent.history.releases(&release.target.app, &release.target.name);
-        let earlier: Vec<Release> = releases.map_err(|error| Failure::of(&error))?;
-        if earlier.iter().any(|earlier| earlier.slug == release.slug && earlier.stage.is_switched()) {
-            return Ok(());
-        }
-        let slot = self.ask(PREFLIGHT, &preflight::command()).await;
-        let answer = |number| {
-            let lines = log::tail(&self.root.log(number, &slot), LONGEST_ANSWER);
-            lines.iter().map(|line| log::text(line).to_owned()).collect::<Vec<_>>()
-        };
-        let numbers = earlier.iter().rev().map(|earlier| earlier.number).filter(|number| *number < self.number);
-        let before = numbers.map(answer).find(|answer| !answer.is_empty()).unwrap_or_default();
-        let has_tls = release.target.settings.tls.is_some();
-        for remark in preflight::judge(&answer(self.number), &before, has_tls) {
-            let _ = self.say.send(remark);
-        }
-        Ok(())
-    }
-
     fn advance(&self, to: Stage) -> Result<(), Failure> {
         self.journal(to, None)?;
         let _ = self.say.send(Progress::Stage(to));
@@ -492,74 +409,6 @@ impl Deploy<'_> {
         process
     }
 
-    fn started(&self) -> Vec<Arc<Process>> {
-        lock(&self.started).clone()
-    }
-
-    fn failure(&self, what: &str, process: &Slot, exit: &Exit) -> Failure {
-        let failure = ended(&self.root.log(self.number, process), what, exit);
-        let output = failure.output.as_deref();
-        let hint = self.hidden_from(exit, output).or_else(|| self.dropped(output?)).or(failure.hint);
-        Failure { hint, ..failure }
-    }
-
-    fn unhealthy(&self, process: &Slot, message: String) -> Failure {
-        let output = self.tail(process);
-        Failure { hint: output.as_deref().and_then(|output| self.remedy(output)), output, ..Failure::new(message) }
-    }
-
-    /// What to do about what a process has written that does not come up.
-    fn remedy(&self, output: &str) -> Option<String> {
-        self.hidden(output).or_else(|| self.dropped(output)).or_else(|| remedy::remedy(output))
-    }
-
-    /// What to do where a table is missing that a migration of this release has taken away.
-    fn dropped(&self, output: &str) -> Option<String> {
-        let table = remedy::missing_table(remedy::known(output)?)?;
-        let (_, changes) = self.migrations()?;
-        let slug = lock(&self.release).slug.tree;
-        migrations::that_dropped(&self.agent.store, &slug, self.brought(&changes), table).ok()?
-    }
-
-    /// What to do where files are missing that the target hides.
-    fn hidden(&self, output: &str) -> Option<String> {
-        hidden::remedy(&self.agent.store, &lock(&self.release), output)
-    }
-
-    /// The same of a process that has ended; one that something else has ended lacks no files.
-    fn hidden_from(&self, exit: &Exit, output: Option<&str>) -> Option<String> {
-        matches!(exit, Exit::Code(_)).then(|| self.hidden(output.unwrap_or_default())).flatten()
-    }
-
-    /// A page that is an error, and what is behind it: what the application has written, or else what Django says when it is asked.
-    async fn error_page(&self, path: &str, process: &Slot, page: &Healthy) -> Failure {
-        let Healthy { path: end, status, .. } = page;
-        let leads = if end == path { String::new() } else { format!(" leads to `{end}`, which") };
-        let failure = self.unhealthy(process, format!("`GET {path}`{leads} is answered with {status}"));
-        let says_why = |output: &str| raised::is_traceback(output) || remedy::known(output).is_some();
-        if failure.output.as_deref().is_some_and(says_why) {
-            return failure;
-        }
-        match self.raised(page).await {
-            Some(output) => {
-                let hint = self.remedy(&output).unwrap_or_else(remedy::asked_again);
-                Failure { output: Some(output), ..failure.hint(hint) }
-            }
-            None if failure.hint.is_some() => failure,
-            None => failure.hint(remedy::silent()),
-        }
-    }
-
-    /// What Django raises when it is asked for a page in a process of its own.
-    async fn raised(&self, page: &Healthy) -> Option<String> {
-        if !self.root.settings.preflight || !self.root.is_django() {
-            return None;
-        }
-        let slot = self.ask(RAISED, &raised::command(page)).await;
-        let written = self.last_lines(&slot, LONGEST_ANSWER);
-        written.is_some_and(|output| raised::is_traceback(&output)).then(|| self.tail(&slot)).flatten()
-    }
-
     /// Runs a program that asks Django something, beside the release commands; it is none of the processes that stay.
     async fn ask(&self, instance: u32, command: &str) -> Slot {
         let slot = Slot { name: RELEASE.to_owned(), instance };
@@ -570,143 +419,8 @@ impl Deploy<'_> {
         slot
     }
 
-    fn tail(&self, process: &Slot) -> Option<String> {
-        self.last_lines(process, SHOWN_LINES)
-    }
-
-    fn last_lines(&self, process: &Slot, most: usize) -> Option<String> {
-        last_lines(&self.root.log(self.number, process), most)
-    }
-
-    /// Gives some of the clients to the new release; what serves goes on as it was.
-    async fn try_out(
-        self,
-        running: &Running,
-        with: (Arc<Listener>, Domains, String),
-        portion: Portion,
-    ) -> Result<(), Failure> {
-        let written = {
-            let history = &self.agent.history;
-            let written = history.set_canary(&mut lock(&self.release), portion).map_err(|error| Failure::of(&error));
-            written.and_then(|()| self.journal(Stage::Canary, None))
-        };
-        if let Err(failure) = written {
-            self.undo(&failure).await;
-            return Err(failure);
-        }
-        let _ = self.say.send(Progress::Stage(Stage::Canary));
-        let release = lock(&self.release).clone();
-        let (target, number) = (release.target.clone(), release.number);
-        let web = self.started_and_kept(|_| true);
-        let canary = Canary::new(self.agent, (release, Arc::clone(&self.root)), web, with, portion).await;
-        running.try_out(canary);
-        canary::watch(self.agent, &target, number);
-        Ok(())
-    }
-
-    /// Gives the requests to the new release. From here on there is only forward.
-    async fn switch(mut self, running: &Running, front: Arc<Listener>, url: String) -> Result<Others, Failure> {
-        let release = lock(&self.release).clone();
-        let proven = self.proven.take();
-        let assets = if proven.is_some() { None } else { self.agent.assets(&self.root, &release).await };
-        self.mark_switched().await?;
-        let (processes, upstream) = if proven.is_some() {
-            (self.started(), proven)
-        } else {
-            let processes = self.started_and_kept(|_| true);
-            let ports = processes.iter().filter(|process| process.slot.name == WEB).map(|process| process.port);
-            let upstream = self.root.serves().then(|| Upstream::new(ports, assets, &self.root.settings));
-            (processes, upstream)
-        };
-        let crons = self.agent.crons(&self.root, &release, &running.runs, false);
-        let until = release.until();
-        let old = running.switch(Serving { number: self.number, url, until, upstream, processes, crons }, front);
-        let (old_web, old_others): (Vec<_>, Vec<_>) = old.processes.into_iter().partition(|old| old.slot.name == WEB);
-        // A scheduler must never run twice, so the old ones end before the new ones begin.
-        stop_all(&old_others).await;
-        let mut others = Others::new(&self.root, self.number);
-        if self.root.serves() {
-            self.start_others()?;
-            for process in self.started_and_kept(|process| process.slot.name != WEB) {
-                others.add(&process);
-                running.add(process);
-            }
-        }
-        let (written, first) = (self.root.written.clone(), self.number.saturating_sub(EARLIER_ASSETS as u64));
-        let (agent, target) = (Arc::clone(self.agent), release.target);
-        self.drain(async move {
-            if let Some(upstream) = old.upstream {
-                tokio::join!(upstream.drained(), agent.alone(DRAIN));
-            }
-            stop_all(&old_web).await;
-            // Releases that came quickly one after the other drain side by side.
-            if let Ok(runs) = agent.history.running(&target) {
-                written.remove_before(first, &runs);
-            }
-        });
-        Ok(others)
-    }
-
-    /// Adds what was started to what runs, and ends what is too much. From here on there is only forward.
-    async fn rescale(self, running: &Running) -> Result<Others, Failure> {
-        let until = lock(&self.release).until();
-        self.mark_switched().await?;
-        if self.root.serves() {
-            self.start_others()?;
-        }
-        let mut others = Others::new(&self.root, self.number);
-        for process in self.started_and_kept(|_| true) {
-            if process.slot.name != WEB {
-                others.add(&process);
-            }
-            running.add(process);
-        }
-        let surplus = running.rescaled((self.number, until), &self.root.formation);
-        let (agent, longest) = (Arc::clone(self.agent), self.root.settings.limits.answer);
-        self.drain(async move {
-            agent.alone(DRAIN).await;
-            for (_, backend) in &surplus {
-                if let Some(backend) = backend {
-                    backend.drained(longest).await;
-                }
-            }
-            stop_all(&surplus.into_iter().map(|(process, _)| process).collect::<Vec<_>>()).await;
-        });
-        Ok(others)
-    }
-
-    /// Writes down that the release serves; where that fails, what was started for it ends.
-    async fn mark_switched(&self) -> Result<(), Failure> {
-        if let Err(failure) = self.journal(Stage::Switched, None) {
-            // What the journal does not know of, nobody may ask.
-            stop_all(&self.started()).await;
-            return Err(failure);
-        }
-        let _ = self.say.send(Progress::Stage(Stage::Switched));
-        Ok(())
-    }
-
-    /// Ends what served before, which may take a while, and then writes down that the release is done.
-    fn drain(self, ending: impl Future<Output = ()> + Send + 'static) {
-        let history = Arc::clone(&self.agent.history);
-        let mut release = self.release.into_inner().unwrap_or_else(PoisonError::into_inner);
-        tokio::spawn(async move {
-            ending.await;
-            if let Err(error) = history.advance(&mut release, Stage::Drained, None) {
-                log::note(&error);
-            }
-        });
-    }
-
-    /// What has been started to stay; from now on it is started again when it ends.
-    fn started_and_kept(&self, which: impl Fn(&Process) -> bool) -> Vec<Arc<Process>> {
-        let kept = |process: &Arc<Process>| process.slot.name != RELEASE && which(process);
-        let processes: Vec<_> = self.started().into_iter().filter(kept).collect();
-        for process in &processes {
-            process.keep();
-            self.root.watch(process);
-        }
-        processes
+    fn started(&self) -> Vec<Arc<Process>> {
+        lock(&self.started).clone()
     }
 
     /// Leaves nothing of the release but its line in the history.
@@ -720,21 +434,4 @@ impl Deploy<'_> {
             log::note(&failure.message);
         }
     }
-}
-
-/// That a process has ended which should not have, with what it wrote.
-fn ended(log: &Path, what: &str, exit: &Exit) -> Failure {
-    let output = last_lines(log, SHOWN_LINES);
-    let hint = match exit {
-        Exit::NotStarted { hint, .. } => hint.clone(),
-        Exit::OutOfMemory => Some(starved::REMEDY.to_owned()),
-        _ => output.as_deref().and_then(remedy::remedy),
-    };
-    Failure { hint, output, ..Failure::new(format!("{what} {exit}")) }
-}
-
-/// The last lines of a log, where it has any.
-fn last_lines(path: &Path, most: usize) -> Option<String> {
-    let lines = log::tail(path, most);
-    (!lines.is_empty()).then(|| lines.iter().map(|line| log::text(line)).collect::<Vec<_>>().join("\n"))
 }

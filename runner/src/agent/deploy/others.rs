@@ -9,7 +9,8 @@ use super::super::log;
 use super::super::process::Process;
 use super::super::protocol::Failure;
 use super::super::root::Root;
-use super::{ALIVE, ended};
+use super::ALIVE;
+use super::why::ended;
 use crate::release::Target;
 
 /// How often it is looked whether they live.

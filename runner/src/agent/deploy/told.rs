@@ -1,0 +1,92 @@
+//! What is told of a release before it gets requests: files that nobody will see, migrations that somebody should know of, and what
+//! Django thinks of the slug. Stops no release.
+
+use super::super::lock;
+use super::super::log;
+use super::super::preflight;
+use super::super::process::{RELEASE, Slot};
+use super::super::protocol::Failure;
+use super::{Deploy, LONGEST_ANSWER, hidden, migrations};
+use crate::release::{How, Release, Target};
+use crate::slug::{self, Change};
+
+/// Which of the release commands, as logs have it, asks Django what it thinks.
+const PREFLIGHT: u32 = 2;
+
+impl Deploy<'_> {
+    /// Tells of files that processes do not see. What cannot be found out about them is no reason not to go on.
+    pub(super) fn tell_of_hidden_files(&self) {
+        let release = lock(&self.release).clone();
+        let serving = self.agent.history.current(&release.target.app, &release.target.name).ok().flatten();
+        for told in hidden::of_new(&self.agent.store, serving.as_ref(), &release).unwrap_or_default() {
+            let _ = self.say.send(told);
+        }
+    }
+
+    /// Tells of migrations that somebody should know of before they run, or that stay. What cannot be found out about them is no
+    /// reason not to go on.
+    pub(super) fn tell_of_migrations(&self) {
+        let Some((serving, changes)) = self.migrations() else { return };
+        let release = lock(&self.release).clone();
+        let stay = migrations::that_stay(&release.target.name, &changes);
+        let applied = self.applied_since(&serving, &release);
+        let new = migrations::of_new(&self.agent.store, &release.slug.tree, self.brought(&changes), &applied);
+        for told in stay.into_iter().chain(new.unwrap_or_default()) {
+            let _ = self.say.send(told);
+        }
+    }
+
+    /// What serves, and how the migrations of this release differ from its.
+    pub(super) fn migrations(&self) -> Option<(Release, Vec<Change>)> {
+        let release = lock(&self.release).clone();
+        let serving = self.agent.history.current(&release.target.app, &release.target.name).ok()??;
+        let is_other = serving.slug != release.slug;
+        let difference = is_other.then(|| slug::diff(&self.agent.store, &serving.slug.tree, &release.slug.tree).ok());
+        Some((serving, difference??.migrations))
+    }
+
+    /// Those of them that this release may apply.
+    pub(super) fn brought<'a>(&self, changes: &'a [Change]) -> &'a [Change] {
+        let brings = !matches!(self.how, How::Rollback { .. }) && !self.release_commands().is_empty();
+        if brings { changes } else { &[] }
+    }
+
+    /// The migrations that releases of the same variables, and so of the same database, have applied since and told of, though they
+    /// came to nothing.
+    fn applied_since(&self, serving: &Release, release: &Release) -> Vec<String> {
+        let Target { app, name, settings } = &release.target;
+        let since = self.agent.history.releases(app, name).unwrap_or_default().into_iter().filter(|other| {
+            let is_between = serving.number < other.number && other.number < release.number;
+            is_between && other.config == release.config && other.target.settings.env == settings.env
+        });
+        let logs = since.map(|other| self.root.log(other.number, &Slot::first(RELEASE)));
+        logs.flat_map(|log| log::tail(&log, LONGEST_ANSWER))
+            .filter_map(|line| migrations::applied(log::text(&line)).map(str::to_owned))
+            .collect()
+    }
+
+    /// Has Django say what it thinks of a slug that the target has not run yet.
+    pub(super) async fn ask_django(&self) -> Result<(), Failure> {
+        if !self.root.settings.preflight || !self.root.is_django() {
+            return Ok(());
+        }
+        let release = lock(&self.release).clone();
+        let releases = self.agent.history.releases(&release.target.app, &release.target.name);
+        let earlier: Vec<Release> = releases.map_err(|error| Failure::of(&error))?;
+        if earlier.iter().any(|earlier| earlier.slug == release.slug && earlier.stage.is_switched()) {
+            return Ok(());
+        }
+        let slot = self.ask(PREFLIGHT, &preflight::command()).await;
+        let answer = |number| {
+            let lines = log::tail(&self.root.log(number, &slot), LONGEST_ANSWER);
+            lines.iter().map(|line| log::text(line).to_owned()).collect::<Vec<_>>()
+        };
+        let numbers = earlier.iter().rev().map(|earlier| earlier.number).filter(|number| *number < self.number);
+        let before = numbers.map(answer).find(|answer| !answer.is_empty()).unwrap_or_default();
+        let has_tls = release.target.settings.tls.is_some();
+        for remark in preflight::judge(&answer(self.number), &before, has_tls) {
+            let _ = self.say.send(remark);
+        }
+        Ok(())
+    }
+}
