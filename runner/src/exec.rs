@@ -111,7 +111,7 @@ impl Command {
     }
 
     /// The name of the action. Limits are no part of it: they only fail, and failures are not kept.
-    fn key(&self, base: &Base, secrets: &Secrets) -> Digest {
+    fn key(&self, base: &Base, secrets: &Secrets, believed_since: Option<&str>) -> Digest {
         let mut key = KeyBuilder::new("exec")
             .field("rules", RULES)
             .field("runtime", base.digest.as_bytes())
@@ -131,6 +131,7 @@ impl Command {
         for (name, secret) in secrets.iter() {
             key.add(&format!("secret {name}"), secret.mac().as_bytes());
         }
+        key.add_believed_since(believed_since);
         key.finish()
     }
 
@@ -183,7 +184,7 @@ impl Executor {
 
     /// Runs a program, unless what it gives is known.
     pub fn run(&self, command: &Command, services: &Services) -> Result<Outcome, Failure> {
-        let key = command.key(&self.base, &services.secrets);
+        let key = command.key(&self.base, &services.secrets, self.store.believed_since());
         let known = || -> Result<Option<Outcome>, StoreError> {
             Ok(self.store.action(&key)?.and_then(|record| serde_json::from_slice(&record).ok()))
         };

@@ -333,7 +333,12 @@ fn perform(
         secrets: execution.services.secrets.only(&step.grants.secrets),
         ..execution.services.clone()
     };
-    let given = Given { context: &services.context, secrets: &services.secrets, pinned: &*execution.pinned };
+    let given = Given {
+        context: &services.context,
+        secrets: &services.secrets,
+        pinned: &*execution.pinned,
+        believed_since: execution.store.believed_since(),
+    };
     let prepared = Prepared::new(&execution.app, step, inputs, given);
     let why = match prepared.look_up(&execution.store)? {
         Lookup::Hit(record) => return Ok(Finished { record: *record, cached: true }),

@@ -13,6 +13,9 @@ const ENGINE: &[u8] = b"pipe.action.1";
 /// The longest value that an explanation keeps as it is, in bytes; of a longer one it keeps the digest.
 const SHOWN: usize = 200;
 
+/// The field of [`Fields::add_believed_since`].
+pub(crate) const BELIEVED_SINCE: &str = "believed since";
+
 /// Takes the fields of a key, one by one.
 pub trait Fields {
     /// Takes a field's name and bytes.
@@ -31,6 +34,13 @@ pub trait Fields {
             bytes.extend_from_slice(value.as_bytes());
         }
         self.add(name, &bytes);
+    }
+
+    /// Takes since when what programs gave is believed; nothing where no damage was ever found in what they see.
+    fn add_believed_since(&mut self, since: Option<&str>) {
+        if let Some(since) = since {
+            self.add(BELIEVED_SINCE, since.as_bytes());
+        }
     }
 
     /// Takes JSON: a field for each value that is no object, by the names that lead to it. An object is told by its fields.

@@ -88,6 +88,8 @@ pub struct Given<'a> {
     pub secrets: &'a Secrets,
     /// What stands in `pipe.lock`.
     pub pinned: &'a Pinned,
+    /// Since when what programs gave is believed.
+    pub believed_since: Option<&'a str>,
 }
 
 impl<'a> Prepared<'a> {
@@ -106,6 +108,7 @@ impl<'a> Prepared<'a> {
     /// What names the family, whose runs differ only in what they were given. Each field is here for a reason:
     ///
     /// - `track`, `determinism`: the contract and how plugins run, which could change what a plugin gives;
+    /// - `believed since`: a step believes its programs, which may have seen a damaged file before then;
     /// - `plugin`: the digest of its file; its name and version follow from that, and are here for those who read them;
     /// - `config …`: each value of it;
     /// - `grants`: a plugin sees whether it is refused;
@@ -113,7 +116,7 @@ impl<'a> Prepared<'a> {
     /// - `ports`: which ports are bound, and to what kind.
     fn own_fields(&self, fields: &mut impl Fields) {
         let Self { step, inputs, .. } = self;
-        own_fields(step, fields);
+        own_fields(step, self.given.believed_since, fields);
         let ports: Vec<_> = inputs.iter().map(|input| format!("{} {}", input.port, input.value.kind())).collect();
         fields.add_list("ports", ports.iter().map(String::as_str));
     }
@@ -289,21 +292,22 @@ impl<'a> Prepared<'a> {
 
     /// Whether what an earlier run saw is still so.
     fn holds(&self, store: &Store, observation: &Observation) -> Result<bool, StoreError> {
-        let Given { context, secrets, pinned } = self.given;
+        let Given { context, secrets, pinned, .. } = self.given;
         let world = World { context: &|name| context.get(name).cloned(), secrets, pin: pinned };
         observation.holds(store, &self.values, &world)
     }
 }
 
 /// How all steps are run: what could change what a plugin gives.
-pub(crate) fn how_they_run(fields: &mut impl Fields) {
+pub(crate) fn how_they_run(fields: &mut impl Fields, believed_since: Option<&str>) {
     fields.add("track", TRACK);
     fields.add("determinism", DETERMINISM.to_string().as_bytes());
+    fields.add_believed_since(believed_since);
 }
 
 /// What a step is, apart from its inputs.
-fn own_fields(step: &PlannedStep, fields: &mut impl Fields) {
-    how_they_run(fields);
+fn own_fields(step: &PlannedStep, believed_since: Option<&str>, fields: &mut impl Fields) {
+    how_they_run(fields, believed_since);
     fields.add("plugin name", step.plugin.description.name.as_bytes());
     fields.add("plugin version", step.plugin.description.version.as_bytes());
     fields.add_digest("plugin", &step.plugin.digest);

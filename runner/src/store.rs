@@ -13,6 +13,7 @@ mod blobs;
 mod builder;
 mod check;
 mod claim;
+mod doubt;
 mod error;
 mod files;
 mod garbage;
@@ -74,6 +75,7 @@ struct Inner {
     claims: Arc<Claims>,
     trees: RwLock<HashMap<Digest, Held>>,
     outside: RwLock<Vec<Arc<dyn Outside>>>,
+    believed_since: Option<String>,
     lease: Lease,
     _clearing: Clearing,
 }
@@ -121,6 +123,7 @@ impl Store {
         let files = Arc::new(Files::of(&root));
         let log = Log::new(&root, Arc::clone(&index), Arc::clone(&files))?;
         let claims = Arc::new(Claims::open(&root)?);
+        let believed_since = doubt::read(&root)?;
         Ok(Self(Arc::new(Inner {
             root,
             log,
@@ -129,6 +132,7 @@ impl Store {
             claims,
             trees: RwLock::default(),
             outside: RwLock::default(),
+            believed_since,
             lease,
             _clearing: debris.clear_aside(),
         })))

@@ -201,6 +201,44 @@ fn a_flipped_bit_in_any_file_is_noticed_and_what_it_hurt_is_built_anew_in_the_sa
     holds(&project, "at the end");
 }
 
+#[test]
+fn what_a_program_made_of_a_laid_out_file_that_rots_is_made_anew_once_a_check_has_found_it() {
+    let project = Project::new().file("text", &"whole ".repeat(400_000)).file("other", "1").pipeline(
+        "[app]\nname = \"rot\"\n\n[source]\nexclude = [\"release.pipeline\"]\n\n\
+         [steps.copy]\nplugin = \"command\"\ninputs = { project = \"source\" }\ngrants = { exec = [\"sh\"] }\n\
+         config = { run = \"mkdir out && cp text out\", collect = \"out\" }\n\n\
+         [steps.look]\nplugin = \"command\"\ninputs = { project = \"copy\" }\ngrants = { exec = [\"sh\"] }\n\
+         config = { run = \"mkdir -p seen && cp text seen\", collect = \"seen\" }\n",
+    );
+    project.run(BUILD).success();
+    let mut files = kept(&project.home()).into_iter();
+    let is_text = |path: &PathBuf| fs::read(path).expect("read").starts_with(b"whole");
+    let pooled = files.find(|path| path.to_string_lossy().contains("/pool/files/") && is_text(path));
+    let pooled = pooled.expect("the text is laid out");
+    let before = pooled.metadata().expect("there");
+    let mut bytes = fs::read(&pooled).expect("read");
+    bytes[1] ^= 1;
+    fs::write(&pooled, bytes).expect("written");
+    let file = fs::File::open(&pooled).expect("opened");
+    file.set_modified(before.modified().expect("a time")).expect("the time is as it was");
+    project.write("other", "2");
+    assert_eq!(project.run(BUILD).success().steps("ran"), ["copy", "look"], "what they see has rotted");
+    let said = project.run(["store", "check"]).code(5);
+    assert!(
+        said.stdout.ends_with(
+            "1 laid-out files were damaged\n\
+             4 results of steps are not believed any more: their programs may have seen those\n"
+        ),
+        "{}",
+        said.stdout
+    );
+    project.run(["store", "check"]).success();
+    let said = project.run(["run", "--no-release"]).success();
+    assert!(said.stdout.contains("copy         runs: its programs may have seen a damaged file\n"), "{}", said.stdout);
+    assert!(said.stdout.contains("2 steps, 0 cached"), "{}", said.stdout);
+    holds(&project, "at the end");
+}
+
 /// Records of steps are gone with what the steps gave, which still has rows in the index.
 #[test]
 fn what_was_in_a_file_that_is_gone_is_built_anew_in_the_same_run() {

@@ -41,7 +41,8 @@ enum StoreCommand {
         max_size: u64,
     },
     /// Reads all of it: every blob, tree and action, every laid-out file and compiled plugin. What is damaged is set aside, and
-    /// made anew by the next run that needs it. Ends with exit code 5 where something was.
+    /// made anew by the next run that needs it, and so is what programs gave where a laid-out file was. Ends with exit code 5 where
+    /// something was.
     Check,
     /// Lets go of everything but what targets run, or could go back to.
     Clear,
@@ -130,7 +131,8 @@ fn check(json: bool, context: &Context) -> Result<(), Failure> {
         }
         for (count, what) in [
             (checked.actions_taken_back, "actions stood on it, or were damaged themselves"),
-            (checked.layouts, "laid-out trees and files were damaged"),
+            (checked.layouts, "laid-out files were damaged"),
+            (checked.doubted, "results of steps are not believed any more: their programs may have seen those"),
             (components, "compiled plugins were damaged"),
         ] {
             if count > 0 {

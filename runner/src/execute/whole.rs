@@ -30,7 +30,7 @@ impl Whole {
         for (name, secret) in execution.services.secrets.iter() {
             key.add(&format!("secret {name}"), secret.mac().as_bytes());
         }
-        step::how_they_run(&mut key);
+        step::how_they_run(&mut key, execution.store.believed_since());
         // Another version may make other steps of the same text.
         key.add("version", env!("CARGO_PKG_VERSION").as_bytes());
         key.add("text", pipeline.document.text.as_bytes());

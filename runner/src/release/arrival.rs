@@ -75,6 +75,10 @@ impl Arrived {
             // Each on its own: the environment is the same in most slugs, and laid out once.
             let mut directory = store.lay_out(digest)?;
             if rehash && let Err(damage) = check(store, digest, &directory)? {
+                if !damage.files.is_empty() {
+                    // A layout that looks changed was made anew before: this did not, and builds have seen it too.
+                    store.doubt()?;
+                }
                 store.set_aside_layout(digest, &damage.files)?;
                 directory = store.lay_out(digest)?;
                 check(store, digest, &directory)?.map_err(|damage| damage.first)?;

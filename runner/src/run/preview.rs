@@ -48,7 +48,12 @@ impl Project {
                     .collect();
                 let services = &execution.services;
                 let secrets = services.secrets.only(&step.grants.secrets);
-                let given = Given { context: &services.context, secrets: &secrets, pinned: &*execution.pinned };
+                let given = Given {
+                    context: &services.context,
+                    secrets: &secrets,
+                    pinned: &*execution.pinned,
+                    believed_since: self.store.believed_since(),
+                };
                 match Prepared::new(&execution.app, step, inputs, given).look_up(&self.store)? {
                     Lookup::Hit(record) => {
                         records[node.index()] = Some(*record);

@@ -172,6 +172,8 @@ fn python_version(pins: &[Pin]) -> Option<String> {
 fn tree_of(pins: &[&Pin], resolver: &Resolver<'_>) -> Result<Digest, RuntimeError> {
     let mut key = KeyBuilder::new("packages").field("rules", layout::RULES);
     key.add_list("sha256", pins.iter().map(|pin| pin.sha256.as_str()));
+    // The loader's cache is what a program gave.
+    key.add_believed_since(resolver.store.believed_since());
     let key = key.finish();
     let known = resolver.store.action(&key)?.and_then(|record| serde_json::from_slice(&record).ok());
     if let Some(tree) = known {

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 
 use super::{Prepared, StepRecord, input_field, latest_note, read};
 use crate::digest::Digest;
-use crate::key::Explanation;
+use crate::key::{BELIEVED_SINCE, Explanation};
 use crate::plugin::{Changed, How, Observation};
 use crate::store::{Store, StoreError};
 
@@ -149,6 +149,7 @@ fn own_changes(before: &Explanation, now: &Explanation) -> Vec<String> {
         let values = (before.get(field), now.get(field));
         reasons.extend(match *field {
             "track" | "determinism" => Some("pipe itself runs steps in another way".to_owned()),
+            BELIEVED_SINCE => Some("its programs may have seen a damaged file".to_owned()),
             "plugin" => Some(plugin_change(before, now)),
             "plugin name" | "plugin version" => None,
             "memory" => Some(value_change(

@@ -1,14 +1,14 @@
 //! A look through all of a store: every byte of it, and what it takes.
 
 use std::collections::HashSet;
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use super::lease::{self, Gate};
-use super::{Store, StoreError, mend, prepare};
+use super::{Store, StoreError, doubt, mend, prepare};
 use crate::digest::Digest;
-use crate::sandbox;
 
 /// What a check found.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
@@ -23,8 +23,10 @@ pub struct Checked {
     pub taken_back: Vec<Digest>,
     /// Actions that stood on them, or were damaged themselves.
     pub actions_taken_back: usize,
-    /// Laid-out files and trees that were damaged.
+    /// Laid-out files that were damaged.
     pub layouts: usize,
+    /// What steps gave whose programs may have seen those, which is not believed any more.
+    pub doubted: usize,
 }
 
 impl Checked {
@@ -63,11 +65,13 @@ impl Store {
         let (live, debris) = lease::survey(&root.join("tmp"))?;
         debris.clear()?;
         let (_, survey, taken_back) = mend(&root, &live)?;
-        let mut used = HashSet::new();
-        for live in &live {
-            used.extend(live.uses()?);
+        let damaged = damaged_layouts(&root.join("pool/files"))?;
+        let mut doubted = 0;
+        if !damaged.is_empty() {
+            // Before the damage is mended: whoever is killed in between finds it again.
+            doubted = survey.in_families_since(doubt::raise(&root)?);
+            mend_layouts(&damaged)?;
         }
-        let layouts = check_layouts(&root.join("pool"), &used)?;
         let (blobs, actions, bytes) = survey.size();
         Ok(Checked {
             blobs,
@@ -75,7 +79,8 @@ impl Store {
             bytes,
             taken_back: taken_back.blobs,
             actions_taken_back: taken_back.actions,
-            layouts,
+            layouts: damaged.len(),
+            doubted,
         })
     }
 
@@ -133,29 +138,30 @@ fn walk(dir: &Path) -> Result<Vec<PathBuf>, StoreError> {
     Ok(found)
 }
 
-/// Removes pooled files that are not what their names say, and laid-out trees if there was any and nobody uses them.
-fn check_layouts(pool: &Path, used: &HashSet<Digest>) -> Result<usize, StoreError> {
-    let mut damaged = 0;
-    for path in walk(&pool.join("files"))? {
+/// Pooled files that are not what their names say.
+fn damaged_layouts(files: &Path) -> Result<Vec<PathBuf>, StoreError> {
+    let mut damaged = Vec::new();
+    for path in walk(files)? {
         if !path.is_file() {
             continue;
         }
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let bytes = fs::read(&path).map_err(StoreError::io("read", &path))?;
         if Digest::of(&bytes).hex() != name.trim_end_matches(".x") {
-            damaged += 1;
-            fs::remove_file(&path).map_err(StoreError::io("remove", &path))?;
-        }
-    }
-    if damaged > 0 {
-        // Which of them hold the file is not known, and they are made anew where they are needed.
-        for entry in fs::read_dir(pool.join("trees")).map_err(StoreError::io("list", pool))?.flatten() {
-            let hex = entry.file_name().to_string_lossy().into_owned();
-            if format!("blake3:{hex}").parse().is_ok_and(|tree: Digest| used.contains(&tree)) {
-                continue;
-            }
-            sandbox::remove_all(&entry.path()).map_err(StoreError::io("remove", &entry.path()))?;
+            damaged.push(path);
         }
     }
     Ok(damaged)
+}
+
+/// Makes damaged files look changed, in all laid-out trees that hold them, so that these are made anew when they are used next; and
+/// takes them out of the pool.
+fn mend_layouts(damaged: &[PathBuf]) -> Result<(), StoreError> {
+    for path in damaged {
+        File::open(path)
+            .and_then(|file| file.set_modified(SystemTime::now()))
+            .map_err(StoreError::io("change the time of", path))?;
+        fs::remove_file(path).map_err(StoreError::io("remove", path))?;
+    }
+    Ok(())
 }

@@ -197,6 +197,11 @@ impl Survey {
         (self.blobs.len(), self.actions.len(), blobs.chain(actions).sum())
     }
 
+    /// How many actions of families were recorded since then, in nanoseconds since 1970: those of steps.
+    pub(super) fn in_families_since(&self, since: u64) -> usize {
+        self.actions.values().filter(|action| action.family.is_some() && action.created >= since).count()
+    }
+
     /// Moves damaged files out of the way.
     pub(super) fn set_aside(&self, root: &Path) -> Result<(), StoreError> {
         for path in &self.damaged {

@@ -215,6 +215,43 @@ fn bytes_of_a_killed_process_are_no_debris_and_no_obstacle() {
 }
 
 #[test]
+fn what_programs_saw_of_a_laid_out_file_that_rots_is_not_believed_once_a_check_has_found_it() {
+    let home = tempfile::tempdir().expect("a directory");
+    let (_, tree) = fill(home.path());
+    let store = Store::open(home.path()).expect("a store");
+    assert_eq!(store.believed_since(), None);
+    let (large, family) = (store.lay_out(&tree).expect("laid out").join("large"), Digest::of(b"family"));
+    let whole = fs::read(&large).expect("read");
+    let rot = || {
+        let (mut bytes, before) = (fs::read(&large).expect("read"), large.metadata().expect("there"));
+        bytes[1_000] ^= 1;
+        fs::write(&large, bytes).expect("written");
+        let file = fs::File::open(&large).expect("opened");
+        file.set_modified(before.modified().expect("a time")).expect("the time is as it was");
+    };
+    let mut since = None;
+    for results in [2_u8, 1] {
+        for number in 0..results {
+            store.put_action_of(Some(&family), &Digest::of(&[results, number]), b"record", &[]).expect("put");
+        }
+        store.flush().expect("flushed");
+        rot();
+        // The tree is in use all the while.
+        let checked = Store::check(home.path()).expect("checked");
+        assert_eq!((checked.layouts, checked.doubted), (1, usize::from(results)));
+        assert!(Store::check(home.path()).expect("checked").is_sound());
+        let later = Store::open(home.path()).expect("a store");
+        assert_eq!(fs::read(later.lay_out(&tree).expect("laid out").join("large")).expect("read"), whole);
+        assert!(later.believed_since() > since.as_deref());
+        since = later.believed_since().map(str::to_owned);
+    }
+    assert_eq!(store.believed_since(), None, "what goes on meanwhile is not believed either");
+    // An index that is made anew knows it too.
+    fs::remove_file(home.path().join("store/index.db")).expect("removed");
+    assert_eq!(Store::open(home.path()).expect("a store").believed_since(), since.as_deref());
+}
+
+#[test]
 fn laid_out_files_that_were_changed_are_made_anew() {
     let home = tempfile::tempdir().expect("a directory");
     let (_, tree) = fill(home.path());
