@@ -129,6 +129,42 @@ fn a_directory_in_the_place_of_a_file_that_can_be_made_anew_makes_way() {
     holds(&project, "at the end");
 }
 
+#[test]
+fn a_compiled_plugin_in_the_place_of_another_is_noticed_and_compiled_anew() {
+    let project = Project::new().file("page", "1").pipeline(
+        "[app]\nname = \"two\"\n\n[steps.files]\nplugin = \"files\"\ninputs = { trees = \"source\" }\nconfig = { include = [\"page\"] }\n\n\
+         [steps.show]\nplugin = \"command\"\ninputs = { project = \"files\" }\ngrants = { exec = [\"sh\"] }\nconfig = { run = \"cat page\" }\n",
+    );
+    project.run(BUILD).success();
+    // Of each kind two: machine code, and what plugins say of themselves.
+    let swap = || {
+        let entries = fs::read_dir(project.home().join("components")).expect("listed");
+        let files: Vec<_> = entries.map(|entry| entry.expect("an entry").path()).collect();
+        let is_description = |path: &&PathBuf| path.to_string_lossy().contains("-described-");
+        let is_code = |path: &&PathBuf| !is_description(path) && !path.to_string_lossy().contains("-made");
+        for mut two in [files.iter().filter(is_description).collect::<Vec<_>>(), files.iter().filter(is_code).collect()]
+        {
+            two.truncate(2);
+            let held: Vec<_> = two.iter().map(|path| fs::read(path).expect("read")).collect();
+            assert_ne!(held[0], held[1]);
+            for (path, held) in two.iter().rev().zip(held) {
+                fs::write(path, held).expect("written");
+            }
+        }
+    };
+    swap();
+    let said = project.run(["store", "check"]).code(5);
+    assert!(said.stdout.ends_with("4 compiled plugins were damaged\n"), "{}", said.stdout);
+    project.write("page", "2");
+    project.run(BUILD).success();
+    swap();
+    project.write("page", "3");
+    // Another text of the pipeline: what is known of the whole of it is not asked.
+    project.edit("release.pipeline", "\"two\"", "\"other\"");
+    assert_eq!(project.run(BUILD).success().steps("ran"), ["files", "show"]);
+    holds(&project, "at the end");
+}
+
 /// The steps of which a run that may have been cut off has told that they ran.
 fn ran(told: &str) -> Vec<String> {
     let events = told.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());

@@ -10,9 +10,9 @@ use wasmtime::component::Component;
 use wasmtime::{Config, Engine};
 
 use super::PluginError;
+use super::compiled::{self, read, save};
 use crate::description::PluginDescription;
 use crate::digest::Digest;
-use crate::private;
 use crate::store::StoreError;
 
 /// The engine's settings: nothing that differs between machines or runs may show in what a plugin computes.
@@ -80,11 +80,11 @@ impl Cache {
     }
 
     fn made_path(&self, name: &Digest) -> PathBuf {
-        self.dir.join(format!("{}-made", name.hex()))
+        compiled::path(&self.dir, &format!("{}-made", name.hex()))
     }
 
     fn description_path(&self, digest: &Digest) -> PathBuf {
-        self.dir.join(format!("{}-described-{DESCRIPTIONS}", digest.hex()))
+        compiled::path(&self.dir, &format!("{}-described-{DESCRIPTIONS}", digest.hex()))
     }
 
     pub(super) fn component(
@@ -94,7 +94,7 @@ impl Cache {
         bytes: &[u8],
         digest: &Digest,
     ) -> Result<Component, PluginError> {
-        let path = self.dir.join(format!("{}-{:016x}", digest.hex(), compatibility(engine)));
+        let path = compiled::path(&self.dir, &format!("{}-{:016x}", digest.hex(), compatibility(engine)));
         if let Some(component) = load(engine, &path) {
             return Ok(component);
         }
@@ -154,17 +154,6 @@ fn compatibility(engine: &Engine) -> u64 {
     hasher.finish()
 }
 
-/// A file is its own digest, then what it holds.
-fn read(path: &Path) -> Option<Vec<u8>> {
-    let mut bytes = fs::read(path).ok()?;
-    let (digest, held) = bytes.split_at_checked(32)?;
-    if Digest::of(held).as_bytes() != digest {
-        return None;
-    }
-    bytes.drain(..32);
-    Some(bytes)
-}
-
 fn load(engine: &Engine, path: &Path) -> Option<Component> {
     let code = read(path)?;
     #[expect(
@@ -173,9 +162,4 @@ fn load(engine: &Engine, path: &Path) -> Option<Component> {
     )]
     // SAFETY: see the reason above.
     unsafe { Component::deserialize(engine, &code) }.ok()
-}
-
-fn save(path: &Path, held: &[u8]) -> std::io::Result<()> {
-    let bytes = [Digest::of(held).as_bytes(), held].concat();
-    private::heal(path, || private::replace(path, &bytes))
 }

@@ -1,4 +1,5 @@
-//! The files of compiled plugins, looked through: each is the digest of the machine code, and the code.
+//! The files of compiled plugins, read, written and looked through. Each is a digest, and what it holds: the digest is that of its
+//! name too, so that none is taken for another.
 
 use std::fs;
 use std::io;
@@ -6,9 +7,44 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use crate::digest::Digest;
+use crate::private;
 
 /// How old a file must be that nobody has finished writing, to be taken for one that nobody will.
 const ABANDONED: Duration = Duration::from_hours(24);
+
+/// The end of their names; files without it, which an earlier version wrote, are read by nobody.
+const NAMED: &str = "named";
+
+/// The file of a name.
+pub(super) fn path(dir: &Path, name: &str) -> PathBuf {
+    dir.join(format!("{name}.{NAMED}"))
+}
+
+/// What a file holds, if it is whole and has the name that it was written under.
+pub(super) fn read(path: &Path) -> Option<Vec<u8>> {
+    let mut bytes = fs::read(path).ok()?;
+    if !is_whole(path, &bytes) {
+        return None;
+    }
+    bytes.drain(..32);
+    Some(bytes)
+}
+
+/// Writes a file.
+pub(super) fn save(path: &Path, held: &[u8]) -> io::Result<()> {
+    let bytes = [digest(path, held).as_bytes(), held].concat();
+    private::heal(path, || private::replace(path, &bytes))
+}
+
+fn is_whole(path: &Path, bytes: &[u8]) -> bool {
+    bytes.split_at_checked(32).is_some_and(|(found, held)| digest(path, held).as_bytes() == found)
+}
+
+fn digest(path: &Path, held: &[u8]) -> Digest {
+    let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+    // No name of the cache has a zero byte in it.
+    blake3::Hasher::new().update(name).update(&[0]).update(held).finalize().into()
+}
 
 fn list(home: &Path) -> io::Result<Vec<PathBuf>> {
     match fs::read_dir(home.join("components")) {
@@ -35,15 +71,15 @@ fn remove(path: &Path) -> io::Result<Option<()>> {
     there(if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) })
 }
 
-/// Removes compiled plugins of a home directory that are damaged; gives how many those were.
+/// Removes compiled plugins of a home directory that are damaged, or another's; gives how many those were.
 pub fn check_compiled(home: &Path) -> io::Result<usize> {
     let mut damaged = 0;
-    for path in list(home)?.into_iter().filter(|path| !is_unfinished(path)) {
-        let is_whole = !path.is_dir() && {
+    for path in list(home)?.into_iter().filter(|path| path.extension().is_some_and(|end| end == NAMED)) {
+        let is_sound = !path.is_dir() && {
             let Some(bytes) = there(fs::read(&path))? else { continue };
-            bytes.split_at_checked(32).is_some_and(|(digest, code)| Digest::of(code).as_bytes() == digest)
+            is_whole(&path, &bytes)
         };
-        if !is_whole {
+        if !is_sound {
             damaged += 1;
             remove(&path)?;
         }
