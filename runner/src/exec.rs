@@ -135,6 +135,14 @@ impl Command {
         key.finish()
     }
 
+    /// The failure of a program that left a link to nothing that can be kept.
+    fn useless(&self, path: &str, target: &str) -> Failure {
+        let message =
+            format!("`{}` left at `{path}` a link to `{target}`, where nothing is that can be kept", self.program);
+        Failure::new(Code::Failed, message)
+            .hint("a link has to lead to a file or a directory of the sandbox, and not to all of it or to `/proc`")
+    }
+
     /// The failure of a program that left a secret in what is collected.
     fn refuse(&self, leak: Option<Leak>) -> Result<(), Failure> {
         leak.map_or(Ok(()), |leak| Err(leak.failure(&self.program)))
@@ -254,8 +262,9 @@ impl Executor {
         let search = Search::new(&services.secrets);
         let started = Instant::now();
         let outcome = sandbox::run(&self.monitors, &spec, run, show_masked, |root, layers| {
-            let mut bounds = Bounds { holes: limits.output, deadline: Some(services.deadline) };
+            let mut bounds = Bounds { holes: limits.output, all: false, deadline: Some(services.deadline) };
             let collected = self.collect(command, root, search.as_ref(), &mut bounds)?;
+            bounds.all = false;
             Ok((collected, self.written(command, layers, search.as_ref(), &mut bounds)?))
         });
         show(&stdout.end());
@@ -318,7 +327,11 @@ impl Executor {
             return Err(needs_memory(&format!(": it wrote `{words}`")));
         }
         let kept: Option<Result<_, Failure>> = outcome.collected;
-        let (collected, written) = kept.transpose()?.unwrap_or_default();
+        let ((collected, useless), written) = kept.transpose()?.unwrap_or_default();
+        // What a program that failed says itself tells more.
+        if let Some(link) = useless.filter(|_| exit_code == 0) {
+            return Err(link);
+        }
         let [stdout, stderr] = [outcome.stdout, outcome.stderr].map(|output| self.store.put(&masks.mask_bytes(output)));
         Ok(Outcome { exit_code, stdout: stdout?, stderr: stderr?, collected, written })
     }
@@ -367,18 +380,23 @@ impl Executor {
         Ok(file)
     }
 
-    /// Keeps what was collected; nothing of it where a secret is found in it.
+    /// Keeps what was collected; nothing of it where a secret is found in it. A link that leads to nothing of use is a failure, if the
+    /// program has done well.
     fn collect(
         &self,
         command: &Command,
         root: &sandbox::Root,
         search: Option<&Search>,
         bounds: &mut Bounds,
-    ) -> Result<BTreeMap<String, Found>, Failure> {
-        let mut collected = BTreeMap::new();
+    ) -> Result<(BTreeMap<String, Found>, Option<Failure>), Failure> {
+        let (mut collected, mut useless) = (BTreeMap::new(), None);
         for path in &command.collect {
+            bounds.all = root.is_through_link(path);
             let found = match root.open(path).map_err(|error| Failure::of(Code::Unavailable, &error))? {
-                sandbox::Found::Nothing => continue,
+                sandbox::Found::Nothing => {
+                    useless = useless.or_else(|| root.link(path).map(|target| command.useless(path, &target)));
+                    continue;
+                }
                 sandbox::Found::Directory(directory) => {
                     if let Some(search) = search {
                         command.refuse(search.directory(directory.path(), path)?)?;
@@ -399,7 +417,7 @@ impl Executor {
             };
             collected.insert(path.clone(), found);
         }
-        Ok(collected)
+        Ok((collected, useless))
     }
 
     /// What lies in the writable layers of the mounts that were asked for, without the places of mounts within them; nothing of it

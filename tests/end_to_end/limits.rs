@@ -110,3 +110,32 @@ fn a_file_that_is_mostly_nothing_does_not_fill_the_disk() {
     }
     program("output = \"2MiB\"", "truncate -s 1M /out/small", 0);
 }
+
+#[test]
+fn what_is_collected_through_a_link_counts_as_output() {
+    let said = program("output = \"1MiB\"", "ln -s /usr/bin /out/link", 0);
+    assert!(!said.contains("larger"), "a link in what is collected is kept as a link: {said}");
+    let step = |target: &str, limits: &str| {
+        format!(
+            "plugin = \"command\"\nconfig = {{ run = 'ln -s {target} link', collect = \"link\" }}\n\
+             inputs = {{ project = \"source\" }}\ngrants = {{ exec = [\"sh\"] }}\nlimits = {{ {limits} }}"
+        )
+    };
+    let (said, _) = ended(&step("/usr/bin", "output = \"1MiB\""), 1);
+    assert!(said.contains("is larger than what may be written"), "{said}");
+    assert!(said.contains("hint: raise `limits.output` of the step, or write less"), "{said}");
+    let _ = ended(&step("a.txt", "output = \"1MiB\""), 0);
+}
+
+#[test]
+fn a_collected_link_that_leads_to_nothing_of_use_says_where_it_leads() {
+    for target in ["/nowhere", "/", "/proc/self", "link"] {
+        let step = format!(
+            "plugin = \"command\"\nconfig = {{ run = 'ln -s {target} link', collect = \"link\" }}\n\
+             inputs = {{ project = \"source\" }}\ngrants = {{ exec = [\"sh\"] }}"
+        );
+        let (said, _) = ended(&step, 1);
+        let wanted = format!("left at `/app/src/link` a link to `{target}`, where nothing is that can be kept");
+        assert!(said.contains(&wanted), "{said}");
+    }
+}

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2, readlinkat};
 use nix::sys::stat::fstat;
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 
@@ -79,6 +79,23 @@ impl Root {
         } else {
             Ok(Found::Nothing)
         }
+    }
+
+    /// Whether the way to a path goes through a link.
+    pub fn is_through_link(&self, path: &str) -> bool {
+        let how = OpenHow::new()
+            .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
+            .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_SYMLINKS);
+        openat2(&self.fd, path, how).err() == Some(Errno::ELOOP)
+    }
+
+    /// Where the link at a path says that it leads; none where there is no link.
+    pub fn link(&self, path: &str) -> Option<String> {
+        let how = OpenHow::new()
+            .flags(OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC)
+            .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+        let found = openat2(&self.fd, path, how).ok()?;
+        Some(readlinkat(&found, "").ok()?.to_string_lossy().into_owned())
     }
 
     /// Whether something is of `/proc`, or has that below it: this process may read there what no program may, and what never ends.

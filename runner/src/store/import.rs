@@ -15,6 +15,8 @@ use crate::tree::{Entry, Tree};
 pub struct Bounds {
     /// How much more its files may seem to have than they have on the disk, which bounds that.
     pub holes: u64,
+    /// Whether what they have on the disk counts too: a link led to it, and nothing else has bounded it.
+    pub all: bool,
     /// When all of it has to be kept.
     pub deadline: Option<Instant>,
 }
@@ -33,9 +35,10 @@ impl Bounds {
         Timed { file, bounds: *self, path }
     }
 
-    /// Counts what a file has without its being on the disk.
+    /// Counts what a file has that nothing else bounds.
     pub(crate) fn take(&mut self, file: &Metadata, path: &Path) -> Result<(), StoreError> {
-        let hole = file.len().saturating_sub(file.blocks().saturating_mul(512));
+        let on_disk = if self.all { 0 } else { file.blocks().saturating_mul(512) };
+        let hole = file.len().saturating_sub(on_disk);
         self.holes = self.holes.checked_sub(hole).ok_or_else(|| StoreError::Holes(path.to_owned()))?;
         Ok(())
     }
@@ -59,7 +62,7 @@ impl Store {
     /// Keeps a directory and all that is in it. Sockets, pipes and devices are refused, but for the one by which an overlay's
     /// layer says that a name is gone: it is passed over. Links are not followed.
     pub fn import(&self, dir: &Path) -> Result<Digest, StoreError> {
-        self.import_within(dir, &mut Bounds { holes: u64::MAX, deadline: None })
+        self.import_within(dir, &mut Bounds { holes: u64::MAX, all: false, deadline: None })
     }
 
     /// The same of a directory that somebody else has written.

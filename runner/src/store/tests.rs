@@ -104,7 +104,7 @@ fn a_directory_that_is_not_kept_in_time_is_given_up() {
     let (home, store) = store();
     let dir = home.path().join("out");
     fs::create_dir_all(dir.join("a/b")).expect("made");
-    let mut bounds = Bounds { holes: 0, deadline: Some(Instant::now()) };
+    let mut bounds = Bounds { holes: 0, all: false, deadline: Some(Instant::now()) };
     let error = store.import_within(&dir, &mut bounds).expect_err("the time is up");
     assert!(matches!(&error, StoreError::TooLate(path) if *path == dir.join("a")), "{error:?}");
     assert_eq!(Failure::from(error).code, Code::TimedOut);
@@ -113,7 +113,8 @@ fn a_directory_that_is_not_kept_in_time_is_given_up() {
     // Hours of reading, of which none is begun that would end too late.
     let long = dir.join("a/b/long");
     fs::File::create(&long).and_then(|file| file.set_len(1 << 43)).expect("a hole");
-    let mut bounds = Bounds { holes: u64::MAX, deadline: Some(Instant::now() + Duration::from_millis(100)) };
+    let mut bounds =
+        Bounds { holes: u64::MAX, all: false, deadline: Some(Instant::now() + Duration::from_millis(100)) };
     let error = store.import_within(&dir, &mut bounds).expect_err("the time is up");
     assert!(matches!(&error, StoreError::TooLate(path) if *path == long), "{error:?}");
 }
