@@ -104,7 +104,7 @@ impl Project {
         let slugs = self.register(&execution, &executed, started);
         if let Some((step, failure)) = executed.failure() {
             let step = self.graph[petgraph::graph::NodeIndex::new(step)].name.clone();
-            return Err(RunError::Step { step, failure: failure.clone() });
+            return Err(RunError::Step { step, failure: failure.clone(), slugs: Box::new(slugs.unwrap_or_default()) });
         }
         if cancel.load(std::sync::atomic::Ordering::Relaxed) {
             return Err(RunError::Cancelled);

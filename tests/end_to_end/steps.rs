@@ -50,6 +50,7 @@ fn a_slug_is_known_though_another_step_fails() {
     let list = project.run(["slug", "list", "--json"]).success().stdout;
     let list: serde_json::Value = serde_json::from_str(&list).expect("JSON");
     assert_eq!(list.as_array().map(Vec::len), Some(1), "{list}");
+    assert!(said.end()["slug"].as_str().is_some_and(|slug| list.to_string().contains(slug)), "{}", said.stdout);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use runner::event::{Event, Events};
 use runner::garbage;
 use runner::pipeline::Origin;
 use runner::release::{self, How, Place, SlugRef, Target};
-use runner::run::{Build, Project};
+use runner::run::{Build, Built, Project, RunError};
 use runner::store::Store;
 
 use super::failure::Kind;
@@ -172,8 +172,13 @@ fn attempt(
     interrupt.stop_soon();
     let built = project.build(build, events, &interrupt.cancel);
     interrupt.clear_up(&project.store);
+    let slugs = match &built {
+        Ok(Built { slugs, .. }) => Some(slugs),
+        Err(RunError::Step { slugs, .. }) => Some(&**slugs),
+        Err(_) => None,
+    };
+    progress.slug = slugs.and_then(|slugs| slugs.values().next()).map(|slug| slug.id.to_string());
     let built = built.map_err(|error| Failure::at_its_place(error, &project))?;
-    progress.slug = built.slugs.values().next().map(|slug| slug.id.to_string());
     // From here on something runs that must be taken back.
     interrupt.stop_in_order();
     for (step, place, target) in targets {

@@ -1,5 +1,6 @@
 //! Why a run gave nothing, and whose fault that is.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::diagnostic::Diagnostic;
@@ -11,7 +12,7 @@ use crate::plan::PlanError;
 use crate::plugin::{Failure, PluginError};
 use crate::runtime::RuntimeError;
 use crate::secret::{KeyError, SecretError};
-use crate::slug::SlugError;
+use crate::slug::{self, SlugError};
 use crate::source::SourceError;
 use crate::store::StoreError;
 
@@ -67,6 +68,8 @@ pub enum RunError {
         /// Why.
         #[source]
         failure: Failure,
+        /// The slugs that were built nevertheless, by the step that gave each.
+        slugs: Box<BTreeMap<String, slug::Record>>,
     },
     /// The operating system gives no threads.
     #[error("cannot start threads")]
