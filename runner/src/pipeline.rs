@@ -36,8 +36,8 @@ pub(crate) use data::is_database;
 pub use init::{InitError, default_for};
 pub use schema::schema;
 pub use spanned::Spanned;
-pub use units::size as parse_size;
-pub(crate) use units::{duration_text, is_name, size_text};
+pub(crate) use units::{duration_text, size_text};
+pub use units::{is_name, size as parse_size};
 pub use variable::{VariableError, check_variable};
 
 /// The name of the pipeline file that commands look for when none is given.

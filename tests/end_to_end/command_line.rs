@@ -16,6 +16,16 @@ config = { include = [\"**\"] }
 ";
 
 #[test]
+fn what_cannot_be_is_refused_before_anything_is_done() {
+    let project = Project::new();
+    let said = project.run(["run", "--junit", "none/report.xml"]).code(5);
+    assert!(said.stderr.ends_with("hint: make the directory `none` first\n"), "{}", said.stderr);
+    assert!(project.run(["run", "--branch", ""]).code(2).stderr.contains("--branch"));
+    let said = project.run(["target", "add", "a b", "local"]).code(2);
+    assert!(said.stderr.contains("a name starts with a lower-case letter"), "{}", said.stderr);
+}
+
+#[test]
 fn a_wrong_subcommand_gets_the_nearest_one() {
     let said = Project::new().run(["verfy"]).code(2);
     assert!(said.stderr.contains("'verify'"), "{}", said.stderr);

@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
+use clap::builder::NonEmptyStringValueParser;
 use runner::event::{Event, Events};
 use runner::garbage;
 use runner::pipeline::Origin;
@@ -45,7 +46,7 @@ pub(super) struct RunArgs {
     #[arg(long, short)]
     keep_going: bool,
     /// The branch that is built, for targets of branches [default: the one that is checked out, or that CI says it builds].
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     branch: Option<String>,
     #[command(flatten)]
     reports: Reports,
@@ -87,7 +88,10 @@ impl Reports {
         files
             .map(|(path, create)| {
                 create(path).map_err(|error| {
-                    Failure::of(Kind::Environment, &error).about(format!("cannot write `{}`", path.display()))
+                    let folder = path.parent().filter(|_| error.kind() == std::io::ErrorKind::NotFound);
+                    Failure::of(Kind::Environment, &error)
+                        .about(format!("cannot write `{}`", path.display()))
+                        .hints(folder.map(|folder| format!("make the directory `{}` first", folder.display())))
                 })
             })
             .collect()

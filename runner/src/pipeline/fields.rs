@@ -127,6 +127,12 @@ impl Reader {
             .error(item.span.clone(), format!("`{}` takes {wanted}, not {found}", item.path))
             .label(format!("expected {wanted}"));
         match item.value {
+            // A number alone is none of these in quotes either: what it counts is missing.
+            DeValue::Integer(_) if item.path.contains("limits.") => {
+                let unit =
+                    if item.path.rsplit_once('.').is_some_and(|(_, key)| key == "time") { "10m" } else { "512MiB" };
+                error = error.hint(format!("write it with a unit, in quotes: such as `\"{unit}\"`"));
+            }
             DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) if wanted == "a string" => {
                 error = error.hint(format!("write it in quotes: `\"{written}\"`"));
             }

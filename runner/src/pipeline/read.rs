@@ -5,6 +5,7 @@ mod step;
 mod target;
 
 use std::collections::BTreeMap;
+use std::num::IntErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -229,9 +230,10 @@ fn tools(reader: &Reader, item: &Item<'_>) -> BTreeMap<String, Spanned<PathBuf>>
 fn pools(reader: &Reader, item: &Item<'_>) -> Vec<Pool> {
     let entries = reader.entries(item).into_iter();
     let entries = entries.filter_map(|(name, item)| {
-        let size = count(reader, &item);
+        // Of one whose size is told to be wrong the name is known.
+        let size = count(reader, &item).unwrap_or_else(|| Spanned::new(item.span.clone(), 1));
         let name = name_of(reader, name, "a pool")?;
-        Some(Pool { name, size: size?.map(|size| usize::try_from(size).unwrap_or(usize::MAX)) })
+        Some(Pool { name, size: size.map(|size| usize::try_from(size).unwrap_or(usize::MAX)) })
     });
     entries.collect()
 }
@@ -241,6 +243,11 @@ fn count(reader: &Reader, item: &Item<'_>) -> Option<Spanned<u64>> {
     let DeValue::Integer(written) = item.value else { return reader.mistyped(item, "an integer") };
     match u64::from_str_radix(written.as_str(), written.radix()) {
         Ok(count) if count > 0 => Some(Spanned::new(item.span.clone(), count)),
+        Err(error) if *error.kind() == IntErrorKind::PosOverflow => {
+            let message = format!("`{}` must be at most {}", item.path, u64::MAX);
+            reader.report(reader.error(item.span.clone(), message));
+            None
+        }
         _ => {
             reader.report(reader.error(item.span.clone(), format!("`{}` must be more than nothing", item.path)));
             None

@@ -438,6 +438,37 @@ fn runtimes_take_the_keys_of_their_kind_only() {
 }
 
 #[test]
+fn numbers_without_a_unit_and_out_of_bounds_are_refused_with_what_would_do() {
+    refused_whole(
+        "[app]\nname = \"a\"\n[pools]\nnet = 0\n[steps.a]\nplugin = \"x\"\npool = \"net\"\n\
+         limits = { memory = 5, time = 5, handles = 99999999999999999999 }\n",
+        &expect![[r#"
+            p:4:7: `pools.net` must be more than nothing
+              |
+            4 | net = 0
+              |       ^
+
+            p:8:21: `steps.a.limits.memory` takes a string, not an integer
+              |
+            8 | limits = { memory = 5, time = 5, handles = 99999999999999999999 }
+              |                     ^ expected a string
+              = hint: write it with a unit, in quotes: such as `"512MiB"`
+
+            p:8:31: `steps.a.limits.time` takes a string, not an integer
+              |
+            8 | limits = { memory = 5, time = 5, handles = 99999999999999999999 }
+              |                               ^ expected a string
+              = hint: write it with a unit, in quotes: such as `"10m"`
+
+            p:8:44: `steps.a.limits.handles` must be at most 18446744073709551615
+              |
+            8 | limits = { memory = 5, time = 5, handles = 99999999999999999999 }
+              |                                            ^^^^^^^^^^^^^^^^^^^^
+        "#]],
+    );
+}
+
+#[test]
 fn limits_and_grants_that_say_nothing_are_refused() {
     refused(
         "[steps.a]\nplugin = \"x\"\nlimits = { time = \"10\", memory = \"2G\" }\n\

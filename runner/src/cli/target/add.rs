@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use runner::pipeline::{Driver, Pipeline};
+use runner::pipeline::{Driver, Pipeline, is_name};
 use runner::release::{self, History};
 use runner::remote::{self, Address, AddressError};
 
@@ -23,6 +23,7 @@ const LOCAL: &str = "local";
 #[derive(Debug, clap::Args)]
 pub(super) struct AddArgs {
     /// The target's name in the pipeline.
+    #[arg(value_parser = named)]
     name: String,
     /// The host: `ssh://user@host:port/directory`, where the directory of pipe's data may be left out, and the port too; or `local`.
     server: Server,
@@ -47,6 +48,12 @@ impl FromStr for Server {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         if text == LOCAL { Ok(Self::Local) } else { text.parse().map(Self::Host) }
     }
+}
+
+/// Reads a name that a target may have.
+fn named(text: &str) -> Result<String, &'static str> {
+    let wanted = "a name starts with a lower-case letter, then come letters, digits, `-` and `_`, 63 at most";
+    if is_name(text) { Ok(text.to_owned()) } else { Err(wanted) }
 }
 
 pub(super) fn add(args: &AddArgs, context: &Context) -> Result<(), Failure> {
