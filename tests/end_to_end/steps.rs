@@ -31,6 +31,32 @@ fn a_failed_program_is_shown_with_its_own_words() {
 }
 
 #[test]
+fn what_no_program_can_be_given_is_refused_by_its_name() {
+    for (config, told) in [
+        (r#"run = "echo a\u0000b""#, "`sh` cannot be given its argument 2: it holds a NUL byte"),
+        (
+            r#"run = "env", environment = { A = "b\u0000c" }"#,
+            "cannot be given the variable `A`: its value holds a NUL byte",
+        ),
+        (
+            r#"run = "env", environment = { "A=B" = "c" }"#,
+            "cannot be given a variable of the name \"A=B\": a name is not empty",
+        ),
+        (
+            r#"run = "env", environment = { "" = "c" }"#,
+            "cannot be given a variable of the name \"\": a name is not empty",
+        ),
+    ] {
+        let text = format!(
+            "[app]\nname = \"demo\"\n\n[steps.odd]\nplugin = \"command\"\ninputs = {{ project = \"source\" }}\n\
+             grants = {{ exec = [\"sh\"] }}\nconfig = {{ {config} }}\n"
+        );
+        let said = Project::new().pipeline(&text).run(["run", "--no-release"]).code(1);
+        assert!(said.stdout.contains(told), "{}", said.stdout);
+    }
+}
+
+#[test]
 fn what_does_not_need_the_failed_step_runs_only_with_keep_going() {
     let project = Project::new().pipeline(FAILING);
     let said = project.run(["run", "--no-release", "--json", "--keep-going"]).code(1);

@@ -30,6 +30,7 @@ impl Host {
             .collect::<Result<Vec<_>, Failure>>()?;
         for command in &commands {
             self.check_grant(command)?;
+            check_words(command)?;
         }
         let services = self.services()?.clone();
         // What programs see besides their mounts is seen by the step that runs them.
@@ -40,6 +41,24 @@ impl Host {
         }
         let outcomes = services.executor.run_all(&commands, &services)?;
         outcomes.into_iter().map(|outcome| Ok(self.table.push(Outcome(outcome))?)).collect()
+    }
+}
+
+/// Refuses what no program can be given.
+fn check_words(command: &exec::Command) -> Result<(), Failure> {
+    let exec::Command { program, args, env, .. } = command;
+    let refused = |what: String| Err(Failure::new(Code::InvalidConfig, format!("`{program}` cannot be given {what}")));
+    if let Some(name) = env.keys().find(|name| name.is_empty() || name.contains(['=', '\0'])) {
+        return refused(format!(
+            "a variable of the name {name:?}: a name is not empty, and holds no `=` and no NUL byte"
+        ));
+    }
+    if let Some((name, _)) = env.iter().find(|(_, value)| value.contains('\0')) {
+        return refused(format!("the variable `{name}`: its value holds a NUL byte"));
+    }
+    match args.iter().position(|arg| arg.contains('\0')) {
+        Some(index) => refused(format!("its argument {}: it holds a NUL byte", index + 1)),
+        None => Ok(()),
     }
 }
 
