@@ -42,10 +42,12 @@ check: build
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --release --workspace --no-deps
 
 # Longer runs of what the tests do for a moment. Each parser of what others wrote is attacked for FUZZ seconds; bytes that make
-# one panic stay in tests/fuzz/corpus.
+# one panic stay in tests/fuzz/corpus. Numbers that overflow panic there too.
 FUZZ := 600
+CHECKED := $(foreach package,pipe-runner python-packaging node-modules,$(foreach check,overflow-checks debug-assertions,\
+	--config profile.release.package.$(package).$(check)=true))
 fuzz: build
-	PIPE_FUZZ_SECONDS=$(FUZZ) $(CARGO) test --locked --release --workspace --lib -- any_bytes any_text
+	PIPE_FUZZ_SECONDS=$(FUZZ) $(CARGO) test --locked --release --workspace $(CHECKED) --lib -- any_bytes any_text
 
 # The cache is held against a model without one, over so many random pipelines.
 CASES := 2000
