@@ -3,15 +3,16 @@
 import atexit
 import os
 import re
+import shutil
 import sqlite3
 import subprocess
 import time
 import urllib.request
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-from bench import Bench, output
+from bench import REPOSITORY, Bench, output
 from row import AtMost, Case, Row, row
 
 CLIENTS = 64
@@ -92,7 +93,18 @@ http {{
     }}
 }}
 """
-PEER_PORT = 18_080
+
+
+@dataclass(frozen=True)
+class Served:
+    """An application behind both: the directory of its pipeline, and the port of its nginx."""
+
+    name: str
+    port: int
+
+
+PAGE = Served("front", 18_080)
+DJANGO = Served("front-django", 18_081)
 
 
 def per_request(said: str) -> float:
@@ -112,53 +124,68 @@ def found(pattern: str, said: str) -> re.Match:
     return match
 
 
+def write(root: Path, what: Served) -> None:
+    if what == DJANGO:
+        # The example, on an address that is free.
+        shutil.copytree(REPOSITORY / "pipelines/polls", root / "polls", dirs_exist_ok=True)
+        pipeline = (REPOSITORY / "pipelines/release.pipeline").read_text().split("# Never built")[0]
+        pipeline = re.sub(r"(?m)^address = .*\n", "", pipeline)
+    else:
+        (root / "src").mkdir(exist_ok=True)
+        (root / "src/upstream.conf").write_text(UPSTREAM)
+        pipeline = PIPELINE
+    (root / "release.pipeline").write_text(pipeline)
+
+
 @cache
-def served(bench: Bench) -> str:
-    """Releases the process to a target, and gives the address of its front; it ends with the bench."""
+def served(bench: Bench, what: Served) -> str:
+    """Releases the application to a target, and gives the address of its front; it ends with the bench."""
     bench.from_debian("nginx")
-    root, env = bench.directory("work/front"), bench.home("front")
-    (root / "src").mkdir(exist_ok=True)
-    (root / "src/upstream.conf").write_text(UPSTREAM)
-    (root / "release.pipeline").write_text(PIPELINE)
+    root, env = bench.directory(f"work/{what.name}"), bench.home(what.name)
+    write(root, what)
     output([str(bench.pipe), "run"], root, env)
     atexit.register(output, [str(bench.pipe), "stop", "--all"], root, env)
     state = sqlite3.connect(Path(env["PIPE_HOME"]) / "agent/state.db")
     ((address, upstream),) = state.execute("SELECT address, port FROM targets JOIN processes")
-    by_nginx(bench, upstream)
+    by_nginx(bench, what, upstream)
     return address
 
 
-def by_nginx(bench: Bench, upstream: int) -> None:
-    directory = bench.directory("work/front/nginx")
+def by_nginx(bench: Bench, what: Served, upstream: int) -> None:
+    directory = bench.directory(f"work/{what.name}/nginx")
     os.chmod(directory, 0o777)
     config = directory / "nginx.conf"
-    config.write_text(PEER.format(directory=directory, upstream=upstream, port=PEER_PORT, clients=CLIENTS))
+    config.write_text(PEER.format(directory=directory, upstream=upstream, port=what.port, clients=CLIENTS))
     command = [bench.from_debian("nginx"), "-e", str(directory / "error.log"), "-c", str(config)]
     peer = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     atexit.register(peer.terminate)
     for _ in range(100):
         try:
-            urllib.request.urlopen(f"http://127.0.0.1:{PEER_PORT}/").read()
+            urllib.request.urlopen(f"http://127.0.0.1:{what.port}/").read()
             return
         except OSError:
             time.sleep(0.05)
     raise SystemExit(f"nginx does not answer: see {directory}/error.log")
 
 
-def cases(bench: Bench, *headers: str) -> list[Case]:
+def cases(bench: Bench, what: Served) -> list[Case]:
     wrk = bench.from_debian("wrk")
-    options = [option for header in headers for option in ("-H", header)]
-    command = [wrk, "--latency", "-t", "1", "-c", str(CLIENTS), "-d", f"{SECONDS}s", *options]
-    places = {"pipe": served(bench), "nginx": f"127.0.0.1:{PEER_PORT}"}
+    command = [wrk, "--latency", "--timeout", "20s", "-t", "1", "-c", str(CLIENTS), "-d", f"{SECONDS}s"]
+    places = {"pipe": served(bench, what), "nginx": f"127.0.0.1:{what.port}"}
     here = bench.directory("work")
     return [Case(name, [*command, f"http://{address}/"], here) for name, address in places.items()]
 
 
 @row("front: a request, of 64 clients that stay connected")
 def throughput(bench: Bench) -> Row:
-    return Row([replace(case, told=per_request) for case in cases(bench)], [AtMost(1 / 0.9, "nginx")])
+    return Row([replace(case, told=per_request) for case in cases(bench, PAGE)], [AtMost(1 / 0.9, "nginx")])
 
 
 @row("front: the 99th percentile of 64 clients that stay connected")
 def latency(bench: Bench) -> Row:
-    return Row([replace(case, told=p99) for case in cases(bench)], [AtMost(1, "nginx", more=1e-3)])
+    return Row([replace(case, told=p99) for case in cases(bench, PAGE)], [AtMost(1, "nginx", more=1e-3)])
+
+
+@row("front: the same before gunicorn and Django")
+def django(bench: Bench) -> Row:
+    return Row([replace(case, told=per_request) for case in cases(bench, DJANGO)], [AtMost(1 / 0.9, "nginx")])
