@@ -408,7 +408,9 @@ fn earlier(releases: &[Release]) -> Option<&Release> {
         Some(current) => current.number,
         None => u64::MAX,
     };
-    releases.iter().rev().find(|release| release.number < before && release.stage.is_switched())
+    let mut served = releases.iter().rev().filter(|release| release.number < before && release.stage.is_switched());
+    // One of which a process ended at once is the last choice.
+    served.clone().find(|release| release.failure.is_none()).or_else(|| served.next())
 }
 
 /// What all targets of a place run. Starts the agent where something should run and none is there.

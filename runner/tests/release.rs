@@ -376,6 +376,20 @@ fn a_page_that_is_refused_is_up_with_a_warning() {
 }
 
 #[test]
+fn a_release_that_refuses_names_that_are_answered_now_does_not_come_up() {
+    let host = Host::new();
+    let target = host.target("staging");
+    let refusing = "exec python3 -c \"import http.server as h, os; H = h.BaseHTTPRequestHandler; \
+                    H.do_GET = lambda s: s.send_error(400); \
+                    h.HTTPServer(('127.0.0.1', int(os.environ['PORT'])), H).serve_forever()\"";
+    host.release(&target, &Slug::new("one")).up();
+    let error = host.release(&target, &Slug::web("two", refusing)).refused();
+    assert_eq!(error.to_string(), "`GET /` is answered with 400 Bad Request, and by what serves with 200 OK");
+    assert!(error.hint().is_some_and(|hint| hint.contains("ALLOWED_HOSTS")), "{:?}", error.hint());
+    assert_eq!(page(&target, "/"), "one");
+}
+
+#[test]
 fn what_the_slug_needs_and_the_target_lacks_is_refused_before_anything() {
     let host = Host::new();
     let target = host.target("staging");
@@ -682,6 +696,21 @@ fn a_process_that_ends_is_started_again() {
     let _ = request(&target, "/run/kill%20-9%20$PPID", "");
     eventually("its end is told", || log().contains("[pipe: this process was killed by SIGKILL]"));
     eventually("it answers again", || page(&target, "/") == "one");
+}
+
+#[test]
+fn a_process_that_is_started_again_has_the_files_of_its_slug() {
+    let host = Host::new();
+    let target = host.target("staging");
+    host.release(&target, &Slug::new("one")).up();
+    host.damage("app.py", "broken (");
+    for tree in std::fs::read_dir(host.home.path().join("store/pool/trees")).expect("listed") {
+        if let Ok(file) = std::fs::File::open(tree.expect("a tree").path().join("app.py")) {
+            file.set_modified(std::time::SystemTime::now()).expect("a time");
+        }
+    }
+    let _ = request(&target, "/exit", "");
+    eventually("it answers again", || request(&target, "/", "").is_some_and(|answer| answer.ends_with("one")));
 }
 
 #[test]

@@ -117,6 +117,20 @@ fn each_role_may_do_what_it_is_for_and_is_refused_the_rest() {
     assert_eq!(admin.run(&two, &["config", "production", "export"]).success().stdout, "COLOUR=\"green\"\n");
     let exec = ["exec", "production", "--", "sh", "-c", "echo it\\'s $COLOUR; exit 3"];
     assert_eq!(admin.run(&two, &exec).code(3).stdout, "it's green\n");
+    // With its end a target goes, and all its data.
+    two.project.edit("release.pipeline", "[targets.production]\n", "[targets.production]\nexpires = \"1h\"\n");
+    let said = deployer.run(&two, &["promote", "staging", "production"]).code(2);
+    assert!(
+        said.stderr.contains("target `production` had no end so far, and would be removed with its data 1h"),
+        "{}",
+        said.stderr
+    );
+    assert!(said.stderr.contains("you are `dora`, a deployer here: leave `expires` as it was"), "{}", said.stderr);
+    let said = admin.run(&two, &["promote", "staging", "production"]).success();
+    assert!(said.stdout.contains("had no end so far, and is removed with its data 1h after"), "{}", said.stdout);
+    two.project.edit("release.pipeline", "expires = \"1h\"\n", "");
+    deployer.run(&two, &["promote", "staging", "production"]).success();
+
     admin.run(&two, &["target", "add", "production", &two.address(), "--no-boot"]).success();
     admin.run(&two, &["people", "production", "add", "dora", "--role", "viewer"]).success();
     deployer.refused(&two, &["rollback", "production"], &["you are `dora`, a viewer here"]);

@@ -53,6 +53,8 @@ struct Deploy<'a> {
     /// The processes that are to be started, each with its command: all, but where a target is scaled.
     missing: Vec<(Slot, String)>,
     started: Mutex<Vec<Arc<Process>>>,
+    /// Where a web process of what serves now listens, where there is one.
+    serving: Option<u16>,
     /// Where its requests go already, if some of the clients were given it.
     proven: Option<Arc<Upstream>>,
     say: Say,
@@ -97,7 +99,12 @@ async fn carry_out(
         Wish::Slug { canary, .. } => *canary,
         _ => None,
     };
+    if let Wish::Config(_) = order.wish {
+        // It is written down before anything else is known.
+        refuse::little_room(agent, &say)?;
+    }
     let Some(wanted) = wanted(&agent.history, order)? else { return Ok(Answer::Kept) };
+    refuse::sooner_end(agent, &wanted.target, &order.who, &say)?;
     if canary.is_some() && !running.serves() {
         return Err(Failure::usage(format!("`{}` serves nobody whom a canary could be held against", running.target))
             .hint("release to all of its clients first: without `--canary`"));
@@ -130,7 +137,7 @@ async fn carry_out(
     refuse::cron_of_other_names(&root, &target.name)?;
     refuse::missing_environment(&root, &target.name)?;
     refuse::data_for_static(&root, &target.name)?;
-    if target.settings.preflight {
+    if target.settings.preflight && !matches!(how, How::Config { .. }) {
         refuse::little_room(agent, &say)?;
     }
     front.accept();
@@ -155,6 +162,7 @@ async fn carry_out(
         how,
         missing,
         started: Mutex::default(),
+        serving: running.web_port(),
         proven: None,
         say,
     };
@@ -205,6 +213,7 @@ pub(super) async fn finish(
         how,
         missing: canary.root.slots(),
         started: Mutex::new(canary.web.clone()),
+        serving: None,
         proven: Some(Arc::clone(&canary.trial.upstream)),
         say,
     };
@@ -333,13 +342,15 @@ impl Deploy<'_> {
         for process in processes {
             let what = format!("process `{}`", process.slot);
             let written = || self.last_lines(&process.slot, 1);
-            let host = hosts.first().map_or("localhost", String::as_str);
             let outcome = tokio::select! {
                 outcome = health::until_healthy(&process, path, &hosts) => outcome,
-                never = waiting::tell(&process, path, host, written, &self.say) => match never {},
+                never = waiting::tell(&process, path, &hosts, written, &self.say) => match never {},
             };
             match outcome {
                 Ok(healthy) => {
+                    if let Some(failure) = self.refuses_all(&process.slot, &healthy, &hosts).await {
+                        return Err(failure);
+                    }
                     if accepted.is_none() {
                         let (shim, port) = (process.shim(), process.port);
                         let look = move || listening::in_public(shim?, port);
@@ -373,9 +384,13 @@ impl Deploy<'_> {
                     return Err(Failure { hint: Some(hint), ..failure });
                 }
                 Err(Unhealthy::Silent) => {
-                    return Err(self
-                        .unhealthy(&process.slot, format!("{what} runs, and does not answer `GET {path}`"))
-                        .hint("it has to listen on the port that is in `$PORT`"));
+                    let hint = if health::listens(process.port).await {
+                        "it takes requests: look at what that page waits for, such as a database or a service that does not answer"
+                    } else {
+                        "it has to listen on the port that is in `$PORT`"
+                    };
+                    let message = format!("{what} runs, and does not answer `GET {path}`");
+                    return Err(self.unhealthy(&process.slot, message).hint(hint));
                 }
             }
         }

@@ -2,11 +2,12 @@
 //! what follows from the answer.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use hyper::{StatusCode, header};
 use reqwest::Url;
+use tokio::net::TcpStream;
 
 use super::family::Workers;
 use super::front::{Scheme, get};
@@ -22,6 +23,9 @@ const ELSEWHERE: Duration = Duration::from_secs(15);
 
 /// How often it is looked where a process listens that does not answer.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// How long what serves may take to answer beside another.
+const BESIDE: Duration = Duration::from_secs(10);
 
 /// How often an answer may be an error before that is the answer.
 const ERRORS: u32 = 3;
@@ -140,11 +144,11 @@ async fn ask(port: u16, path: &str, hosts: &[String]) -> Result<Healthy, Unhealt
     Err(last)
 }
 
-/// One answer: the first that is no refusal, else the first.
+/// One answer: the first that is no refusal, else the first. There is none where a name gets none: it may be the one that is taken.
 async fn ask_once(port: u16, path: &str, hosts: &[String], patience: Duration) -> Option<Healthy> {
     let mut first = None;
     for host in hosts {
-        let Ok(Some(healthy)) = tokio::time::timeout(patience, visit(port, path, host)).await else { return first };
+        let healthy = tokio::time::timeout(patience, visit(port, path, host)).await.ok().flatten()?;
         if !healthy.status.is_client_error() {
             return Some(healthy);
         }
@@ -192,16 +196,44 @@ fn path_of(url: &Url) -> String {
     url.query().map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path()))
 }
 
-/// What there is of an answer by now.
-pub(super) async fn so_far(port: u16, path: &str, host: &str) -> String {
-    match tokio::time::timeout(LOOK, get(port, path, host, Scheme::Http)).await {
-        Ok(Ok(response)) => format!("it answers `GET {path}` with {}", response.status()),
+/// What a process answers now, where it answers soon.
+pub(super) async fn now(port: u16, path: &str, hosts: &[String]) -> Option<StatusCode> {
+    ask_once(port, path, hosts, BESIDE).await.map(|healthy| healthy.status)
+}
+
+/// What there is of an answer by now, by the name that is not refused.
+pub(super) async fn so_far(port: u16, path: &str, hosts: &[String]) -> String {
+    let mut told = String::new();
+    for host in hosts {
+        let (answer, is_refused) = of_one(port, path, host).await;
+        if told.is_empty() || !is_refused {
+            told = answer;
+        }
+        if !is_refused {
+            break;
+        }
+    }
+    told
+}
+
+async fn of_one(port: u16, path: &str, host: &str) -> (String, bool) {
+    let answer = match tokio::time::timeout(LOOK, get(port, path, host, Scheme::Http)).await {
+        Ok(Ok(response)) => {
+            let status = response.status();
+            return (format!("it answers `GET {path}` with {status}"), status.is_client_error());
+        }
         Ok(Err(error)) => match error.downcast_ref::<io::Error>().map(io::Error::kind) {
             Some(io::ErrorKind::ConnectionRefused) => "nothing listens on its port".to_owned(),
             _ => format!("it takes `GET {path}`, and does not answer: {error}"),
         },
         Err(_) => format!("it takes `GET {path}`, and does not answer"),
-    }
+    };
+    (answer, false)
+}
+
+/// Whether somebody listens at a port, whatever becomes of a request there.
+pub(super) async fn listens(port: u16) -> bool {
+    matches!(tokio::time::timeout(LOOK, TcpStream::connect((Ipv4Addr::LOCALHOST, port))).await, Ok(Ok(_)))
 }
 
 /// Whether a process gives any answer at all in time.
@@ -272,8 +304,38 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_name_that_gets_no_answer_is_not_taken_for_one_that_is_refused() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        tokio::spawn(async move {
+            let mut held = Vec::new();
+            loop {
+                let (mut stream, _) = listener.accept().await.expect("a connection");
+                let mut head = [0; 1000];
+                let len = stream.read(&mut head).await.expect("a request");
+                if String::from_utf8_lossy(&head[..len]).contains("host: taken") {
+                    held.push(stream);
+                } else {
+                    let _ = stream.write_all(b"HTTP/1.1 400 X\r\ncontent-length: 0\r\n\r\n").await;
+                }
+            }
+        });
+        let asked = async |hosts: &[&str]| {
+            let hosts: Vec<String> = hosts.iter().map(|host| (*host).to_owned()).collect();
+            let answer = ask_once(port, "/", &hosts, LOOK).await.map(|healthy| healthy.status.as_u16());
+            (answer, so_far(port, "/", &hosts).await)
+        };
+        let silent = "it takes `GET /`, and does not answer".to_owned();
+        assert_eq!(asked(&["refused", "taken"]).await, (None, silent.clone()));
+        assert_eq!(asked(&["taken", "refused"]).await, (None, silent));
+        let refused = "it answers `GET /` with 400 Bad Request".to_owned();
+        assert_eq!(asked(&["refused", "refused.too"]).await, (Some(400), refused));
+    }
+
+    #[tokio::test]
     async fn what_keeps_an_answer_from_coming_is_told() {
-        let told = |port| so_far(port, "/", "demo.test");
+        let hosts = ["demo.test".to_owned()];
+        let told = |port| so_far(port, "/", &hosts);
         assert_eq!(told(server(|_, _| (503, "")).await).await, "it answers `GET /` with 503 Service Unavailable");
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
         let port = listener.local_addr().expect("an address").port();

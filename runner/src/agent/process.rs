@@ -60,7 +60,7 @@ impl Slot {
 }
 
 /// Makes the job of one instance, which is to be held in a directory.
-pub(crate) type MakeJob = Box<dyn Fn(&Path) -> io::Result<Job> + Send + Sync>;
+pub(crate) type MakeJob = Box<dyn Fn(&Path, bool) -> io::Result<Job> + Send + Sync>;
 
 /// What is needed to start a process as often as necessary.
 pub(crate) struct Plan {
@@ -74,7 +74,7 @@ pub(crate) struct Plan {
     pub(crate) port: u16,
     /// Where what it writes goes.
     pub(crate) log: PathBuf,
-    /// Says what to run, given the instance's own directory.
+    /// Says what to run, given the instance's own directory and whether it is started again.
     pub(crate) job: MakeJob,
 }
 
@@ -313,7 +313,13 @@ impl Plan {
     ) -> Self {
         let (root, process, command) = (Arc::clone(root), slot.clone(), command.to_owned());
         let log = root.log(number, &slot);
-        let job = Box::new(move |instance: &Path| root.job(instance, number, &process, &command, port));
+        let job = Box::new(move |instance: &Path, again: bool| {
+            // It may have ended over a file that was changed. Where none can be made anew, it has to do with what is there.
+            if again && let Err(error) = root.renew() {
+                log::note(&error);
+            }
+            root.job(instance, number, &process, &command, port)
+        });
         Self { history: Arc::clone(history), run: run.to_owned(), release, number, slot, port, log, job }
     }
 
@@ -332,7 +338,7 @@ impl Plan {
             // Written down first: whatever is started can be found again.
             self.history.add_process(&record).map_err(io::Error::other)?;
             let directory = made.keep();
-            Instance::start(&directory, &(self.job)(&directory)?)
+            Instance::start(&directory, &(self.job)(&directory, restarts > 0)?)
         });
         (record, instance)
     }
@@ -366,7 +372,7 @@ mod tests {
             slot: Slot::first(WEB),
             port: 0,
             log: home.join("web.log"),
-            job: Box::new(|_| Err(io::Error::other("it does not start"))),
+            job: Box::new(|_, _| Err(io::Error::other("it does not start"))),
         }
     }
 

@@ -23,7 +23,7 @@ use crate::pipeline::is_database;
 use crate::release::{Arrived, Contents, Formation, Settings, Target, target_directory};
 use crate::runtime::Runtime;
 use crate::sandbox::{self, Mount, Network, Spec, User, ample_memory};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 /// Where the application's own files are.
 pub(super) const SOURCE: &str = "/app/src";
@@ -49,6 +49,11 @@ const WORKER_MEMORY: u64 = 256 << 20;
 /// As many workers as one process is good for.
 const MOST_WORKERS: u64 = 8;
 
+/// As much of a name as a host can have.
+fn host_name(name: &str) -> String {
+    name.chars().take(64).collect()
+}
+
 /// What an instance has written beside the code.
 pub(super) fn beside(instance: &Path) -> PathBuf {
     layer(&instance.join(BESIDE))
@@ -71,6 +76,10 @@ pub(crate) struct Root {
     pub(crate) path: String,
     /// Who the processes are, outside.
     pub(crate) user: Option<u32>,
+    /// The target and its application, as a part of the names of hosts.
+    pub(crate) name: String,
+    /// All of `pipe`'s data.
+    home: PathBuf,
     /// Where the target's data is.
     pub(crate) data: PathBuf,
     /// Where the target's logs are.
@@ -107,6 +116,8 @@ impl Root {
             path: runtime.path().to_owned(),
             runtime: runtime.mounts(false).to_vec(),
             user,
+            name: format!("{}.{}", target.name, target.app),
+            home: home.to_owned(),
             data: directory.join("data"),
             logs: directory.join("logs"),
             written: Written::of(&directory),
@@ -173,6 +184,12 @@ impl Root {
         self.logs.join(format!("{number}-{process}.log"))
     }
 
+    /// Makes anew what was changed of the slug's files since they were laid out.
+    pub(crate) fn renew(&self) -> Result<(), StoreError> {
+        let store = Store::open_for_releases(&self.home)?;
+        self.arrived.manifest.trees.values().try_for_each(|tree| store.lay_out(tree).map(drop))
+    }
+
     /// One start of a command of the release, with `instance` for what it writes beside its data. Release commands write
     /// nothing below the static files: no process would see it.
     pub(crate) fn job(
@@ -184,7 +201,9 @@ impl Root {
         port: u16,
     ) -> io::Result<Job> {
         let statics = (process.name != RELEASE).then(|| self.written.layer(number, process));
-        let spec = self.spec(instance, statics.as_deref(), ["/bin/sh", "-c", command], port)?;
+        let mut spec = self.spec(instance, statics.as_deref(), ["/bin/sh", "-c", command], port)?;
+        // Workers know each other by this.
+        spec.host_name = host_name(&format!("{process}.{}", self.name));
         Ok(Job { spec, log: self.log(number, process), grace: GRACE })
     }
 
@@ -204,6 +223,7 @@ impl Root {
         self.mount_app(&mut spec.mounts, instance, statics)?;
         self.mount_data(&mut spec.mounts);
         spec.network = Network::Host;
+        spec.host_name = host_name(&self.name);
         spec.user = User { outside: self.user, ..User::default() };
         spec.limits.memory = self.settings.limits.memory;
         Ok(spec)

@@ -157,6 +157,12 @@ impl Running {
         lock(&self.held).serving.upstream.is_some()
     }
 
+    /// Where a web process of what serves listens.
+    pub(super) fn web_port(&self) -> Option<u16> {
+        let held = lock(&self.held);
+        held.serving.processes.iter().find(|process| process.slot.name == WEB).map(|process| process.port)
+    }
+
     /// Counts another process to the release that serves; one that answers requests gets its part of them.
     pub(super) fn add(&self, process: Arc<Process>) {
         let serving = &mut lock(&self.held).serving;

@@ -913,6 +913,7 @@ fn data_hides_nothing_that_processes_need() {
         "/proc",
         "/opt",
         "/tmp",
+        "~/media",
     ] {
         assert!(!is_taken(path), "{path}");
     }

@@ -57,7 +57,7 @@ pub(super) fn build(spec: &Spec, owner: u32, outside: u32, privileged: bool) -> 
         root.mount(index, mount)?;
     }
     root.close(spec)?;
-    sethostname("pipe").map_err(|errno| Refusal::new(Mechanism::Setup, "hostname", errno))?;
+    sethostname(&spec.host_name).map_err(|errno| Refusal::new(Mechanism::Setup, "hostname", errno))?;
     if spec.network == Network::None {
         // Programs talk to themselves over it. That it cannot be brought up harms only those.
         let _ = bring_up_loopback();
@@ -92,24 +92,24 @@ impl Builder {
         let files = [
             ("/etc/passwd", format!("app:x:{id}:{id}::/tmp/home:/bin/sh\n")),
             ("/etc/group", format!("app:x:{id}:\n")),
-            ("/etc/hosts", "127.0.0.1 localhost pipe\n::1 localhost\n".to_owned()),
+            ("/etc/hosts", format!("127.0.0.1 localhost {}\n::1 localhost\n", spec.host_name)),
             ("/etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n".to_owned()),
         ];
         for (at, content) in files {
             self.file(at, &content, false)?;
         }
         if spec.network == Network::Host {
-            self.host_network()?;
+            self.host_network(&spec.host_name)?;
         }
         Ok(())
     }
 
-    fn host_network(&self) -> Result<(), Refusal> {
+    fn host_network(&self, name: &str) -> Result<(), Refusal> {
         for at in ["/etc/resolv.conf", "/etc/hosts"] {
             if let Ok(mut content) = fs::read_to_string(from_old(Path::new(at))) {
                 if at == "/etc/hosts" {
                     // Programs ask for their own name's address, which only this root knows.
-                    content.push_str("\n127.0.0.1 pipe\n");
+                    let _ = writeln!(content, "\n127.0.0.1 {name}");
                 }
                 self.file(at, &content, false)?;
             }

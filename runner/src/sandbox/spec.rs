@@ -23,6 +23,8 @@ pub struct Spec {
     pub mounts: Vec<Mount>,
     /// Whether the root itself, where nothing is mounted, may not be written to. Otherwise it is in memory, and private.
     pub read_only: bool,
+    /// What the program is told that its machine is called, in at most 64 bytes.
+    pub host_name: String,
     /// Whether there is a network.
     pub network: Network,
     /// Who the program is.
@@ -216,6 +218,7 @@ impl Spec {
             cwd: "/".into(),
             mounts: Vec::new(),
             read_only: false,
+            host_name: "pipe".into(),
             network: Network::None,
             user: User::default(),
             limits: Limits::default(),

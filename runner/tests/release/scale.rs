@@ -53,6 +53,18 @@ fn scaling_starts_and_stops_processes_and_leaves_the_others_alone() {
 }
 
 #[test]
+fn each_process_has_a_host_name_of_its_own() {
+    let host = Host::new();
+    let target = host.target("staging");
+    let web = "export SEEN=$(cat /proc/sys/kernel/hostname); exec python3 app.py";
+    host.release(&target, &Slug::web("one", web)).up();
+    host.scale(&target, &["web=2"]).up();
+    let seen = |env: String| env.lines().find(|line| line.starts_with("SEEN=")).map(str::to_owned);
+    let seen: BTreeSet<_> = (0..12).filter_map(|_| seen(page(&target, "/env"))).collect();
+    assert_eq!(seen.into_iter().collect::<Vec<_>>(), ["SEEN=web.2.staging.demo", "SEEN=web.staging.demo"]);
+}
+
+#[test]
 fn counts_stay_with_the_next_release_and_go_back_with_a_rollback() {
     let host = Host::new();
     let target = host.target("staging");

@@ -6,6 +6,8 @@ use super::super::protocol::{Failure, Progress, Say};
 use super::super::root::Root;
 use crate::diagnostic::nearest;
 use crate::disk::room;
+use crate::pipeline::duration_text;
+use crate::release::{Role, Target, Who};
 
 /// Below so many free bytes a release is told of it, and below so many refused.
 const LITTLE_ROOM: u64 = 1 << 30;
@@ -72,6 +74,31 @@ pub(super) fn little_room(agent: &Agent, say: &Say) -> Result<(), Failure> {
     if free < LITTLE_ROOM {
         let _ = say.send(Progress::Warning { message: format!("only {message}"), hint: Some(hint.to_owned()) });
     }
+    Ok(())
+}
+
+/// With its end a target goes, and all its data with it: nobody brings that about who may not remove it.
+pub(super) fn sooner_end(agent: &Agent, target: &Target, who: &Who, say: &Say) -> Result<(), Failure> {
+    let Target { app, name, settings } = target;
+    let releases = agent.history.releases(app, name).map_err(|error| Failure::of(&error))?;
+    let Some(before) = releases.last().map(|last| last.target.settings.expires) else { return Ok(()) };
+    let Some(expires) = settings.expires.filter(|expires| before.is_none_or(|before| *expires < before)) else {
+        return Ok(());
+    };
+    let until_now =
+        before.map_or_else(|| "no end".to_owned(), |before| format!("`expires = \"{}\"`", duration_text(before)));
+    let message = format!(
+        "target `{name}` had {until_now} so far, and would be removed with its data {} after this release",
+        duration_text(expires)
+    );
+    if who.role < Role::Admin {
+        return Err(Failure::usage(message).hint(format!(
+            "you are `{}`, a {} here: leave `expires` as it was, or have an admin release it",
+            who.name, who.role
+        )));
+    }
+    let hint = "take `expires` out of the target, and release once more, if it is to stay".to_owned();
+    let _ = say.send(Progress::Warning { message: message.replace("would be", "is"), hint: Some(hint) });
     Ok(())
 }
 

@@ -60,13 +60,16 @@ pub(super) fn lost_database(command: &str, path: &str) -> Progress {
     Progress::Warning { message, hint: Some(hint) }
 }
 
-fn refused_page(status: StatusCode, path: &str, host: &str) -> Progress {
+/// What to do where a page is refused for the name that it is asked by.
+pub(super) fn refused_name(host: &str) -> String {
     let name = host.split(':').next().unwrap_or(host);
-    let hint = (status == StatusCode::BAD_REQUEST).then(|| {
-        format!(
-            "Django answers so where ALLOWED_HOSTS lacks the name: it was asked for as `{name}`; set the target's `host` to \
-             a name that the settings allow, or allow this one"
-        )
-    });
+    format!(
+        "Django answers so where ALLOWED_HOSTS lacks the name: it was asked for as `{name}`; set the target's `host` to a name that \
+         the settings allow, or allow this one"
+    )
+}
+
+fn refused_page(status: StatusCode, path: &str, host: &str) -> Progress {
+    let hint = (status == StatusCode::BAD_REQUEST).then(|| refused_name(host));
     Progress::Warning { message: format!("the application is up, but answers `GET {path}` with {status}"), hint }
 }

@@ -15,14 +15,14 @@ const LONGEST: Duration = Duration::from_mins(1);
 pub(super) async fn tell(
     process: &Process,
     path: &str,
-    host: &str,
+    hosts: &[String],
     written: impl Fn() -> Option<String>,
     say: &Say,
 ) -> Infallible {
     let (began, mut pause) = (Instant::now(), FIRST);
     loop {
         tokio::time::sleep(pause).await;
-        let so_far = health::so_far(process.port, path, host).await;
+        let so_far = health::so_far(process.port, path, hosts).await;
         let last =
             written().map_or_else(|| "it has written nothing".to_owned(), |line| format!("it wrote last: {line}"));
         let (what, seconds) = (&process.slot, began.elapsed().as_secs());

@@ -2,13 +2,15 @@
 
 use std::path::Path;
 
-use super::super::health::Healthy;
+use hyper::StatusCode;
+
+use super::super::health::{self, Healthy};
 use super::super::instance::Exit;
 use super::super::log;
 use super::super::process::Slot;
 use super::super::protocol::Failure;
 use super::super::{lock, starved};
-use super::{Deploy, LONGEST_ANSWER, hidden, migrations, raised, remedy};
+use super::{Deploy, LONGEST_ANSWER, hidden, migrations, raised, remarks, remedy};
 
 /// Which of the release commands, as logs have it, asks Django for a page.
 const RAISED: u32 = 3;
@@ -27,6 +29,18 @@ impl Deploy<'_> {
     pub(super) fn unhealthy(&self, process: &Slot, message: String) -> Failure {
         let output = self.tail(process);
         Failure { hint: output.as_deref().and_then(|output| self.remedy(output)), output, ..Failure::new(message) }
+    }
+
+    /// The failure of a release that refuses all names, where what serves does not: nobody would be answered any more.
+    pub(super) async fn refuses_all(&self, process: &Slot, page: &Healthy, hosts: &[String]) -> Option<Failure> {
+        let now = match self.serving.filter(|_| page.status == StatusCode::BAD_REQUEST) {
+            Some(port) => health::now(port, self.root.health(), hosts).await?,
+            None => return None,
+        };
+        let Healthy { path, status, host, .. } = page;
+        let message = format!("`GET {path}` is answered with {status}, and by what serves with {now}");
+        let hint = remarks::refused_name(host);
+        (!now.is_client_error() && !now.is_server_error()).then(|| self.unhealthy(process, message).hint(hint))
     }
 
     /// What to do about what a process has written that does not come up.

@@ -193,7 +193,7 @@ fn env(reader: &Reader, item: &Item<'_>) -> BTreeMap<String, Spanned<String>> {
 fn data_path(reader: &Reader, text: Spanned<String>) -> Option<Spanned<String>> {
     let path = Path::new(text.as_str());
     let is_plain = path.components().all(|part| matches!(part, Component::Normal(_) | Component::RootDir));
-    let error = if !is_plain || path.file_name().is_none() {
+    let error = if !is_plain || path.file_name().is_none() || text.starts_with('~') {
         reader.error(text.span(), format!("`{text}` is not a place that can be kept"))
     } else if let Some(hidden) = hidden(path) {
         reader.error(text.span(), format!("`{text}` cannot be kept: it would hide `{hidden}`, which processes need"))
