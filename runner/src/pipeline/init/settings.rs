@@ -149,6 +149,20 @@ impl Settings {
         directories
     }
 
+    /// What is to be kept from release to release: where a directory has several databases, all of it, for there is more in such.
+    pub(super) fn kept(&self) -> Vec<&str> {
+        let databases = |directory: &str| {
+            let is_there =
+                |path: &&String| is_database(path) && path.rsplit_once('/').is_some_and(|(of, _)| of == directory);
+            self.data.iter().filter(is_there).count()
+        };
+        let whole = |path: &str| path.rfind('/').filter(|end| databases(&path[..*end]) > 1);
+        let kept = self.data.iter().map(|path| &path[..whole(path).unwrap_or(path.len())]);
+        let mut kept: Vec<&str> = kept.collect();
+        kept.dedup();
+        kept
+    }
+
     fn read(&mut self, text: &str, scheme: &Scheme<'_>) {
         self.variables.extend(variables::needed(text, scheme));
         self.database_variables.extend(variables::of_database(text));
@@ -220,13 +234,21 @@ fn for_production(dir: &Path, module: &str) -> Option<String> {
     let place = |module: &str| module.replace('.', "/");
     let is_silent = |root: &PathBuf| {
         let text = fs::read_to_string(root.join(place(module)).join("__init__.py"));
-        text.is_ok_and(|text| !text.contains('=') && !text.contains("import"))
+        text.is_ok_and(|text| {
+            !text.contains('=') && text.lines().filter(|line| line.contains("import")).all(takes_over_beside)
+        })
     };
     let beside = || module.rsplit_once('.').filter(|(_, name)| is_for_development(name)).map(|(package, _)| package);
     let package = if roots.iter().any(is_silent) { module } else { beside()? };
     let is_there = |root: &Path, name: &str| root.join(place(package)).join(format!("{name}.py")).is_file();
     let found = roots.iter().find_map(|root| PRODUCTION.iter().find(|name| is_there(root, name)))?;
     Some(format!("{package}.{found}"))
+}
+
+/// Whether a line takes over the settings of a module beside it that is for development or for production.
+fn takes_over_beside(line: &str) -> bool {
+    let module = line.trim().strip_prefix("from .").and_then(|rest| rest.strip_suffix(" import *"));
+    module.is_some_and(|name| is_for_development(name) || PRODUCTION.contains(&name))
 }
 
 /// The settings module that a script sets.

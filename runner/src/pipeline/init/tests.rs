@@ -319,6 +319,9 @@ fn settings_for_production_are_taken_where_scripts_name_those_for_development() 
     assert!(Project::new(&package).text().contains("settings = \"polls.settings.production\""));
     let package = [package[0], ("polls/settings/__init__.py", "from .base import *\n"), files[3]];
     assert!(!Project::new(&package).text().contains("settings.production"));
+    let either = "try:\n    from .dev import *\nexcept ImportError:\n    from .production import *\n";
+    let package = [package[0], ("polls/settings/__init__.py", either), files[3]];
+    assert!(Project::new(&package).text().contains("settings = \"polls.settings.production\""));
     // Some packages set Django up before `wsgi.py` says with which settings.
     assert!(text.contains("env = { DJANGO_SETTINGS_MODULE = \"polls.settings.dev\" }"), "{text}");
 }
@@ -470,6 +473,9 @@ fn the_directory_of_a_database_is_made_and_hosts_that_are_not_known_are_left_out
     let text = Project::new(&[("manage.py", MANAGE), ("polls/settings.py", settings)]).text();
     assert!(text.contains("directories = [\"data\"] }"), "{text}");
     assert!(text.contains("data = [\"data/db.sqlite3\"]"), "{text}");
+    let tasks = "T = {'DATABASE': os.path.join(BASE_DIR, 'data', 'tasks.sqlite3')}\n";
+    let several = Project::new(&[("manage.py", MANAGE), ("polls/settings.py", &format!("{settings}{tasks}"))]).text();
+    assert!(several.contains("data = [\"data\"]") && several.contains("directories = [\"data\"] }"), "{several}");
     assert!(text.contains("# What is `unset` lets it start"), "{text}");
     assert!(!text.contains("host ="), "{text}");
 }

@@ -327,7 +327,7 @@ fn target(out: &mut String, project: &Project, name: &str) {
     if !commands.is_empty() {
         let _ = writeln!(out, "release-commands = {}", list(&commands));
     }
-    let mut data: Vec<String> = settings.data.iter().map(|path| join(&project.directory, path)).collect();
+    let mut data: Vec<String> = settings.kept().into_iter().map(|path| join(&project.directory, path)).collect();
     data.extend(settings.variables.iter().any(Variable::is_database_file).then(|| "db.sqlite3".to_owned()));
     data.dedup();
     if !data.is_empty() {
