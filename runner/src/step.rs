@@ -237,7 +237,10 @@ impl<'a> Prepared<'a> {
     fn refuse_secrets(&self, store: &Store, search: &Search, outputs: &[Binding]) -> Result<(), Failure> {
         for Binding { port, value } in outputs {
             let leak = match value {
-                Value::Tree(tree) => search.tree(store, tree, "")?,
+                Value::Tree(tree) => {
+                    store.check_extent(tree)?;
+                    search.tree(store, tree, "")?
+                }
                 Value::Blob(blob) => search.file(&mut store.open_blob(blob)?, port)?,
             };
             if let Some(leak) = leak {

@@ -15,6 +15,7 @@ mod check;
 mod claim;
 mod doubt;
 mod error;
+mod extent;
 mod files;
 mod garbage;
 mod import;

@@ -22,6 +22,7 @@ const BUFFER: usize = 128 << 10;
 
 /// Packs a tree as `tar` or `tar.zst` into a writer.
 pub fn pack(store: &Store, tree: &Digest, format: Format, out: impl Write) -> Result<(), ArchiveError> {
+    store.check_extent(tree).map_err(ArchiveError::Store)?;
     let mut out = io::BufWriter::with_capacity(BUFFER, out);
     match format {
         Format::Tar => {

@@ -122,7 +122,9 @@ impl From<StoreError> for Failure {
             StoreError::Changed(_) => Code::Unavailable,
             StoreError::Holes(_) => Code::LimitExceeded,
             StoreError::TooLate(_) => Code::TimedOut,
-            StoreError::Path { .. } | StoreError::TooDeep | StoreError::Conflict(_) => Code::Failed,
+            StoreError::Path { .. } | StoreError::TooDeep | StoreError::TooLarge | StoreError::Conflict(_) => {
+                Code::Failed
+            }
             _ => Code::Internal,
         };
         Self { hint: error.hint(), retryable: false, ..Self::of(code, &error) }

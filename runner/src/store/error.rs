@@ -9,6 +9,7 @@ use std::sync::Arc;
 use nix::errno::Errno;
 use rusqlite::ErrorCode;
 
+use super::extent::MOST;
 use crate::digest::Digest;
 use crate::disk::is_for_want_of_room;
 use crate::tree::{DEEPEST, TreeError};
@@ -77,6 +78,9 @@ pub enum StoreError {
     /// A tree that whoever goes through it would not come back from.
     #[error("a tree cannot be more than {DEEPEST} directories deep")]
     TooDeep,
+    /// A tree of which few directories are many.
+    #[error("a tree cannot come to more than {MOST} files and directories")]
+    TooLarge,
     /// Two trees hold different things at one path.
     #[error("both sides hold a different `{0}`")]
     Conflict(String),
@@ -127,6 +131,7 @@ impl StoreError {
             | Self::Holes(_)
             | Self::TooLate(_)
             | Self::TooDeep
+            | Self::TooLarge
             | Self::Conflict(_) => false,
         }
     }
@@ -154,6 +159,7 @@ impl StoreError {
             | Self::Holes(_)
             | Self::TooLate(_)
             | Self::TooDeep
+            | Self::TooLarge
             | Self::Conflict(_) => false,
         }
     }
@@ -215,7 +221,7 @@ impl StoreError {
             Self::Changed(_) => Some("run again: a run builds what was there when it began".to_owned()),
             Self::Holes(_) => Some("raise `limits.output` of the step, or write less".to_owned()),
             Self::TooLate(_) => Some("raise `limits.time` of the step, or leave less to be kept".to_owned()),
-            Self::Path { .. } | Self::TooDeep | Self::Conflict(_) => None,
+            Self::Path { .. } | Self::TooDeep | Self::TooLarge | Self::Conflict(_) => None,
         }
     }
 }

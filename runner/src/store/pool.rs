@@ -33,6 +33,7 @@ impl Store {
         if self.use_layout(tree, &home)? {
             return Ok(home);
         }
+        self.check_extent(tree)?;
         let stage = self.scratch()?;
         let staged = stage.path().join("tree");
         let (place, files) = (Place::make(&staged)?, Pooled::at(pool.join("files")));

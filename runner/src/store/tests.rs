@@ -5,6 +5,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::archive;
 use crate::plugin::{Code, Failure};
 use crate::tree::Entry;
 
@@ -176,6 +177,26 @@ fn paths_that_leave_the_tree_are_refused() {
     for path in ["", "/etc/passwd", "../x", "a/../b", "a//b", "a/."] {
         assert!(builder.put(path, file(&store, "x")).is_err(), "{path:?}");
     }
+}
+
+#[test]
+fn few_directories_that_are_many_are_refused_by_whoever_goes_through_all() {
+    let (_home, store) = store();
+    let bottom = store.put_tree(&Tree::default()).expect("kept");
+    let bomb = (0..60).fold(bottom, |digest, _| {
+        let mut tree = Tree::default();
+        for name in ["a", "b"] {
+            tree.insert(name, Entry::Tree { digest }).expect("a name");
+        }
+        store.put_tree(&tree).expect("kept")
+    });
+    assert!(matches!(store.lay_out(&bomb), Err(StoreError::TooLarge)));
+    assert!(matches!(store.walk(&bomb), Err(StoreError::TooLarge)));
+    let all = Globs::new(&["**/none".to_owned()], &[]).expect("a glob");
+    assert!(matches!(store.glob(&bomb, &all), Err(StoreError::TooLarge)));
+    assert!(matches!(store.select(&bomb, &all), Err(StoreError::TooLarge)));
+    let packed = archive::pack(&store, &bomb, archive::Format::Tar, std::io::sink());
+    assert!(matches!(packed, Err(archive::ArchiveError::Store(StoreError::TooLarge))));
 }
 
 #[test]

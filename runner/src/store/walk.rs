@@ -2,6 +2,7 @@
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
+use super::extent::MOST;
 use super::{Store, StoreError};
 use crate::digest::Digest;
 use crate::tree::{DEEPEST, Entry, Tree};
@@ -100,6 +101,23 @@ pub(crate) fn names(path: &str) -> Result<Vec<&str>, StoreError> {
     Ok(names)
 }
 
+/// Globs, and how much may still be held against them.
+struct Seen<'a> {
+    globs: &'a Globs,
+    left: u64,
+}
+
+impl<'a> Seen<'a> {
+    fn by(globs: &'a Globs) -> Self {
+        Self { globs, left: MOST }
+    }
+
+    fn count(&mut self) -> Result<(), StoreError> {
+        self.left = self.left.checked_sub(1).ok_or(StoreError::TooLarge)?;
+        Ok(())
+    }
+}
+
 impl Store {
     /// What is at a path of a tree; links on the way are not followed.
     pub fn lookup(&self, root: &Digest, path: &str) -> Result<Option<Entry>, StoreError> {
@@ -116,6 +134,7 @@ impl Store {
 
     /// All files, links and empty directories of a tree, in order of the directories' names.
     pub fn walk(&self, root: &Digest) -> Result<Vec<Found>, StoreError> {
+        self.check_extent(root)?;
         let mut found = Vec::new();
         self.walk_into(root, "", &mut |path, entry| {
             found.push(Found { path: path.to_owned(), entry: entry.clone() });
@@ -137,7 +156,7 @@ impl Store {
     /// The paths of the files and links that globs mean, in bytewise order.
     pub fn glob(&self, root: &Digest, globs: &Globs) -> Result<Vec<String>, StoreError> {
         let mut paths = Vec::new();
-        self.glob_into(root, "", globs, false, &mut paths)?;
+        self.glob_into(root, "", &mut Seen::by(globs), false, &mut paths)?;
         paths.sort_unstable();
         Ok(paths)
     }
@@ -146,11 +165,13 @@ impl Store {
         &self,
         dir: &Digest,
         at: &str,
-        globs: &Globs,
+        seen: &mut Seen<'_>,
         parent: bool,
         paths: &mut Vec<String>,
     ) -> Result<(), StoreError> {
+        let globs = seen.globs;
         for (name, entry) in self.tree(dir)?.entries() {
+            seen.count()?;
             let path = join(at, name);
             if globs.exclude.is_match(&path) {
                 continue;
@@ -158,7 +179,7 @@ impl Store {
             let included = globs.includes(&path, parent);
             match entry {
                 Entry::Tree { .. } if !included && !globs.reach(&path) => {}
-                Entry::Tree { digest } => self.glob_into(digest, &path, globs, included, paths)?,
+                Entry::Tree { digest } => self.glob_into(digest, &path, seen, included, paths)?,
                 _ if included => paths.push(path),
                 _ => {}
             }
@@ -168,20 +189,28 @@ impl Store {
 
     /// The part of a tree that globs mean, as a tree.
     pub fn select(&self, root: &Digest, globs: &Globs) -> Result<Digest, StoreError> {
-        match self.select_in(root, "", globs, false)? {
+        match self.select_in(root, "", &mut Seen::by(globs), false)? {
             Some(digest) => Ok(digest),
             None => self.put_tree(&Tree::default()),
         }
     }
 
     /// None where nothing of the directory is meant.
-    fn select_in(&self, dir: &Digest, at: &str, globs: &Globs, parent: bool) -> Result<Option<Digest>, StoreError> {
+    fn select_in(
+        &self,
+        dir: &Digest,
+        at: &str,
+        seen: &mut Seen<'_>,
+        parent: bool,
+    ) -> Result<Option<Digest>, StoreError> {
+        let globs = seen.globs;
         let whole = self.tree(dir)?;
         if parent && (globs.exclude.is_empty() || whole.is_empty()) {
             return Ok(Some(*dir));
         }
         let mut part = Tree::default();
         for (name, entry) in whole.entries() {
+            seen.count()?;
             let path = join(at, name);
             if globs.exclude.is_match(&path) {
                 continue;
@@ -190,7 +219,7 @@ impl Store {
             let kept = match entry {
                 Entry::Tree { .. } if !included && !globs.reach(&path) => None,
                 Entry::Tree { digest } => {
-                    self.select_in(digest, &path, globs, included)?.map(|digest| Entry::Tree { digest })
+                    self.select_in(digest, &path, seen, included)?.map(|digest| Entry::Tree { digest })
                 }
                 _ => included.then(|| entry.clone()),
             };
