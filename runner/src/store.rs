@@ -35,7 +35,7 @@ mod walk;
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 
 use crate::digest::Digest;
 use crate::private;
@@ -76,6 +76,8 @@ struct Inner {
     claims: Arc<Claims>,
     trees: RwLock<HashMap<Digest, Held>>,
     outside: RwLock<Vec<Arc<dyn Outside>>>,
+    /// Trees that are being laid out.
+    laid_out: Mutex<HashMap<Digest, Arc<Mutex<()>>>>,
     believed_since: Option<String>,
     lease: Lease,
     _clearing: Clearing,
@@ -133,6 +135,7 @@ impl Store {
             claims,
             trees: RwLock::default(),
             outside: RwLock::default(),
+            laid_out: Mutex::default(),
             believed_since,
             lease,
             _clearing: debris.clear_aside(),

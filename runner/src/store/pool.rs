@@ -10,7 +10,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, UNIX_EPOCH};
 
 use nix::errno::Errno;
@@ -30,6 +30,9 @@ impl Store {
     pub fn lay_out(&self, tree: &Digest) -> Result<PathBuf, StoreError> {
         let pool = self.0.root.join("pool");
         let home = pool.join("trees").join(tree.hex());
+        // One at a time: who finds it changed takes it out of use.
+        let turn = Arc::clone(self.0.laid_out.lock().expect(POISONED).entry(*tree).or_default());
+        let _turn = turn.lock().expect(POISONED);
         if self.use_layout(tree, &home)? {
             return Ok(home);
         }

@@ -180,6 +180,32 @@ fn paths_that_leave_the_tree_are_refused() {
 }
 
 #[test]
+fn several_who_find_a_laid_out_tree_changed_have_it_made_anew_once() {
+    let (home, store) = store();
+    let digest = store.put(b"content").expect("kept");
+    let mut tree = Tree::default();
+    tree.insert("file", Entry::File { digest, executable: false }).expect("a name");
+    let tree = store.put_tree(&tree).expect("kept");
+    let laid_out = store.lay_out(&tree).expect("laid out");
+    store.flush().expect("flushed");
+    for round in 0..30 {
+        let store = Store::open(home.path()).expect("a store");
+        fs::write(laid_out.join("more"), "").expect("changed");
+        std::thread::scope(|scope| {
+            let lay_out = || {
+                let found = store.lay_out(&tree).expect("laid out");
+                assert_eq!(fs::read(found.join("file")).expect("there"), b"content", "round {round}");
+                assert!(!found.join("more").exists(), "round {round}");
+            };
+            let others: Vec<_> = (0..4).map(|_| scope.spawn(lay_out)).collect();
+            for other in others {
+                other.join().expect("no panic");
+            }
+        });
+    }
+}
+
+#[test]
 fn few_directories_that_are_many_are_refused_by_whoever_goes_through_all() {
     let (_home, store) = store();
     let bottom = store.put_tree(&Tree::default()).expect("kept");
