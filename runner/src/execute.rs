@@ -248,7 +248,8 @@ impl Dispatcher<'_> {
             State::Done(_) => {
                 for next in after {
                     let mut before = self.graph.neighbors_directed(next, Direction::Incoming);
-                    if before.all(|before| matches!(self.states[before.index()], State::Done(_))) {
+                    let waits = matches!(self.states[next.index()], State::Waiting);
+                    if waits && before.all(|before| matches!(self.states[before.index()], State::Done(_))) {
                         self.set(next, State::Ready);
                     }
                 }

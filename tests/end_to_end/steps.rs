@@ -67,6 +67,20 @@ fn what_does_not_need_the_failed_step_runs_only_with_keep_going() {
 }
 
 #[test]
+fn what_was_skipped_does_not_run_when_what_it_waits_for_ends_well() {
+    let step = |name: &str, input: &str, run: &str| {
+        format!(
+            "[steps.{name}]\nplugin = \"command\"\ninputs = {{ project = \"{input}\" }}\ngrants = {{ exec = [\"sh\"] }}\n\
+             config = {{ run = \"{run}\" }}\n"
+        )
+    };
+    let slow = step("slow", "source", "sleep 2; echo 1 > made");
+    let text = ["[app]\nname = \"demo\"\n", &slow, &step("bad", "source", "exit 3"), &step("next", "slow", "true")];
+    let said = Project::new().pipeline(&text.join("\n")).run(["run", "--no-release", "--json", "-j", "2"]).code(1);
+    assert_eq!([said.steps("ran"), said.steps("failed"), said.steps("skipped")], [["slow"], ["bad"], ["next"]]);
+}
+
+#[test]
 fn a_slug_is_known_though_another_step_fails() {
     let project = Project::new().file("Procfile", "web: true\n").pipeline(&format!(
         "{FAILING}\n[steps.slug]\nplugin = \"slug\"\ninputs = {{ project = \"source\", venv = \"source\" }}\n"
