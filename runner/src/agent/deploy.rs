@@ -127,16 +127,7 @@ async fn carry_out(
         let hint = "what serves may still run on it: the disk or another program has changed it".to_owned();
         let _ = say.send(Progress::Warning { message: format!("{damage}; it was made anew"), hint: Some(hint) });
     }
-    if let How::Scale { formation } = &how {
-        refuse::unknown_processes(&root, formation.counts().map(|(process, _)| process))?;
-    }
-    if canary.is_some() && !root.serves() {
-        return Err(Failure::usage("the slug has no process `web` that clients could be given to")
-            .hint("release it without `--canary`"));
-    }
-    refuse::cron_of_other_names(&root, &target.name)?;
-    refuse::missing_environment(&root, &target.name)?;
-    refuse::data_for_static(&root, &target.name)?;
+    refuse::unfit(&root, &target.name, &how, canary.is_some())?;
     if target.settings.preflight && !matches!(how, How::Config { .. }) {
         refuse::little_room(agent, &say)?;
     }

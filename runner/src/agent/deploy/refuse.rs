@@ -7,14 +7,28 @@ use super::super::root::Root;
 use crate::diagnostic::nearest;
 use crate::disk::room;
 use crate::pipeline::duration_text;
-use crate::release::{Role, Target, Who};
+use crate::release::{How, Role, Target, Who};
 
 /// Below so many free bytes a release is told of it, and below so many refused.
 const LITTLE_ROOM: u64 = 1 << 30;
 const TOO_LITTLE_ROOM: u64 = 64 << 20;
 
+/// A slug that does not fit the target, or what is asked for.
+pub(super) fn unfit(root: &Root, target: &str, how: &How, for_some: bool) -> Result<(), Failure> {
+    if let How::Scale { formation } = how {
+        unknown_processes(root, formation.counts().map(|(process, _)| process))?;
+    }
+    if for_some && !root.serves() {
+        return Err(Failure::usage("the slug has no process `web` that clients could be given to")
+            .hint("release it without `--canary`"));
+    }
+    cron_of_other_names(root, target)?;
+    missing_environment(root, target)?;
+    data_for_static(root, target)
+}
+
 /// A count of a process that the slug does not have would wait for ever for its process.
-pub(super) fn unknown_processes<'a>(root: &Root, asked: impl Iterator<Item = &'a str>) -> Result<(), Failure> {
+fn unknown_processes<'a>(root: &Root, asked: impl Iterator<Item = &'a str>) -> Result<(), Failure> {
     let known: Vec<_> =
         root.arrived.manifest.processes.keys().map(String::as_str).filter(|name| *name != RELEASE).collect();
     for process in asked {
@@ -29,7 +43,7 @@ pub(super) fn unknown_processes<'a>(root: &Root, asked: impl Iterator<Item = &'a
 }
 
 /// Logs and counts of a cron entry and of a process of the same name could not be told apart.
-pub(super) fn cron_of_other_names(root: &Root, target: &str) -> Result<(), Failure> {
+fn cron_of_other_names(root: &Root, target: &str) -> Result<(), Failure> {
     let processes = &root.arrived.manifest.processes;
     match root.settings.cron.keys().find(|name| processes.contains_key(*name) || *name == RELEASE) {
         Some(name) => {
@@ -40,7 +54,7 @@ pub(super) fn cron_of_other_names(root: &Root, target: &str) -> Result<(), Failu
     }
 }
 
-pub(super) fn missing_environment(root: &Root, target: &str) -> Result<(), Failure> {
+fn missing_environment(root: &Root, target: &str) -> Result<(), Failure> {
     let given = root.environment(0);
     let missing: Vec<_> = root
         .arrived
@@ -103,7 +117,7 @@ pub(super) fn sooner_end(agent: &Agent, target: &Target, who: &Who, say: &Say) -
 }
 
 /// Static files are the slug's: no target keeps them, and nothing of a target can lie in them.
-pub(super) fn data_for_static(root: &Root, target: &str) -> Result<(), Failure> {
+fn data_for_static(root: &Root, target: &str) -> Result<(), Failure> {
     let Some(path) = root.data_in_static() else { return Ok(()) };
     Err(Failure::new(format!("target `{target}` would keep `{path}` as its data, which is where the slug's static files are"))
         .hint("take it out of the target's `data`: static files come with each release; uploads belong in a directory of their own"))

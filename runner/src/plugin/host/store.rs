@@ -245,6 +245,10 @@ impl wit::HostTreeBuilder for Host {
 
     fn put_symlink(&mut self, builder: Resource<Builder>, path: String, target: String) -> Result<(), Failure> {
         self.count()?;
+        if target.is_empty() || target.contains('\0') {
+            let why = "a link needs a target, without NUL bytes".to_owned();
+            return Err(StoreError::Path { path, why }.into());
+        }
         Ok(self.table.get_mut(&builder)?.0.put(&path, Entry::Symlink { target })?)
     }
 
