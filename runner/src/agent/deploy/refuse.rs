@@ -94,11 +94,12 @@ pub(super) fn little_room(agent: &Agent, say: &Say) -> Result<(), Failure> {
 /// With its end a target goes, and all its data with it: nobody brings that about who may not remove it.
 pub(super) fn sooner_end(agent: &Agent, target: &Target, who: &Who, say: &Say) -> Result<(), Failure> {
     let Target { app, name, settings } = target;
+    let Some(expires) = settings.expires else { return Ok(()) };
     let releases = agent.history.releases(app, name).map_err(|error| Failure::of(&error))?;
     let Some(before) = releases.last().map(|last| last.target.settings.expires) else { return Ok(()) };
-    let Some(expires) = settings.expires.filter(|expires| before.is_none_or(|before| *expires < before)) else {
+    if before.is_some_and(|before| before <= expires) {
         return Ok(());
-    };
+    }
     let until_now =
         before.map_or_else(|| "no end".to_owned(), |before| format!("`expires = \"{}\"`", duration_text(before)));
     let message = format!(

@@ -29,8 +29,9 @@ impl Deploy<'_> {
         let Some((serving, changes)) = self.migrations() else { return };
         let release = lock(&self.release).clone();
         let stay = migrations::that_stay(&release.target.name, &changes);
-        let applied = self.applied_since(&serving, &release);
-        let new = migrations::of_new(&self.agent.store, &release.slug.tree, self.brought(&changes), &applied);
+        let brought = self.brought(&changes);
+        let applied = if brought.is_empty() { Vec::new() } else { self.applied_since(&serving, &release) };
+        let new = migrations::of_new(&self.agent.store, &release.slug.tree, brought, &applied);
         for told in stay.into_iter().chain(new.unwrap_or_default()) {
             let _ = self.say.send(told);
         }

@@ -33,10 +33,8 @@ impl Deploy<'_> {
 
     /// The failure of a release that refuses all names, where what serves does not: nobody would be answered any more.
     pub(super) async fn refuses_all(&self, process: &Slot, page: &Healthy, hosts: &[String]) -> Option<Failure> {
-        let now = match self.serving.filter(|_| page.status == StatusCode::BAD_REQUEST) {
-            Some(port) => health::now(port, self.root.health(), hosts).await?,
-            None => return None,
-        };
+        let port = self.serving.filter(|_| page.status == StatusCode::BAD_REQUEST)?;
+        let now = health::now(port, self.root.health(), hosts).await?;
         let Healthy { path, status, host, .. } = page;
         let message = format!("`GET {path}` is answered with {status}, and by what serves with {now}");
         let hint = remarks::refused_name(host);
