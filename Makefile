@@ -44,7 +44,7 @@ check: build
 # Longer runs of what the tests do for a moment. Each parser of what others wrote is attacked for FUZZ seconds; bytes that make
 # one panic stay in tests/fuzz/corpus. Numbers that overflow panic there too.
 FUZZ := 600
-CHECKED := $(foreach package,pipe-runner python-packaging node-modules,$(foreach check,overflow-checks debug-assertions,\
+CHECKED := $(foreach package,pipe-runner python-packaging python-venv node-modules,$(foreach check,overflow-checks debug-assertions,\
 	--config profile.release.package.$(package).$(check)=true))
 fuzz: build
 	PIPE_FUZZ_SECONDS=$(FUZZ) $(CARGO) test --locked --release --workspace $(CHECKED) --lib -- any_bytes any_text

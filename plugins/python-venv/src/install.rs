@@ -208,6 +208,22 @@ mod tests {
     }
 
     #[test]
+    fn any_texts_of_a_wheel_are_understood_or_refused() {
+        pipe_fuzz::attack("wheel-texts", |bytes| {
+            let text = String::from_utf8_lossy(bytes);
+            let mut record = Record::parse(&text);
+            record.move_to_site("a-1.data/purelib");
+            record.move_to_prefix("a-1.data/scripts", "bin");
+            let rendered = record.render("a-1.dist-info/RECORD");
+            assert_eq!(Record::parse(&rendered).render("a-1.dist-info/RECORD"), rendered);
+            for command in entry_points::commands(&text).unwrap_or_default() {
+                drop(script::launcher(&command, "#!/bin/python\n"));
+            }
+            drop(script::with_shebang(bytes, "#!/bin/python\n"));
+        });
+    }
+
+    #[test]
     fn versions_are_compared_by_meaning() {
         assert!(same_version("1.0", "1.0.0"));
         assert!(same_version("1.0+local-1", "1.0+local_1"));

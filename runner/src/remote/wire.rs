@@ -155,8 +155,11 @@ pub(super) fn read_want(from: &mut impl Read) -> io::Result<Want> {
     if length > LONGEST {
         return Err(io::ErrorKind::InvalidData.into());
     }
-    let mut bytes = vec![0; length as usize];
-    from.read_exact(&mut bytes)?;
+    // As much room as comes, and not as was announced.
+    let mut bytes = Vec::new();
+    if from.take(length.into()).read_to_end(&mut bytes)? < length as usize {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
     postcard::from_bytes(&bytes).map_err(io::Error::other)
 }
 
@@ -189,4 +192,22 @@ pub(super) fn read_digest(from: &mut impl Read) -> io::Result<Digest> {
     let mut bytes = [0; 32];
     from.read_exact(&mut bytes)?;
     Ok(Digest::from_bytes(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::protocol::Reply;
+
+    #[test]
+    fn any_bytes_are_words_of_a_command_or_a_host_or_refused() {
+        pipe_fuzz::attack("wire", |bytes| {
+            drop(read_want(&mut &*bytes));
+            drop(serde_json::from_slice::<Asked>(bytes));
+            drop(serde_json::from_slice::<Heard>(bytes));
+            drop(serde_json::from_slice::<Request>(bytes));
+            drop(serde_json::from_slice::<Reply>(bytes));
+            drop(version(&String::from_utf8_lossy(bytes)).map(str::to_owned));
+        });
+    }
 }

@@ -37,13 +37,18 @@ impl<'a> Record<'a> {
         let (created, rest) = rest.split_first_chunk()?;
         let (has_family, rest) = rest.split_first()?;
         let (family, rest) = rest.split_first_chunk()?;
+        let family = match has_family {
+            0 if *family == [0; 32] => None,
+            1 => Some(Digest::from_bytes(*family)),
+            _ => return None,
+        };
         let (count, rest) = rest.split_first_chunk()?;
         let (refs, content) =
             rest.split_at_checked(usize::try_from(u32::from_le_bytes(*count)).ok()?.checked_mul(32)?)?;
         Some(Self {
             key: Digest::from_bytes(*key),
             created: u64::from_le_bytes(*created),
-            family: (*has_family != 0).then(|| Digest::from_bytes(*family)),
+            family,
             refs: refs.as_chunks::<32>().0.iter().map(|bytes| Digest::from_bytes(*bytes)).collect(),
             content,
         })
@@ -63,6 +68,15 @@ mod tests {
             let whole = record.encode();
             assert!((0..whole.len() - 7).all(|len| Record::decode(&whole[..len]).is_none()));
         }
+    }
+
+    #[test]
+    fn any_bytes_are_the_one_encoding_of_an_action_or_none() {
+        pipe_fuzz::attack("action", |bytes| {
+            if let Some(record) = Record::decode(bytes) {
+                assert_eq!(record.encode(), bytes);
+            }
+        });
     }
 
     /// A change here makes every store forget its actions.

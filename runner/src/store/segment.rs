@@ -300,6 +300,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn any_bytes_are_a_segment_or_hold_no_record() {
+        let home = tempfile::tempdir().expect("a directory");
+        let path = SegmentId(1).path(home.path());
+        pipe_fuzz::attack("segment", |bytes| {
+            fs::write(&path, bytes).expect("written");
+            scan(&path, |found| assert_eq!(Digest::of(found.payload), found.digest)).expect("read");
+        });
+    }
+
+    #[test]
     fn a_segment_is_made_though_others_look_whether_they_can_go_on_with_it() {
         let home = tempfile::tempdir().expect("a directory");
         let is_over = AtomicBool::new(false);
