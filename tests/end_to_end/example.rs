@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::small::{free_port, get};
 
 /// The example, with an address of its own for each of its two targets.
-fn example() -> (Project, [u16; 2]) {
+pub(super) fn example() -> (Project, [u16; 2]) {
     let project = Project::example();
     let ports = [free_port(), free_port()];
     for (shipped, port) in ["127.0.0.1:8000", "127.0.0.1:8001"].iter().zip(ports) {

@@ -2,6 +2,7 @@
 
 mod attacks;
 mod branches;
+mod browsers;
 mod caching;
 mod canaries;
 mod command_line;

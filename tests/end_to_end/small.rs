@@ -1,14 +1,12 @@
 //! A project that is no more than a page, for tests of where it is served; and what asks for it.
-//!
-//! Ports are chosen here, below the range that outgoing connections take theirs from.
 
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use pipe_tests::Project;
+pub(super) use pipe_tests::free_port;
 
 /// Says its version.
 const APP: &str = r#"
@@ -55,18 +53,6 @@ pub(super) fn project() -> Project {
 /// Gives the project its pipeline, with these targets.
 pub(super) fn release_to(project: &Project, targets: &str) {
     project.write("release.pipeline", &format!("{STEPS}{targets}"));
-}
-
-pub(super) fn free_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let first = 16_000 + u16::try_from(std::process::id() % 4_000).unwrap_or_default();
-    loop {
-        let port = first + NEXT.fetch_add(1, Ordering::Relaxed);
-        assert!(port < 32_768, "no port is free");
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
 }
 
 /// What a page answers: its status line, and all that follows.

@@ -8,6 +8,7 @@
 //! project.run(["run", "--no-release"]).success();
 //! ```
 
+mod browser;
 mod port;
 mod sshd;
 
@@ -20,6 +21,7 @@ use std::sync::Once;
 use serde_json::Value;
 use tempfile::TempDir;
 
+pub use browser::Browser;
 pub use port::free_port;
 pub use sshd::Sshd;
 
@@ -194,11 +196,12 @@ impl Said {
 }
 
 /// The servers that tests start, and Debian's packages that have them.
-const SERVERS: [(&str, &str); 4] = [
+const SERVERS: [(&str, &str); 5] = [
     ("/usr/sbin/sshd", "openssh-server openssh-client"),
     ("/usr/sbin/nginx", "nginx-light"),
     ("/usr/sbin/cron", "cron"),
     ("/usr/bin/pebble", "pebble"),
+    ("/usr/bin/chromedriver", "chromium chromium-driver"),
 ];
 
 /// Installs the servers that are not there, in a container, by who is root or becomes it without being asked; elsewhere that is for
