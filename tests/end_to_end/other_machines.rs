@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -27,7 +28,11 @@ impl Two {
     }
 
     fn without_setup() -> Self {
-        let two = Self { project: small::project(), sshd: Sshd::start(), port: free_port() };
+        Self::with(Sshd::start())
+    }
+
+    fn with(sshd: Sshd) -> Self {
+        let two = Self { project: small::project(), sshd, port: free_port() };
         let targets = format!(
             r#"
 [targets.staging]
@@ -142,6 +147,31 @@ fn a_host_is_set_up_with_one_command_and_takes_releases_like_this_machine() {
 
     two.run(["stop", "production"]).success();
     assert!(TcpStream::connect(("127.0.0.1", two.port)).is_err(), "it was stopped");
+}
+
+/// Only root may make such a host.
+#[test]
+fn a_host_in_a_network_of_its_own_serves_there_and_not_here() {
+    if !fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0) {
+        return;
+    }
+    let two = Two::with(Sshd::start_apart());
+    let own = format!("address = \"{}:{}\"", two.sshd.host(), two.port);
+    two.project.edit("release.pipeline", &format!("address = \"127.0.0.1:{}\"", two.port), &own);
+    two.run(["target", "add", "production", &two.address(), "--no-boot"]).success();
+    two.promote();
+    let page = || {
+        let url = format!("http://{}:{}/", two.sshd.host(), two.port);
+        let asked = Command::new("curl").args(["-sS", "--noproxy", "*", &url]).output().expect("curl");
+        String::from_utf8(asked.stdout).expect("text")
+    };
+    assert_eq!(page(), "one");
+    assert!(TcpStream::connect(("127.0.0.1", two.port)).is_err(), "this machine has no such port");
+    two.project.write("src/version", "two");
+    two.promote();
+    assert_eq!(page(), "two");
+    two.run(["rollback", "production"]).success();
+    assert_eq!(page(), "one");
 }
 
 #[test]

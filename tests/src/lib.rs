@@ -9,6 +9,7 @@
 //! ```
 
 mod browser;
+mod network;
 mod port;
 mod sshd;
 
@@ -195,22 +196,26 @@ impl Said {
     }
 }
 
-/// The servers that tests start, and Debian's packages that have them.
-const SERVERS: [(&str, &str); 5] = [
+/// The programs of others that tests start, and Debian's packages that have them.
+const PROGRAMS: [(&str, &str); 6] = [
     ("/usr/sbin/sshd", "openssh-server openssh-client"),
     ("/usr/sbin/nginx", "nginx-light"),
     ("/usr/sbin/cron", "cron"),
     ("/usr/bin/pebble", "pebble"),
     ("/usr/bin/chromedriver", "chromium chromium-driver"),
+    ("/usr/sbin/ip", "iproute2"),
 ];
 
-/// Installs the servers that are not there, in a container, by who is root or becomes it without being asked; elsewhere that is for
+/// Installs the programs that are not there, in a container, by who is root or becomes it without being asked; elsewhere that is for
 /// whoever the machine belongs to. All of them before any test begins: programs that come to the machine make another runtime.
 fn install() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        let missing: Vec<&str> =
-            SERVERS.iter().filter(|(program, _)| !Path::new(program).exists()).map(|(_, packages)| *packages).collect();
+        let missing: Vec<&str> = PROGRAMS
+            .iter()
+            .filter(|(program, _)| !Path::new(program).exists())
+            .map(|(_, packages)| *packages)
+            .collect();
         let is_container = !Path::new("/run/systemd/system").exists();
         let is_root = fs::metadata("/proc/self").is_ok_and(|meta| std::os::unix::fs::MetadataExt::uid(&meta) == 0);
         if !missing.is_empty() && is_container {
@@ -225,9 +230,9 @@ fn install() {
     });
 }
 
-/// Says what to install where a server that a test needs is not there.
+/// Says what to install where a program that a test needs is not there.
 pub fn needs(program: &str) {
     install();
-    let packages = SERVERS.iter().find(|(server, _)| *server == program).map_or(program, |(_, packages)| packages);
+    let packages = PROGRAMS.iter().find(|(known, _)| *known == program).map_or(program, |(_, packages)| packages);
     assert!(Path::new(program).exists(), "install what the test needs: `apt-get install {packages}`");
 }

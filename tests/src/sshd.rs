@@ -1,7 +1,8 @@
-//! A real sshd on a port of the loopback, with keys of its own, for a host that is another machine as far as `pipe` can tell.
+//! A real sshd with keys of its own, for a host that is another machine as far as `pipe` can tell: on a port of the loopback, or in a
+//! network of its own.
 
 use std::fs;
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -11,20 +12,34 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use crate::network::Network;
+
 /// Where distributions put it.
 const PROGRAM: &str = "/usr/sbin/sshd";
 
 /// An sshd that lets the user of this process in, and a client that knows it. Gone when dropped, with all connections.
 pub struct Sshd {
     directory: TempDir,
+    address: Ipv4Addr,
     port: u16,
     child: Child,
+    network: Option<Network>,
 }
 
 impl Sshd {
     /// Starts one; installs OpenSSH's server where there is none and nobody is at risk by it.
     pub fn start() -> Self {
+        Self::start_in(None)
+    }
+
+    /// Starts one in a network of its own, for who is root.
+    pub fn start_apart() -> Self {
+        Self::start_in(Some(Network::connected()))
+    }
+
+    fn start_in(network: Option<Network>) -> Self {
         install();
+        let address = network.as_ref().map_or(Ipv4Addr::LOCALHOST, Network::address);
         let directory = tempfile::Builder::new().prefix("sshd").tempdir().expect("a directory");
         for name in ["host_key", "user_key"] {
             new_key(&directory.path().join(name));
@@ -33,7 +48,7 @@ impl Sshd {
         fs::copy(path("user_key.pub"), path("authorized_keys")).expect("a key is authorized");
         let port = crate::free_port();
         let server = format!(
-            "Port {port}\nListenAddress 127.0.0.1\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\nStrictModes no\nUsePAM no\n\
+            "Port {port}\nListenAddress {address}\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\nStrictModes no\nUsePAM no\n\
              PasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin yes\nPrintMotd no\nMaxStartups 100\nSetEnv PATH={}:/usr/local/bin:/usr/bin:/bin PIPE_AUTHORIZED_KEYS={}\n",
             path("host_key"),
             path("authorized_keys"),
@@ -41,17 +56,22 @@ impl Sshd {
             path("authorized_keys")
         );
         fs::write(path("sshd_config"), server).expect("written");
-        let child = serve(directory.path(), "unlimited");
-        let mut sshd = Self { directory, port, child };
+        let child = serve(directory.path(), network.as_ref(), "unlimited");
+        let mut sshd = Self { directory, address, port, child, network };
         sshd.configure("ssh_config", "user_key");
         sshd.know(&sshd.public_key());
         sshd.wait();
         sshd
     }
 
+    /// Where the host is.
+    pub fn host(&self) -> Ipv4Addr {
+        self.address
+    }
+
     /// Where it is, with a directory for pipe's data there.
     pub fn address(&self, home: &Path) -> String {
-        format!("ssh://127.0.0.1:{}{}", self.port, home.display())
+        format!("ssh://{}:{}{}", self.address, self.port, home.display())
     }
 
     /// The command that takes the place of `ssh`.
@@ -102,7 +122,7 @@ impl Sshd {
 
     /// Makes the client know the host by this key, and by no other; by none where it is empty.
     pub fn know(&self, key: &str) {
-        let line = if key.is_empty() { String::new() } else { format!("[127.0.0.1]:{} {key}\n", self.port) };
+        let line = if key.is_empty() { String::new() } else { format!("[{}]:{} {key}\n", self.address, self.port) };
         fs::write(self.directory.path().join("known_hosts"), line).expect("written");
     }
 
@@ -131,7 +151,7 @@ impl Sshd {
     /// From now on what it starts can write no file that is longer, as on a disk that is full.
     pub fn limit_files(&mut self, kib: u64) {
         self.stop();
-        self.child = serve(self.directory.path(), &kib.to_string());
+        self.child = serve(self.directory.path(), self.network.as_ref(), &kib.to_string());
         self.wait();
     }
 
@@ -154,7 +174,7 @@ impl Sshd {
 
     fn wait(&mut self) {
         let began = Instant::now();
-        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+        while TcpStream::connect((self.address, self.port)).is_err() {
             assert!(self.child.try_wait().expect("a status").is_none(), "sshd has ended at once");
             assert!(began.elapsed() < Duration::from_secs(20), "sshd listens");
             thread::sleep(Duration::from_millis(5));
@@ -168,9 +188,10 @@ impl Drop for Sshd {
     }
 }
 
-fn serve(directory: &Path, longest_file: &str) -> Child {
+fn serve(directory: &Path, network: Option<&Network>, longest_file: &str) -> Child {
     let log = fs::File::create(directory.join("log")).expect("a log");
-    Command::new("bash")
+    network
+        .map_or_else(|| Command::new("bash"), |network| network.command("bash"))
         .args(["-c", "ulimit -f $1 && exec $0 -D -e -f $2", PROGRAM, longest_file])
         .arg(directory.join("sshd_config"))
         .stdin(Stdio::null())
