@@ -197,11 +197,12 @@ impl Said {
 }
 
 /// The programs of others that tests start, and Debian's packages that have them.
-const PROGRAMS: [(&str, &str); 6] = [
+const PROGRAMS: [(&str, &str); 7] = [
     ("/usr/sbin/sshd", "openssh-server openssh-client"),
     ("/usr/sbin/nginx", "nginx-light"),
     ("/usr/sbin/cron", "cron"),
     ("/usr/bin/pebble", "pebble"),
+    ("/usr/bin/wrk", "wrk"),
     ("/usr/bin/chromedriver", "chromium chromium-driver"),
     ("/usr/sbin/ip", "iproute2"),
 ];

@@ -76,6 +76,41 @@ impl Open {
     }
 }
 
+/// A load generator, which asks over connections that stay open.
+struct Load(Child);
+
+impl Load {
+    const PROGRAM: &str = "/usr/bin/wrk";
+
+    fn begin(address: SocketAddr) -> Self {
+        pipe_tests::needs(Self::PROGRAM);
+        let wrk = Command::new(Self::PROGRAM)
+            .args(["-t", "1", "-c", "8", "-d", "1h", "--timeout", "60s", &format!("http://{address}/")])
+            .stdout(Stdio::piped())
+            .spawn();
+        Self(wrk.expect("wrk starts"))
+    }
+
+    /// How many requests were answered, where all were, and as they should be.
+    fn end(mut self) -> Result<usize, String> {
+        kill(Pid::from_raw(self.0.id().cast_signed()), Signal::SIGINT).expect("it is told to end");
+        let mut said = String::new();
+        self.0.stdout.take().expect("a pipe").read_to_string(&mut said).expect("wrk ends");
+        let answered = said.lines().find_map(|line| line.split_once(" requests in "));
+        match answered.and_then(|(count, _)| count.trim().parse().ok()) {
+            Some(answered) if !said.contains("Socket errors") && !said.contains("Non-2xx") => Ok(answered),
+            _ => Err(said),
+        }
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 fn is_page(answer: io::Result<(String, String)>) -> Result<(), String> {
     match answer {
         Ok((status, body)) if status.starts_with("HTTP/1.1 200 ") && ["one", "two"].contains(&body.as_str()) => Ok(()),
@@ -95,6 +130,7 @@ fn no_request_fails_while_releases_come_and_go() {
         asked.fetch_add(1, Ordering::SeqCst);
         outcome
     };
+    let load = Load::begin(address);
     thread::scope(|scope| {
         let mut clients = Vec::new();
         for _ in 0..2 {
@@ -135,6 +171,7 @@ fn no_request_fails_while_releases_come_and_go() {
             assert_eq!(client.join().expect("no panic"), Ok(()));
         }
     });
+    assert!(load.end().expect("no request of wrk fails") > 100);
     assert!(asked.load(Ordering::SeqCst) > 100);
 }
 
