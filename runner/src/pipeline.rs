@@ -336,6 +336,10 @@ pub struct Target {
     /// Where its slugs come from.
     #[schemars(flatten, with = "schema::Origin")]
     pub origin: Origin,
+    /// Whether a run only builds for it: what is built runs here once somebody says so, by `pipe release`. Nothing is ever promoted
+    /// without that.
+    #[schemars(default)]
+    pub approval: bool,
     /// The branches whose runs release to it, such as `main`. With `feature/*` each of them has a target of its own, with data of its
     /// own: for `feature/login` it is called `review-feature-login` where this one is called `review`.
     #[schemars(default, with = "Option<String>")]

@@ -1,5 +1,6 @@
 //! What `pipe` promises, tried from the outside. One binary, so that it links once.
 
+mod approvals;
 mod attacks;
 mod branches;
 mod browsers;

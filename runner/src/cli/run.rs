@@ -24,7 +24,7 @@ use crate::report::{Endpoint, EndpointError, Otlp, Reader, ReportFile};
 /// Builds the pipeline's slug and releases it.
 ///
 /// Steps whose result is known are taken from the cache. What is built is then released to every target that releases it;
-/// targets that promote from others are left alone.
+/// targets that promote from others, or want an approval, are left alone.
 #[derive(Debug, clap::Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(super) struct RunArgs {
@@ -185,12 +185,17 @@ fn attempt(
     let built = built.map_err(|error| Failure::at_its_place(error, &project))?;
     // From here on something runs that must be taken back.
     interrupt.stop_in_order();
-    for (step, place, target) in targets {
+    for Wanted { step, place, target, approval } in targets {
         let Some(slug) = built.slugs.get(&step) else {
             return Err(Failure::new(Kind::Pipeline, format!("step `{step}` gives no slug"))
                 .hint(format!("`release` of target `{}` has to name a step that does", target.name)));
         };
         let slug = SlugRef { id: slug.id, tree: slug.tree };
+        if approval {
+            let message = format!("`{0}` waits for an approval: `pipe release {1} {0}`", target.name, slug.id.short());
+            events.send(Event::Note { message });
+            continue;
+        }
         let released = release::release(&place, &target, &slug, &How::Run, events, &interrupt.cancel)?;
         progress.url = Some(released.url).filter(|url| !url.is_empty());
     }
@@ -206,11 +211,22 @@ fn collect_now_and_then(context: &Context, events: &Events) {
     }
 }
 
-/// The targets that a run releases to, each with the step that gives its slug, and where it is.
-fn released(project: &Project, branch: Option<&str>, events: &Events) -> Result<Vec<(String, Place, Target)>, Failure> {
+/// A target that takes what a run builds.
+struct Wanted {
+    /// The step that gives its slug.
+    step: String,
+    place: Place,
+    target: Target,
+    /// Whether somebody has to say so first.
+    approval: bool,
+}
+
+/// The targets that take what a run builds.
+fn released(project: &Project, branch: Option<&str>, events: &Events) -> Result<Vec<Wanted>, Failure> {
     let mut targets = Vec::new();
     for target in &project.pipeline.targets {
         if let Origin::Release(step) = &target.origin {
+            let approval = target.approval;
             let target = match on_branch(&project.pipeline, target, branch) {
                 Ok(target) => target,
                 Err(message) => {
@@ -223,7 +239,7 @@ fn released(project: &Project, branch: Option<&str>, events: &Events) -> Result<
             for warning in warnings {
                 events.warn(warning, None);
             }
-            targets.push((step.to_string(), place, target));
+            targets.push(Wanted { step: step.to_string(), place, target, approval });
         }
     }
     Ok(targets)

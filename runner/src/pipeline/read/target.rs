@@ -51,6 +51,7 @@ fn target(mut fields: Fields<'_, '_>) -> Option<Target> {
     let driver = driver(&mut fields);
     let server = server(&mut fields, driver);
     let origin = origin(&mut fields);
+    let approval = fields.get("approval").and_then(|item| reader.boolean(&item)).unwrap_or(false);
     let branch = fields.string("branch").and_then(|text| branch(reader, text));
     let expires = fields.string("expires").and_then(|text| time(reader, &text));
     let env = fields.get("env").map(|item| env(reader, &item)).unwrap_or_default();
@@ -86,6 +87,7 @@ fn target(mut fields: Fields<'_, '_>) -> Option<Target> {
         driver: driver.unwrap_or(Driver::Local),
         server,
         origin: origin?,
+        approval,
         branch,
         expires,
         env,
