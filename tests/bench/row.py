@@ -21,7 +21,7 @@ class Case:
     slow: bool = False
     # Exit codes that are no failure.
     exit_codes: Sequence[int] = (0,)
-    # Where the command itself measures: reads the seconds out of what it writes.
+    # Where the command itself measures: reads the figure out of what it writes.
     told: Callable[[str], float] | None = None
 
 
