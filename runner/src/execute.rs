@@ -45,8 +45,8 @@ pub struct Execution {
     pub services: Services,
     /// What stands in `pipe.lock`.
     pub pinned: Arc<Pinned>,
-    /// The application's name.
-    pub app: String,
+    /// The pipeline's name, which what is noted of its steps is kept by.
+    pub pipeline: String,
     /// The snapshot of the source.
     pub source: Digest,
     /// How many steps run at one time.
@@ -160,7 +160,7 @@ fn ways(graph: &Graph, execution: &Execution) -> Vec<u64> {
         order.push(node);
     }
     for node in order.into_iter().rev() {
-        let before = step::latest_took(&execution.store, &execution.app, &graph[node].name);
+        let before = step::latest_took(&execution.store, &execution.pipeline, &graph[node].name);
         let own = before.ok().flatten().map_or(1, |elapsed_ms| elapsed_ms.max(1));
         let after = graph.neighbors(node).map(|after| ways[after.index()]).max().unwrap_or(0);
         ways[node.index()] = own + after;
@@ -340,7 +340,7 @@ fn perform(
         pinned: &*execution.pinned,
         believed_since: execution.store.believed_since(),
     };
-    let prepared = Prepared::new(&execution.app, step, inputs, given);
+    let prepared = Prepared::new(&execution.pipeline, step, inputs, given);
     let why = match prepared.look_up(&execution.store)? {
         Lookup::Hit(record) => return Ok(Finished { record: *record, cached: true }),
         Lookup::Miss(why) => why,

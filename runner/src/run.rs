@@ -216,13 +216,19 @@ impl Project {
             plugins: Arc::clone(&self.plugins),
             services,
             pinned,
-            app: self.pipeline.app.name.to_string(),
+            pipeline: self.own_name(),
             source: source.digest,
             jobs: build.jobs.max(1),
             failures: Arc::new(Failures::of(&self.home)),
             pools: self.pipeline.pools.iter().map(|pool| *pool.size).collect(),
             keep_going: build.keep_going,
         })
+    }
+
+    /// What tells the pipeline from others, wherever the project lies: the application's name and the file's.
+    fn own_name(&self) -> String {
+        let file = Path::new(&self.pipeline.document.name).file_name().unwrap_or_default();
+        format!("{} {}", self.pipeline.app.name, file.to_string_lossy())
     }
 
     /// What steps may ask about the whole run.

@@ -69,7 +69,7 @@ pub enum Lookup {
 
 /// A step, its inputs, and all that its key is made of.
 pub struct Prepared<'a> {
-    app: &'a str,
+    pipeline: &'a str,
     step: &'a PlannedStep,
     inputs: Vec<Binding>,
     /// What is at them.
@@ -93,10 +93,11 @@ pub struct Given<'a> {
 }
 
 impl<'a> Prepared<'a> {
-    /// Puts the key together.
-    pub fn new(app: &'a str, step: &'a PlannedStep, inputs: Vec<Binding>, given: Given<'a>) -> Self {
+    /// Puts the key together; what is noted of the step is kept by the name of its `pipeline`.
+    pub fn new(pipeline: &'a str, step: &'a PlannedStep, inputs: Vec<Binding>, given: Given<'a>) -> Self {
         let values = inputs.iter().map(|input| input.value).collect();
-        let mut prepared = Self { app, step, inputs, values, given, family: Digest::of(b""), key: Digest::of(b"") };
+        let mut prepared =
+            Self { pipeline, step, inputs, values, given, family: Digest::of(b""), key: Digest::of(b"") };
         let mut key = KeyBuilder::new("step");
         prepared.own_fields(&mut key);
         prepared.family = key.finish();
@@ -108,7 +109,7 @@ impl<'a> Prepared<'a> {
     /// What names the family, whose runs differ only in what they were given. Each field is here for a reason:
     ///
     /// - `track`, `determinism`: the contract and how plugins run, which could change what a plugin gives;
-    /// - `believed since`: a step believes its programs, which may have seen a damaged file before then;
+    /// - `believed since`: a step that may run programs believes them, and they may have seen a damaged file before then;
     /// - `plugin`: the digest of its file; its name and version follow from that, and are here for those who read them;
     /// - `config …`: each value of it;
     /// - `grants`: a plugin sees whether it is refused;
@@ -182,8 +183,21 @@ impl<'a> Prepared<'a> {
         store.claim(&self.key, cancelled)
     }
 
-    /// Runs the step and keeps what it gives.
+    /// Runs the step and keeps what it gives; where it gives nothing that can be kept, that is noted.
     pub fn run(&self, store: &Store, plugins: &Plugins, services: &Services) -> Result<StepRecord, Failure> {
+        let result = self.run_and_keep(store, plugins, services);
+        let end = match &result {
+            Ok(record) if record.lasting => return result,
+            Ok(_) => "what it gave before was not kept",
+            Err(failure) if failure.code == Code::Cancelled => "it was stopped when it ran before",
+            Err(_) => "it failed when it ran before",
+        };
+        // Without the note it is only said less well why it runs again.
+        let _ = store.put_action(&note_key(FRUITLESS, self.pipeline, &self.step.name), end.as_bytes(), &[]);
+        result
+    }
+
+    fn run_and_keep(&self, store: &Store, plugins: &Plugins, services: &Services) -> Result<StepRecord, Failure> {
         let started = Instant::now();
         let config = self.step.config.to_string();
         let mut tries = 0;
@@ -255,7 +269,7 @@ impl<'a> Prepared<'a> {
         let bytes = postcard::to_stdvec(&record).expect("a record is plain data");
         store.put_action_of(Some(&self.family), &self.key, &bytes, &refs)?;
         let latest = postcard::to_stdvec(&(record.elapsed_ms, self.key)).expect("plain data");
-        store.put_action(&latest_key(self.app, &self.step.name), &latest, &[])
+        store.put_action(&note_key("latest", self.pipeline, &self.step.name), &latest, &[])
     }
 
     /// Which is the first thing that an earlier run saw and that is no longer so.
@@ -310,7 +324,7 @@ pub(crate) fn how_they_run(fields: &mut impl Fields, believed_since: Option<&str
 
 /// What a step is, apart from its inputs.
 fn own_fields(step: &PlannedStep, believed_since: Option<&str>, fields: &mut impl Fields) {
-    how_they_run(fields, believed_since);
+    how_they_run(fields, believed_since.filter(|_| !step.grants.exec.is_empty()));
     fields.add("plugin name", step.plugin.description.name.as_bytes());
     fields.add("plugin version", step.plugin.description.version.as_bytes());
     fields.add_digest("plugin", &step.plugin.digest);
@@ -329,17 +343,21 @@ fn read(bytes: &[u8]) -> Option<StepRecord> {
     postcard::from_bytes(bytes).ok()
 }
 
-fn latest_key(app: &str, step: &str) -> Digest {
-    KeyBuilder::new("latest").field("app", app.as_bytes()).field("step", step.as_bytes()).finish()
+/// The name of the note on how a step last ended that never gave anything to keep.
+const FRUITLESS: &str = "fruitless";
+
+/// Under what something is noted of a step of a pipeline.
+fn note_key(note: &str, pipeline: &str, step: &str) -> Digest {
+    KeyBuilder::new(note).field("pipeline", pipeline.as_bytes()).field("step", step.as_bytes()).finish()
 }
 
 /// How long the latest run of the step of this name took, in milliseconds.
-pub fn latest_took(store: &Store, app: &str, step: &str) -> Result<Option<u64>, StoreError> {
-    Ok(latest_note(store, app, step)?.map(|(elapsed_ms, _)| elapsed_ms))
+pub fn latest_took(store: &Store, pipeline: &str, step: &str) -> Result<Option<u64>, StoreError> {
+    Ok(latest_note(store, pipeline, step)?.map(|(elapsed_ms, _)| elapsed_ms))
 }
 
 /// What is noted of the latest run of a step: how long it took, and its key.
-fn latest_note(store: &Store, app: &str, step: &str) -> Result<Option<(u64, Digest)>, StoreError> {
-    let note = store.action(&latest_key(app, step))?;
+fn latest_note(store: &Store, pipeline: &str, step: &str) -> Result<Option<(u64, Digest)>, StoreError> {
+    let note = store.action(&note_key("latest", pipeline, step))?;
     Ok(note.and_then(|note| postcard::from_bytes(&note).ok()))
 }

@@ -132,7 +132,7 @@ fn check(json: bool, context: &Context) -> Result<(), Failure> {
         for (count, what) in [
             (checked.actions_taken_back, "actions stood on it, or were damaged themselves"),
             (checked.layouts, "laid-out files were damaged"),
-            (checked.doubted, "results of steps are not believed any more: their programs may have seen those"),
+            (checked.doubted, "results of steps were made before, and where programs had a part in one it is not believed any more: they may have seen those"),
             (components, "compiled plugins were damaged"),
         ] {
             if count > 0 {

@@ -54,7 +54,7 @@ impl Project {
                     pinned: &*execution.pinned,
                     believed_since: self.store.believed_since(),
                 };
-                match Prepared::new(&execution.app, step, inputs, given).look_up(&self.store)? {
+                match Prepared::new(&execution.pipeline, step, inputs, given).look_up(&self.store)? {
                     Lookup::Hit(record) => {
                         records[node.index()] = Some(*record);
                         Preview::Cached

@@ -179,6 +179,7 @@ fn a_step_that_fails_says_why_and_skips_what_needs_it() {
     let error = built.map(drop).expect_err("`docs/**` means nothing");
     assert_eq!((error.fault(), steps[0].1, steps[1].1), (Fault::Step, StepOutcome::Failed, StepOutcome::Skipped));
     assert!(error.hint().is_some());
+    assert_eq!(project.build().1[0].2, "it failed when it ran before");
     project.file("docs/index.md", "now\n");
     assert!(project.outcomes().iter().all(|(_, outcome, _)| *outcome == StepOutcome::Ran), "failures are not kept");
 }

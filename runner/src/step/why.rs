@@ -1,12 +1,12 @@
 //! Why a step runs, in one line: what is different from the earlier run that is nearest to this one.
 //!
 //! Of runs of the same family that is the one of which the fewest observations no longer hold, and of several the one of which
-//! there is the least to tell; where there is none, what the step of this name was last run with. A step that its own application
+//! there is the least to tell; where there is none, what the step of this name was last run with. A step that its own pipeline
 //! has not run yet has no earlier run, though others' may be of the same family.
 
 use std::fmt::Write as _;
 
-use super::{Prepared, StepRecord, input_field, latest_note, read};
+use super::{FRUITLESS, Prepared, StepRecord, input_field, latest_note, note_key, read};
 use crate::digest::Digest;
 use crate::key::{BELIEVED_SINCE, Explanation};
 use crate::plugin::{Changed, How, Observation};
@@ -22,8 +22,10 @@ const GONE: &str = "its outputs are no longer in the store";
 impl Prepared<'_> {
     /// What changed since the nearest of the earlier runs of its family.
     pub(super) fn why(&self, store: &Store, earlier: Vec<StepRecord>) -> Result<String, StoreError> {
-        let Some((_, key)) = latest_note(store, self.app, &self.step.name)? else {
-            return Ok("it has not run before".to_owned());
+        let Some((_, key)) = latest_note(store, self.pipeline, &self.step.name)? else {
+            let note = store.action(&note_key(FRUITLESS, self.pipeline, &self.step.name))?;
+            let end = note.and_then(|note| String::from_utf8(note).ok());
+            return Ok(end.unwrap_or_else(|| "it has not run before".to_owned()));
         };
         // By how many observations no longer hold; a directory that was listed is one, whatever came and went in it.
         let mut nearest: Option<(usize, Vec<String>)> = None;

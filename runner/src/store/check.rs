@@ -25,7 +25,7 @@ pub struct Checked {
     pub actions_taken_back: usize,
     /// Laid-out files that were damaged.
     pub layouts: usize,
-    /// What steps gave whose programs may have seen those, which is not believed any more.
+    /// What steps gave before; where programs, which may have seen those, had a part in it, it is not believed any more.
     pub doubted: usize,
 }
 

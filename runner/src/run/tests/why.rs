@@ -166,6 +166,21 @@ fn what_another_application_ran_is_no_earlier_run() {
 }
 
 #[test]
+fn what_another_pipeline_ran_is_no_earlier_run() {
+    let why = |name: &str| {
+        let project = probing(READ);
+        project.outcomes();
+        edit(&project, "path = \"a.txt\"", "path = \"docs/one.md\"");
+        fs::rename(project.path("release.pipeline"), project.path(name)).expect("renamed");
+        let opened = Project::open(&project.dir.path().join("home"), Some(&project.path(name)), false).expect("opened");
+        let (events, _received) = Events::channel();
+        opened.preview(&events).expect("a preview").remove(0).1
+    };
+    assert!(matches!(why("release.pipeline"), Preview::Runs(why) if why.starts_with("`config.looks`")));
+    assert_eq!(why("other.pipeline"), Preview::Runs("it has not run before".to_owned()));
+}
+
+#[test]
 fn of_earlier_runs_the_nearest_is_compared_with_and_not_the_latest() {
     let project = probing(&[READ, PASS, MISSING].join(", "));
     project.outcomes();
