@@ -28,7 +28,7 @@ use crate::runtime::{Resolver, Runtime, Wish};
 use crate::secret::Secrets;
 use crate::slug::{self, Manifest, Registry};
 use crate::source;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use crate::tree::STACK;
 
 pub use crate::event::Fault;
@@ -82,8 +82,22 @@ impl Project {
     ///
     /// `home` is the directory with all of `pipe`'s data; `locked` refuses to resolve anything anew.
     pub fn open(home: &Path, file: Option<&Path>, locked: bool) -> Result<Self, RunError> {
+        Self::open_in(|| Store::open(home), home, file, locked)
+    }
+
+    /// Opens it only to look: nothing is resolved anew, and where nothing can be written in `home`, nothing is.
+    pub fn open_to_look(home: &Path, file: Option<&Path>) -> Result<Self, RunError> {
+        Self::open_in(|| Store::open_to_look(home), home, file, true)
+    }
+
+    fn open_in(
+        open: impl FnOnce() -> Result<Store, StoreError>,
+        home: &Path,
+        file: Option<&Path>,
+        locked: bool,
+    ) -> Result<Self, RunError> {
         let (path, text) = read_pipeline(file)?;
-        let store = Store::open(home)?;
+        let store = open()?;
         let plugins = Arc::new(Plugins::open(home, &store)?);
         let (pipeline, graph) = plan::read(&path, &text, &plugins)?;
         let fetcher = Fetcher::new(fetch_config(&pipeline), store.clone())?;

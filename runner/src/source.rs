@@ -153,8 +153,9 @@ fn take(dir: &Path, exclude: &[String], store: &Store) -> Result<SourceSnapshot,
     let taken = Walk::new(&dir, &known).take(&rules)?;
     let earlier = Earlier::at(known.beside("earlier"));
     if !known.is_all_of(&taken.directories) {
-        known.save(&taken.directories)?;
-        earlier.add(&known.replaced(&taken.directories))?;
+        let saved = known.save(&taken.directories).and_then(|()| earlier.add(&known.replaced(&taken.directories)));
+        // Where nothing may be written, it costs whoever only looks time.
+        saved.or_else(|error| if error.is_read_only() { Ok(()) } else { Err(error) })?;
     }
     let snapshot = SourceSnapshot { digest: taken.digest, files: taken.files, read: taken.read };
     store.lend(Arc::new(Source::new(dir, taken.directories, taken.fresh, earlier)));

@@ -59,7 +59,7 @@ pub use walk::{Found, Globs};
 use claim::Claims;
 use files::Files;
 use index::{Counter, Index, Opened};
-use lease::{Clearing, Gate, Lease, Live, Standing};
+use lease::{Clearing, Debris, Gate, Lease, Live, Standing};
 use log::Log;
 use rebuild::{Survey, TakenBack};
 
@@ -104,6 +104,25 @@ impl Store {
         Self::open_as(home, |_| Standing::Releases)
     }
 
+    /// Opens the store for whoever only looks. Where it cannot be written, what is put is gone at the end, and nobody is told that
+    /// somebody looks: what is collected as garbage meanwhile is missing.
+    pub fn open_to_look(home: &Path) -> Result<Self, StoreError> {
+        match Self::open(home) {
+            // Where that cannot be read either, it is better to be told of the first failure.
+            Err(error) if error.is_read_only() => Self::look(&home.join("store")).map_err(|_| error),
+            opened => opened,
+        }
+    }
+
+    fn look(root: &Path) -> Result<Self, StoreError> {
+        let index = Index::open_to_look(&root.join(INDEX))?;
+        let lease = Lease::take(&std::env::temp_dir(), Standing::Releases)?;
+        let new = lease.dir().to_owned();
+        let segments = new.join("segments");
+        fs::create_dir(&segments).map_err(StoreError::io("create", &segments))?;
+        Self::of(root, &new, index, lease, Debris::default())
+    }
+
     /// Opens the store to free room in it: on a full disk with what is kept for that.
     pub fn open_to_free(home: &Path) -> Result<Self, StoreError> {
         Self::spend_reserve(home);
@@ -121,14 +140,19 @@ impl Store {
         let tmp = root.join("tmp");
         let _gate = Gate::enter(&root)?;
         let (live, debris) = lease::survey(&tmp)?;
-        let index = Arc::new(sound_index(&root, &live)?);
+        let index = sound_index(&root, &live)?;
         let lease = Lease::take(&tmp, standing(index.counter(Counter::Epoch)?))?;
-        let files = Arc::new(Files::of(&root));
-        let log = Log::new(&root, Arc::clone(&index), Arc::clone(&files))?;
-        let claims = Arc::new(Claims::open(&root)?);
-        let believed_since = doubt::read(&root)?;
+        Self::of(&root, &root, index, lease, debris)
+    }
+
+    /// The store at `root`; what is put goes to `new`.
+    fn of(root: &Path, new: &Path, index: Index, lease: Lease, debris: Debris) -> Result<Self, StoreError> {
+        let (index, files) = (Arc::new(index), Arc::new(Files::with_new(root, new)));
+        let log = Log::new(new, Arc::clone(&index), Arc::clone(&files))?;
+        let claims = Arc::new(Claims::open(new)?);
+        let believed_since = doubt::read(root)?;
         Ok(Self(Arc::new(Inner {
-            root,
+            root: root.to_owned(),
             log,
             index,
             files,

@@ -412,6 +412,49 @@ fn what_was_laid_out_before_a_power_cut_is_on_the_disk_or_made_anew() {
     assert!(script(&text));
 }
 
+#[test]
+fn who_only_looks_is_answered_where_nothing_can_be_written() {
+    let project = Project::new().file("Procfile", "web: true\n").pipeline(
+        "[app]\nname = \"demo\"\n\n[steps.files]\nplugin = \"files\"\ninputs = { trees = \"source\" }\n\n\
+         [steps.slug]\nplugin = \"slug\"\ninputs = { project = \"files\", venv = \"files\" }\n",
+    );
+    let slug = project.run(BUILD).success().end()["slug"].as_str().expect("a slug").to_owned();
+    project.write("new", "to be read");
+    let scratch = tempfile::tempdir().expect("a directory");
+    fs::create_dir(scratch.path().join("tmp")).expect("a directory");
+    let read_only = |text: &str| {
+        let (home, scratch) = (project.home(), scratch.path().display());
+        let home = home.display();
+        script(&format!(
+            "pipe() {{ {} \"$@\"; }}; export PIPE_HOME={home} TMPDIR={scratch}/tmp; cd {}
+             mount --bind {home} {home}; mount -o remount,ro,bind {home}
+             {text}
+             [ -z \"$(ls {scratch}/tmp)\" ]",
+            project.command().get_program().display(),
+            project.path().display(),
+        ))
+    };
+    assert!(read_only(&format!(
+        "pipe plan | grep -qF 'runs: `new` in `trees` was added'
+         pipe why files | grep -qF '`new` in `trees` was added'
+         pipe store stats; pipe store check; pipe runs | grep -q succeeded; pipe graph > /dev/null
+         pipe slug list | grep -q {slug}; pipe slug show {slug}; pipe slug export {slug} -o {}/slug.tar.zst
+         if pipe run --no-release 2> $TMPDIR/../said; then exit 1; fi; grep -q 'hint: make .* writable' $TMPDIR/../said",
+        scratch.path().display()
+    )));
+    let segments = fs::read_dir(project.home().join("store/segments")).expect("a directory");
+    let segment = segments.map(|entry| entry.expect("an entry").path()).next().expect("a segment");
+    let mut bytes = fs::read(&segment).expect("read");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&segment, bytes).expect("written");
+    assert!(read_only(
+        "if pipe store check > $TMPDIR/../said 2>&1; then exit 1; fi; grep -qF 'stays where it is' $TMPDIR/../said"
+    ));
+    project.run(["store", "check"]).code(5);
+    project.run(["store", "check"]).success();
+}
+
 /// On a full disk what was done stays done, who only looks is answered, and room can be made.
 #[test]
 fn a_full_disk_hinders_nobody_who_has_nothing_to_write_and_room_can_be_made() {
@@ -471,6 +514,10 @@ fn a_program_that_fails_on_a_full_disk_is_no_step_that_failed() {
 #[test]
 #[ignore = "needs root, and takes minutes: `make torture`"]
 fn a_full_or_read_only_disk_is_an_error_with_a_remedy_and_the_next_run_is_right() {
+    for entry in fs::read_dir(project.home().join("components")).expect("a directory") {
+        fs::remove_file(entry.expect("an entry").path()).expect("removed");
+    }
+    assert!(read_only("pipe plan"), "a plugin that is not compiled yet is compiled for the moment");
     let project = chain();
     let scratch = tempfile::tempdir().expect("a directory");
     project.run(BUILD).success();

@@ -44,9 +44,9 @@ impl Context {
         path::absolute(home).map_err(|error| Failure::of(Kind::Environment, &error))
     }
 
-    /// The store in [`Context::home`].
+    /// The store in [`Context::home`], to look at what is in it.
     pub(super) fn store(&self) -> Result<Store, Failure> {
-        Ok(Store::open(&self.home()?)?)
+        Ok(Store::open_to_look(&self.home()?)?)
     }
 
     /// Writes an answer for other programs to standard output, as JSON.

@@ -25,4 +25,9 @@ impl FileArg {
     pub(super) fn open(&self, context: &Context, locked: bool) -> Result<Project, Failure> {
         Ok(Project::open(&context.home()?, self.file.as_deref(), locked)?)
     }
+
+    /// Opens the pipeline and checks all of it, to look at what would become of it.
+    pub(super) fn open_to_look(&self, context: &Context) -> Result<Project, Failure> {
+        Ok(Project::open_to_look(&context.home()?, self.file.as_deref())?)
+    }
 }

@@ -28,7 +28,7 @@ enum Format {
 }
 
 pub(super) fn graph(args: &GraphArgs, context: &Context) -> Result<(), Failure> {
-    let picture = Picture::of(&args.file.open(context, false)?.pipeline);
+    let picture = Picture::of(&args.file.open_to_look(context)?.pipeline);
     context.print(match args.format {
         Format::Svg => graph::svg(&picture),
         Format::Dot => graph::dot(&picture),

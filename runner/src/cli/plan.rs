@@ -20,7 +20,7 @@ pub(super) struct PlanArgs {
 }
 
 pub(super) fn plan(args: &PlanArgs, context: &Context) -> Result<(), Failure> {
-    let project = args.file.open(context, true)?;
+    let project = args.file.open_to_look(context)?;
     let previews = preview(&project)?;
     if args.json {
         return context.print_json(&previews.iter().map(|(step, preview)| json(step, preview)).collect::<Vec<_>>());

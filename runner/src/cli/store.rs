@@ -144,8 +144,13 @@ fn check(json: bool, context: &Context) -> Result<(), Failure> {
     if is_sound {
         return Ok(());
     }
-    Err(Failure::new(Kind::Environment, "something in the store is damaged, and was set aside")
-        .hint("run again: what is needed of it is made anew"))
+    Err(if checked.read_only {
+        Failure::new(Kind::Environment, "something in the store is damaged, and stays where it is: nothing can be written there")
+            .hint(format!("make `{}` writable, and check again: what is damaged is set aside then", home.display()))
+    } else {
+        Failure::new(Kind::Environment, "something in the store is damaged, and was set aside")
+            .hint("run again: what is needed of it is made anew")
+    })
 }
 
 /// How many damaged blobs are named.

@@ -24,7 +24,7 @@ pub(super) struct WhyArgs {
 }
 
 pub(super) fn why(args: &WhyArgs, context: &Context) -> Result<(), Failure> {
-    let project = args.file.open(context, true)?;
+    let project = args.file.open_to_look(context)?;
     let names: Vec<&str> = project.pipeline.steps.iter().map(|step| step.name.as_str()).collect();
     if !names.contains(&args.step.as_str()) {
         let failure = Failure::new(Kind::Usage, format!("there is no step `{}`", args.step));

@@ -6,8 +6,11 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::lease::{self, Gate};
-use super::{Store, StoreError, doubt, mend, prepare};
+use super::files::Files;
+use super::index::{Index, Opened};
+use super::lease::{self, Gate, Lease, Standing};
+use super::rebuild::{Survey, TakenBack};
+use super::{INDEX, Store, StoreError, doubt, mend, prepare};
 use crate::digest::Digest;
 
 /// What a check found.
@@ -27,9 +30,17 @@ pub struct Checked {
     pub layouts: usize,
     /// What steps gave before; where programs, which may have seen those, had a part in it, it is not believed any more.
     pub doubted: usize,
+    /// Whether the store cannot be written: what is damaged is still where it was.
+    pub read_only: bool,
 }
 
 impl Checked {
+    fn of(survey: &Survey, taken_back: TakenBack, layouts: usize) -> Self {
+        let (blobs, actions, bytes) = survey.size();
+        let TakenBack { blobs: taken_back, actions: actions_taken_back } = taken_back;
+        Self { blobs, actions, bytes, taken_back, actions_taken_back, layouts, ..Self::default() }
+    }
+
     /// Whether all was as it should be.
     pub fn is_sound(&self) -> bool {
         self.taken_back.is_empty() && self.actions_taken_back == 0 && self.layouts == 0
@@ -60,8 +71,11 @@ pub struct Stats {
 impl Store {
     /// Reads all of the store of a home directory, and sets aside what is damaged.
     pub fn check(home: &Path) -> Result<Checked, StoreError> {
-        let root = prepare(home)?;
-        let _gate = Gate::enter(&root)?;
+        let entered = prepare(home).and_then(|root| Ok((Gate::enter(&root)?, root)));
+        let (_gate, root) = match entered {
+            Err(error) if error.is_read_only() => return look(&home.join("store")).map_err(|_| error),
+            entered => entered?,
+        };
         let (live, debris) = lease::survey(&root.join("tmp"))?;
         debris.clear()?;
         let (_, survey, taken_back) = mend(&root, &live)?;
@@ -72,22 +86,13 @@ impl Store {
             doubted = survey.in_families_since(doubt::raise(&root)?);
             mend_layouts(&damaged)?;
         }
-        let (blobs, actions, bytes) = survey.size();
-        Ok(Checked {
-            blobs,
-            actions,
-            bytes,
-            taken_back: taken_back.blobs,
-            actions_taken_back: taken_back.actions,
-            layouts: damaged.len(),
-            doubted,
-        })
+        Ok(Checked { doubted, ..Checked::of(&survey, taken_back, damaged.len()) })
     }
 
     /// What the store holds.
     pub fn stats(&self) -> Result<Stats, StoreError> {
         let (mut blobs, mut actions) = ((0, 0), (0, 0));
-        self.0.index.write(|rows| {
+        self.0.index.look(|rows| {
             blobs = rows.blobs()?.iter().fold((0, 0), |(count, sum), (_, at, _)| (count + 1, sum + at.size));
             actions = rows.actions()?.iter().fold((0, 0), |(count, sum), (found, _)| (count + 1, sum + found.size));
             Ok(())
@@ -105,6 +110,21 @@ impl Store {
             disk_bytes: disk_bytes(self.root())?,
         })
     }
+}
+
+/// Reads all of a store that cannot be written. What is promised there is held against what there is in a copy of the index.
+fn look(root: &Path) -> Result<Checked, StoreError> {
+    let lease = Lease::take(&std::env::temp_dir(), Standing::Releases)?;
+    for end in ["", "-wal"] {
+        let name = format!("{INDEX}{end}");
+        let from = root.join(&name);
+        fs::copy(&from, lease.dir().join(&name)).map_err(StoreError::io("copy", &from))?;
+    }
+    let (Opened::Known(index) | Opened::Empty(index)) = Index::open(&lease.dir().join(INDEX))?;
+    let mut survey = Survey::of(root)?;
+    let taken_back = survey.write(&Files::of(root), &index, &[])?;
+    let damaged = damaged_layouts(&root.join("pool/files"))?;
+    Ok(Checked { read_only: true, ..Checked::of(&survey, taken_back, damaged.len()) })
 }
 
 /// What a directory takes on the disk; a file of several names counts once.

@@ -164,6 +164,12 @@ impl StoreError {
         }
     }
 
+    /// Whether it may not be written, though it may be that it can be read.
+    pub(crate) fn is_read_only(&self) -> bool {
+        let is_refusal = |kind| matches!(kind, io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied);
+        matches!(self, Self::Io { source, .. } if is_refusal(source.kind()))
+    }
+
     /// Whether there was no room.
     pub(super) fn is_full(&self) -> bool {
         match self {

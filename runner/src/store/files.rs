@@ -15,12 +15,20 @@ use crate::digest::Digest;
 pub(super) struct Files {
     blobs: PathBuf,
     segments: PathBuf,
+    /// Where segments are that are made now.
+    new: PathBuf,
     open: RwLock<HashMap<SegmentId, Arc<File>>>,
 }
 
 impl Files {
     pub(super) fn of(root: &Path) -> Self {
-        Self { blobs: root.join("blobs"), segments: root.join("segments"), open: RwLock::default() }
+        Self::with_new(root, root)
+    }
+
+    /// The files of a store that is added to in another place.
+    pub(super) fn with_new(root: &Path, new: &Path) -> Self {
+        let [segments, new] = [root, new].map(|root| root.join("segments"));
+        Self { blobs: root.join("blobs"), segments, new, open: RwLock::default() }
     }
 
     /// Where a blob is that is a file of its own.
@@ -41,7 +49,7 @@ impl Files {
         if let Some(file) = self.open.read().expect(POISONED).get(&id) {
             return Ok(Arc::clone(file));
         }
-        let file = Arc::new(File::open(id.path(&self.segments))?);
+        let file = Arc::new(File::open(id.path(&self.segments)).or_else(|_| File::open(id.path(&self.new)))?);
         self.open.write().expect(POISONED).insert(id, Arc::clone(&file));
         Ok(file)
     }

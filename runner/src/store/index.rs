@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, Transaction, TransactionBehavior, params};
 
 use super::segment::{At, SegmentId};
 use super::{POISONED, StoreError, suspect};
@@ -30,6 +30,9 @@ const TABLES: &str = "
 
 /// How many pages of 4 KiB the log may have before it is carried over.
 const LOG_PAGES: u32 = 250;
+
+/// How long another process is waited for.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Where a blob's bytes are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,6 +105,25 @@ impl Index {
         let reader = connect(path).map_err(failed)?;
         let index = Self { path: path.to_owned(), reader: Mutex::new(reader), writer: Mutex::new(writer) };
         Ok(if empty { Opened::Empty(index) } else { Opened::Known(index) })
+    }
+
+    /// An index that is only read: nothing is made where there is none, and what is written fails.
+    pub(super) fn open_to_look(path: &Path) -> Result<Self, StoreError> {
+        let connect = || -> rusqlite::Result<Connection> {
+            let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+            connection.busy_timeout(PATIENCE)?;
+            let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+            if version == SCHEMA { Ok(connection) } else { Err(corrupt()) }
+        };
+        let [reader, writer] = [(); 2].map(|()| connect().map_err(|source| failed(path, source)));
+        Ok(Self { path: path.to_owned(), reader: Mutex::new(reader?), writer: Mutex::new(writer?) })
+    }
+
+    /// Looks at rows, which all are as they were at one moment.
+    pub(super) fn look<T>(&self, work: impl FnOnce(&Rows<'_>) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let mut connection = self.reader.lock().expect(POISONED);
+        let transaction = connection.transaction().map_err(|source| self.failed(source))?;
+        work(&Rows { transaction, path: &self.path })
     }
 
     fn read<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
@@ -329,7 +351,7 @@ impl Rows<'_> {
 
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open(path)?;
-    connection.busy_timeout(Duration::from_mins(1))?;
+    connection.busy_timeout(PATIENCE)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     // A statement with a bound limit would be planned anew each time.
