@@ -204,6 +204,10 @@ pub fn try_out(
     cancel: &AtomicBool,
 ) -> Result<Released, ReleaseError> {
     let wish = Wish::Slug { target: Box::new(target.clone()), slug: *slug, how: how.clone(), canary };
+    if place.doubts(&slug.id) {
+        let message = format!("the programs that made {} may have seen a damaged file, which was found since", slug.id);
+        events.warn(message, Some("`pipe run` makes it anew, and releases what comes of that".to_owned()));
+    }
     served(order(place, &target.app, &target.name, wish, events, cancel)?)
 }
 

@@ -294,6 +294,7 @@ impl Project {
                 created: started,
                 built: 0,
                 attestation: Some(self.store.put(&statement)?),
+                believed_since: None,
             };
             registry.add(&self.store, &record)?;
             slugs.insert(self.graph[node].name.clone(), record);

@@ -234,7 +234,7 @@ mod tests {
         builder.put_tree("app/src", &src, Conflict::Refuse)?;
         let tree = builder.finish()?;
         store.flush()?;
-        Ok(Record { id, tree, app: "a".into(), created: 0, built: 0, attestation: None })
+        Ok(Record { id, tree, app: "a".into(), created: 0, built: 0, attestation: None, believed_since: None })
     }
 
     fn project() -> tempfile::TempDir {

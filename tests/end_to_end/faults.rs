@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use pipe_tests::Project;
 
+use super::small;
+
 const CHAIN: usize = 6;
 
 /// A chain of steps, each of which sees all that was written; what the last gives is a file in the project's `out` at its end.
@@ -447,6 +449,30 @@ fn who_only_looks_is_answered_where_nothing_can_be_written() {
     let mut bytes = fs::read(&segment).expect("read");
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
+#[test]
+fn a_slug_whose_programs_may_have_seen_damage_is_marked_and_released_with_a_warning() {
+    let project = small::project();
+    let port = small::free_port();
+    small::release_to(
+        &project,
+        &format!("\n[targets.staging]\ndriver = \"local\"\nrelease = \"slug\"\naddress = \"127.0.0.1:{port}\"\n"),
+    );
+    project.run(["run"]).success();
+    let doubted = "may have seen a damaged file";
+    let listed = || project.run(["slug", "list"]).success().stdout.contains(doubted);
+    let released = || {
+        let said = project.run(["release", "staging"]).success();
+        (said.stdout + &said.stderr).contains(doubted)
+    };
+    assert!(!listed() && !released());
+    // What a check leaves that finds a laid-out file damaged.
+    fs::write(project.home().join("store/believed-since"), "1").expect("written");
+    assert!(listed() && released());
+    assert!(project.run(["slug", "list", "--json"]).success().stdout.contains("\"doubted\": true"));
+    project.run(["run", "--no-release"]).success();
+    assert!(!listed() && !released());
+}
+
     fs::write(&segment, bytes).expect("written");
     assert!(read_only(
         "if pipe store check > $TMPDIR/../said 2>&1; then exit 1; fi; grep -qF 'stays where it is' $TMPDIR/../said"

@@ -77,9 +77,10 @@ pub(super) fn slug(args: &SlugArgs, context: &Context) -> Result<(), Failure> {
             let (id, manifest) = Manifest::read(&store, &record.tree)?;
             let packages = manifest.packages(&store)?;
             if *json {
-                show_all(id, &manifest, &packages, context)
+                show_all((id, registry.doubts(&id)?), &manifest, &packages, context)
             } else {
-                context.show(text(id, &manifest, &packages))
+                let doubted = if registry.doubts(&id)? { DOUBTED } else { "" };
+                context.show(text(id, doubted, &manifest, &packages))
             }
         }
         SlugCommand::Export { id, output, json } => {
@@ -100,17 +101,24 @@ pub(super) fn slug(args: &SlugArgs, context: &Context) -> Result<(), Failure> {
 
 fn list(registry: &Registry, json: bool, context: &Context) -> Result<(), Failure> {
     let slugs = registry.list()?;
+    let doubted = registry.doubted(&slugs)?;
     if json {
-        let slugs = slugs.iter().map(|slug| json!({ "id": slug.id, "app": slug.app, "created": created(slug) }));
+        let slugs = slugs.iter().map(|slug| {
+            json!({ "id": slug.id, "app": slug.app, "created": created(slug), "doubted": doubted.contains(&slug) })
+        });
         return context.print_json(&slugs.collect::<Vec<_>>());
     }
     let mut out = String::new();
-    for slug in slugs {
-        let when = created(&slug).replace('T', " ");
-        let _ = writeln!(out, "{}  {}  {}", slug.id, &when[..19], context.paint.bold(&slug.app));
+    for slug in &slugs {
+        let when = created(slug).replace('T', " ");
+        let mark = if doubted.contains(&slug) { DOUBTED } else { "" };
+        let _ = writeln!(out, "{}  {}  {}{mark}", slug.id, &when[..19], context.paint.bold(&slug.app));
     }
     context.print(out)
 }
+
+/// What is said of a slug that the registry doubts.
+const DOUBTED: &str = "  its programs may have seen a damaged file: `pipe run` builds it again";
 
 /// When a slug was first built.
 fn created(slug: &Record) -> String {
@@ -118,12 +126,12 @@ fn created(slug: &Record) -> String {
 }
 
 fn show_all(
-    id: Digest,
+    (id, is_doubted): (Digest, bool),
     manifest: &Manifest,
     packages: &BTreeMap<String, String>,
     context: &Context,
 ) -> Result<(), Failure> {
-    let mut shown = json!({ "id": id });
+    let mut shown = json!({ "id": id, "doubted": is_doubted });
     let fields = serde_json::to_value(manifest).map_err(|error| Failure::of(Kind::Internal, &error))?;
     if let (Some(shown), Value::Object(fields)) = (shown.as_object_mut(), fields) {
         shown.extend(fields);
@@ -142,12 +150,12 @@ fn written(Exported { file, pack, attestation }: &Exported) -> String {
 }
 
 /// A line for each thing that a slug has, its kind before the first of them.
-fn text(id: Digest, manifest: &Manifest, packages: &BTreeMap<String, String>) -> String {
+fn text(id: Digest, doubted: &str, manifest: &Manifest, packages: &BTreeMap<String, String>) -> String {
     let python = manifest.python.as_ref().map_or_else(String::new, |python| format!(", Python {python}"));
     let width = manifest.processes.keys().map(String::len).max().unwrap_or_default();
     let processes = manifest.processes.iter().map(|(name, command)| format!("{name:<width$}  {command}"));
     let kinds = [
-        ("slug", vec![id.to_string()]),
+        ("slug", vec![format!("{id}{doubted}")]),
         ("app", vec![format!("{}, {}{python}", manifest.app, manifest.platform)]),
         ("runtime", vec![manifest.runtime.to_string()]),
         ("processes", processes.collect()),
@@ -204,6 +212,6 @@ mod tests {
             packages   asgiref 3.8.1
                        django 5.2
         "]]
-        .assert_eq(&text(digest, &manifest, &packages));
+        .assert_eq(&text(digest, "", &manifest, &packages));
     }
 }

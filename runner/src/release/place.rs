@@ -9,7 +9,9 @@ use super::history::{History, Release};
 use super::{Deed, Ending, Person, PublicKey, ReleaseError, Role, SlugRef, Trail, Variables, Who, is_idle};
 use crate::agent::client;
 use crate::agent::protocol::{Answer, Order, Progress, Request};
+use crate::digest::Digest;
 use crate::remote::{Address, Sent, Session, people};
+use crate::slug::Registry;
 use crate::store::Store;
 
 /// Where a target is.
@@ -148,6 +150,12 @@ impl Place {
             }
             None => Ok(session.ask(Request::Deploy(Box::new(order)), cancel, on_progress)?),
         }
+    }
+
+    /// Whether a slug was built here by programs that may have seen a damaged file.
+    pub(super) fn doubts(&self, slug: &Digest) -> bool {
+        // What cannot be read is told by whoever looks a slug up there.
+        Registry::of(&self.home).doubts(slug).unwrap_or_default()
     }
 
     /// Remembers that a target is here, for commands that are given no more than its name.

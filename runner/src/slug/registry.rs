@@ -29,11 +29,15 @@ pub struct Record {
     pub built: u64,
     /// The attestation of how it came about, a blob of the store.
     pub attestation: Option<Digest>,
+    /// Since when programs were believed as a run last gave it, if damage had been found in what they see; [`Registry::add`] knows.
+    #[serde(default)]
+    pub believed_since: Option<String>,
 }
 
 /// Where records are kept: `slugs` in a home.
 #[derive(Debug, Clone)]
 pub struct Registry {
+    home: PathBuf,
     dir: PathBuf,
 }
 
@@ -47,7 +51,7 @@ impl Record {
 impl Registry {
     /// The registry of a home directory.
     pub fn of(home: &Path) -> Self {
-        Self { dir: home.join("slugs") }
+        Self { home: home.to_owned(), dir: home.join("slugs") }
     }
 
     /// Adds a slug, once all that it names is on the disk. One that is known already keeps the time when it was first built, and
@@ -56,7 +60,9 @@ impl Registry {
         store.flush()?;
         let path = self.dir.join(format!("{}.json", record.id.hex()));
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-        let mut record = Record { built: u64::try_from(now).unwrap_or(u64::MAX), ..record.clone() };
+        let (built, believed_since) =
+            (u64::try_from(now).unwrap_or(u64::MAX), store.believed_since().map(str::to_owned));
+        let mut record = Record { built, believed_since, ..record.clone() };
         // One that is damaged is made anew.
         if let Ok(Some(known)) = read(&path) {
             record.created = known.created;
@@ -92,6 +98,18 @@ impl Registry {
         }
         records.sort_by_key(|record| (Reverse(record.last_built()), record.id));
         Ok(records)
+    }
+
+    /// Those of some slugs whose programs may have seen a damaged file: that was found since a run last gave them.
+    pub fn doubted<'a>(&self, records: &'a [Record]) -> Result<Vec<&'a Record>, SlugError> {
+        let since = Store::believed_since_in(&self.home)?;
+        Ok(records.iter().filter(|record| record.believed_since != since).collect())
+    }
+
+    /// Whether a slug, which may be another machine's, is known here and is one of those.
+    pub fn doubts(&self, id: &Digest) -> Result<bool, SlugError> {
+        let record = read(&self.dir.join(format!("{}.json", id.hex())))?;
+        Ok(!self.doubted(record.as_slice())?.is_empty())
     }
 
     /// Forgets a slug.
@@ -154,7 +172,7 @@ mod tests {
         let (store, registry) = (Store::open(home.path()).expect("a store"), Registry::of(home.path()));
         let record = |text: &str| {
             let id = Digest::of(text.as_bytes());
-            Record { id, tree: id, app: "demo".into(), created: 1, built: 0, attestation: None }
+            Record { id, tree: id, app: "demo".into(), created: 1, built: 0, attestation: None, believed_since: None }
         };
         let (one, other) = (record("one"), record("other"));
         for record in [&one, &other] {
@@ -169,6 +187,26 @@ mod tests {
             assert_eq!(left, [other.id]);
         }
     }
+
+    #[test]
+    fn a_slug_is_doubted_once_damage_is_found_and_until_it_is_built_again() {
+        let home = tempfile::tempdir().expect("a directory");
+        let registry = Registry::of(home.path());
+        let id = Digest::of(b"one");
+        let record =
+            Record { id, tree: id, app: "demo".into(), created: 1, built: 0, attestation: None, believed_since: None };
+        let begun_before = Store::open(home.path()).expect("a store");
+        let doubts = || registry.doubts(&id).expect("read");
+        registry.add(&begun_before, &record).expect("added");
+        assert!(!doubts());
+        begun_before.doubt().expect("doubted");
+        assert!(doubts() && registry.doubted(&registry.list().expect("listed")).expect("read").len() == 1);
+        registry.add(&begun_before, &record).expect("added");
+        assert!(doubts(), "a run that had begun before may have seen it");
+        registry.add(&Store::open(home.path()).expect("a store"), &record).expect("added");
+        assert!(!doubts() && !registry.doubts(&Digest::of(b"another's")).expect("read"));
+    }
+
     #[test]
     fn a_record_that_cannot_be_written_is_the_environments_fault() {
         let home = tempfile::tempdir().expect("a directory");
@@ -176,7 +214,8 @@ mod tests {
         let id = Digest::of(b"one");
         let path = home.path().join(format!("slugs/{}.json", id.hex()));
         fs::create_dir_all(&path).expect("what is in its place");
-        let record = Record { id, tree: id, app: "demo".into(), created: 1, built: 0, attestation: None };
+        let record =
+            Record { id, tree: id, app: "demo".into(), created: 1, built: 0, attestation: None, believed_since: None };
         let error = RunError::from(registry.add(&store, &record).expect_err("it cannot be written"));
         assert_eq!(error.fault(), Fault::Environment);
         assert_eq!(error.hint(), Some(format!("remove what is in the way of `{}`", path.display())));

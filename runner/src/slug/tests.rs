@@ -52,7 +52,15 @@ impl Bench {
             builder.put_tree(&format!("app/{name}"), tree, Conflict::Refuse).expect("no conflict");
         }
         let tree = builder.finish().expect("a tree");
-        Record { id: Digest::of(&bytes), tree, app: "polls".into(), created: 1, built: 0, attestation: None }
+        Record {
+            id: Digest::of(&bytes),
+            tree,
+            app: "polls".into(),
+            created: 1,
+            built: 0,
+            attestation: None,
+            believed_since: None,
+        }
     }
 
     fn registry(&self) -> Registry {

@@ -42,6 +42,11 @@ impl Store {
         self.0.believed_since.as_deref()
     }
 
+    /// The same for a home directory, whose store is not opened for that.
+    pub fn believed_since_in(home: &Path) -> Result<Option<String>, StoreError> {
+        read(&home.join("store"))
+    }
+
     /// Believes nothing that programs gave so far: a file that was laid out for them is not what it was, and did not look changed.
     pub fn doubt(&self) -> Result<(), StoreError> {
         raise(self.root()).map(drop)
