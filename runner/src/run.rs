@@ -21,6 +21,7 @@ use crate::execute::{self, Executed, Execution, Failures, Whole};
 use crate::fetch::{Credentials, FetchConfig, Fetcher};
 use crate::lock;
 use crate::lockfile::LockFile;
+use crate::pipeline::check::SLUG_PORT;
 use crate::pipeline::{self, Pipeline};
 use crate::plan::{self, Graph};
 use crate::plugin::{Grants, Limits, Pin, Pinned, Plugins, RUNTIME_OF_PROGRAMS, Services};
@@ -34,9 +35,6 @@ use crate::tree::STACK;
 pub use crate::event::Fault;
 pub use error::RunError;
 pub use preview::Preview;
-
-/// The output port whose tree is a slug.
-const SLUG_PORT: &str = "slug";
 
 /// A pipeline with all that is needed to run it.
 pub struct Project {

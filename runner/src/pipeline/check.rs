@@ -15,6 +15,9 @@ use crate::diagnostic::Diagnostic;
 
 use config::Schemas;
 
+/// The output port whose tree is a slug.
+pub(crate) const SLUG_PORT: &str = "slug";
+
 /// How the steps of a pipeline that fits its plugins hang together. Steps are meant by their index in the pipeline.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wiring {
@@ -214,7 +217,7 @@ impl<'a> Check<'a> {
         for target in &self.pipeline.targets {
             let Origin::Release(step) = &target.origin else { continue };
             let Some(plugin) = self.position(step).and_then(|index| self.plugins[index]) else { continue };
-            if plugin.output(None).is_none_or(|output| output.kind != PortKind::Tree) {
+            if plugin.output(Some(SLUG_PORT)).is_none_or(|output| output.kind != PortKind::Tree) {
                 let message = format!("target `{}` cannot release what step `{step}` gives", target.name);
                 self.errors.push(self.pipeline.error(step.span(), message).label("expected a step that gives a slug"));
             }

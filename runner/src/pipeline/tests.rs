@@ -1461,7 +1461,16 @@ fn what_a_schema_says_beyond_json_is_checked_before_anything_runs() {
 }
 
 #[test]
-fn only_a_tree_can_be_released() {
+fn only_a_slug_can_be_released() {
+    misfit(
+        "[steps.all]\nplugin = \"files\"\ninputs = { trees = \"source\" }\n[targets.t]\ndriver = \"local\"\nrelease = \"all\"\n",
+        &expect![[r#"
+            dir/p:8:11: target `t` cannot release what step `all` gives
+              |
+            8 | release = "all"
+              |           ^^^^^ expected a step that gives a slug
+        "#]],
+    );
     misfit(
         "[steps.lock]\nplugin = \"python-lock\"\ninputs = { project = \"source\" }\n[targets.t]\ndriver = \"local\"\nrelease = \"lock\"\n",
         &expect![[r#"
