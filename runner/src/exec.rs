@@ -19,7 +19,7 @@ use crate::digest::Digest;
 use crate::event::{Event, junit};
 use crate::key::{Fields as _, KeyBuilder};
 use crate::plugin::{Code, Failure, Services};
-use crate::sandbox::{self, Ended, Monitors, Mount, Run, Scratch, Spec, Stream};
+use crate::sandbox::{self, Ended, Monitors, Mount, Run, SandboxError, Scratch, Spec, Stream};
 use crate::secret::{self, Leak, Search, SearchError, Secrets};
 use crate::store::{Bounds, LAID_OUT, Store, StoreError, TreeBuilder};
 use crate::tree::STACK;
@@ -280,10 +280,7 @@ impl Executor {
             exit_code,
             elapsed_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
         });
-        let outcome = outcome.map_err(|error| {
-            let failure = Failure::of(Code::Unavailable, &error);
-            Failure { hint: error.hint(), retryable: false, ..failure }
-        })?;
+        let outcome = outcome.map_err(|error| not_run(&error, command))?;
         if outcome.out_of_room {
             return Err(StoreError::full(self.store.tmp()).into());
         }
@@ -453,7 +450,20 @@ impl Executor {
 }
 
 /// A limit in words: in MiB, where it is not less than one.
-fn shown(bytes: u64) -> String {
+/// Why a program was not started, or was lost.
+fn not_run(error: &SandboxError, command: &Command) -> Failure {
+    // A program that its own `PATH` hides is not missing on this machine.
+    if let (SandboxError::Program { program, .. }, Some(path)) = (error, command.env.get("PATH")) {
+        return Failure::of(Code::Failed, error).hint(format!(
+            "`environment` sets PATH to `{path}`: leave PATH out, or add the directory to it that `{program}` is in"
+        ));
+    }
+    let failure = Failure::of(Code::Unavailable, error);
+    Failure { hint: error.hint(), retryable: false, ..failure }
+}
+
+/// A limit in bytes, for people.
+pub(crate) fn shown(bytes: u64) -> String {
     if bytes < 1 << 20 { format!("{bytes} bytes") } else { format!("{} MiB", bytes >> 20) }
 }
 

@@ -116,9 +116,10 @@ impl PluginError {
     /// What a user can do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::NotWasm { .. } | Self::NotAComponent { .. } => {
-                Some("build it with `cargo build --release --target wasm32-wasip2`, or see the SDK's page".to_owned())
-            }
+            Self::NotWasm { .. } | Self::NotAComponent { .. } => Some(
+                "build it with `cargo build --release --target wasm32-unknown-unknown`, or see the SDK's page"
+                    .to_owned(),
+            ),
             Self::UnknownImport { import, .. } => Some(unknown_import(import).to_owned()),
             Self::NotAStep { .. } => Some("export `pipe:step/guest@0.1.0`: `pipe_sdk::step!` does".to_owned()),
             Self::Describe { said, .. } if !said.is_empty() => Some(format!("{AUTHORS_FAULT} what it said:\n{said}")),

@@ -56,9 +56,18 @@ fn a_plugin_that_takes_too_much_is_told_which_limit_and_where_to_raise_it() {
         &plugin("memory = \"8MiB\"", "use = \"memory\"", 1),
         &["used more memory than its limit of 8 MiB", &raise("memory")],
     );
-    tells(&plugin("output = \"1MiB\"", "use = \"output\", bytes = 2000000", 1), &["wrote more", &raise("output")]);
-    tells(&plugin("log = \"1KiB\"", "use = \"log\", bytes = 2000", 1), &["said more", &raise("log")]);
-    tells(&plugin("calls = 100", "use = \"calls\", count = 1000", 1), &["made more calls", &raise("calls")]);
+    tells(
+        &plugin("output = \"1MiB\"", "use = \"output\", bytes = 2000000", 1),
+        &["wrote more than its limit of 1 MiB", &raise("output")],
+    );
+    tells(
+        &plugin("log = \"1KiB\"", "use = \"log\", bytes = 2000", 1),
+        &["said more than its limit of 1024 bytes", &raise("log")],
+    );
+    tells(
+        &plugin("calls = 100", "use = \"calls\", count = 1000", 1),
+        &["made more calls into the runner than its limit of 100", &raise("calls")],
+    );
     tells(
         &plugin("handles = 100", "use = \"handles\", count = 1000", 1),
         &["held more handles at one time than its limit of 100", &raise("handles")],

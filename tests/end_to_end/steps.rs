@@ -102,8 +102,31 @@ fn a_plugin_that_is_no_webassembly_is_said_to_be_none() {
         project.write("own.wasm", bytes);
         let said = project.run(["run"]).code(3);
         assert!(said.stderr.contains(&format!("own.wasm`: not a WebAssembly component: {found}\n")), "{}", said.stderr);
-        assert!(said.stderr.contains("hint: build it with `cargo build"), "{}", said.stderr);
+        let hint = "hint: build it with `cargo build --release --target wasm32-unknown-unknown`";
+        assert!(said.stderr.contains(hint), "{}", said.stderr);
     }
+}
+
+#[test]
+fn what_a_step_is_told_to_do_is_not_blamed_on_the_machine_nor_on_a_spelling() {
+    let command = |config: &str| {
+        format!(
+            "[app]\nname = \"a\"\n[steps.s]\nplugin = \"command\"\ninputs = {{ project = \"source\" }}\n\
+             grants = {{ exec = [\"sh\"] }}\nconfig = {{ run = \"true\", {config} }}\n"
+        )
+    };
+    let failure = |pipeline: &str| {
+        let said = Project::new().pipeline(pipeline).run(["run", "--no-release"]).code(1);
+        said.stdout + &said.stderr
+    };
+    let said = failure(&command("environment = { PATH = \"/nowhere\" }"));
+    assert!(said.contains("`environment` sets PATH to `/nowhere`"), "{said}");
+    let said = failure(&command("allow-exit-codes = [3]"));
+    assert!(said.contains("`allow-exit-codes` leaves 0 out"), "{said}");
+    let said = failure(
+        "[app]\nname = \"a\"\n[source]\nexclude = [\"*\"]\n[steps.s]\nplugin = \"files\"\ninputs = { trees = \"source\" }\n",
+    );
+    assert!(said.contains("the trees given hold nothing"), "{said}");
 }
 
 #[test]

@@ -49,7 +49,9 @@ fn remedy(code: i32, output: &str) -> &'static str {
     const NETWORK: [&str; 5] =
         ["EAI_AGAIN", "ENOTFOUND", "ECONNREFUSED", "Temporary failure in name resolution", "Network is unreachable"];
     const ENGINES: [&str; 3] = ["EBADDEVENGINES", "EBADENGINE", "requires Node.js version"];
-    if NETWORK.iter().any(|trace| output.contains(trace)) {
+    if code == 0 {
+        "`allow-exit-codes` leaves 0 out: add it where the program may end well"
+    } else if NETWORK.iter().any(|trace| output.contains(trace)) {
         "a step has no network: give what it needs as an input (`node-modules`, `python-venv`)"
     } else if ENGINES.iter().any(|trace| output.contains(trace)) {
         "the package wants another Node than the one that ran: let `[tools] node = \"/…/bin/node\"` name it"

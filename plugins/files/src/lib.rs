@@ -116,7 +116,10 @@ fn require_matches(config: &Config, trees: &[&Tree]) -> Result<(), Failure> {
         for tree in trees {
             found = found || has_entries(&tree.select(std::slice::from_ref(glob), &config.exclude)?)?;
         }
-        if !found {
+        if !found && glob == "**" {
+            return Err(Failure::invalid("the trees given hold nothing, or nothing that `exclude` leaves")
+                .hint("take in another tree, or set `empty = true` where that is meant"));
+        } else if !found {
             return Err(nothing_matches("include", glob));
         }
     }

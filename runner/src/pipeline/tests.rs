@@ -1421,6 +1421,10 @@ fn what_a_schema_says_beyond_json_is_checked_before_anything_runs() {
           = hint: a `\` before a character makes it stand for itself
     "#]],
     );
+    for leaving in ["../*", "/*", "a/../*"] {
+        let error = of_command(&format!("include = [{leaving:?}]")).expect_err(leaving);
+        assert!(error.contains("none leads out of it"), "{error}");
+    }
     refused(
         "cwd = \"../..\"",
         &expect![[r#"

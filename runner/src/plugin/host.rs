@@ -22,7 +22,7 @@ use super::observe::{Observation, Place};
 use super::run::{Limits, Value};
 use crate::digest::Digest;
 use crate::event::{Events, Fault};
-use crate::exec::Executor;
+use crate::exec::{Executor, shown};
 use crate::fetch::Fetcher;
 use crate::secret::Secrets;
 use crate::store::{Store, StoreError};
@@ -270,8 +270,16 @@ impl Host {
             *left = rest;
             return Ok(());
         }
-        let step = self.services.as_ref().map_or("", |services| services.step.as_str());
-        Err(Failure::new(Code::LimitExceeded, format!("{did} than its limit"))
+        let (step, limits) = self
+            .services
+            .as_ref()
+            .map_or(("", Limits::default()), |services| (services.step.as_str(), services.limits));
+        let whole = match limit {
+            "calls" => limits.calls.to_string(),
+            "output" => shown(limits.output),
+            _ => shown(limits.log),
+        };
+        Err(Failure::new(Code::LimitExceeded, format!("{did} than its limit of {whole}"))
             .hint(format!("raise `limits.{limit}` of `[steps.{step}]`, if the plugin is right to")))
     }
 

@@ -16,6 +16,7 @@ use wasmtime_wasi::{HostWallClock, WasiCtx, WasiCtxView, WasiView, async_trait};
 
 use super::host::{Code, Failure, Host};
 use crate::event::{Event, Events};
+use crate::exec::shown;
 
 /// 1980-01-01 00:00:01 UTC, as seconds since 1970.
 const NOW: Duration = Duration::from_secs(315_532_801);
@@ -37,7 +38,8 @@ pub(super) struct Wasi {
 impl Wasi {
     /// Standard streams go to `listener`, the events and a step's name, where there is one, up to a `limit` in bytes.
     pub(super) fn new(listener: Option<(Events, String)>, limit: u64) -> Self {
-        let said = Said(Arc::new(Mutex::new(Speech { listener, left: limit, begun: Vec::new(), last: Vec::new() })));
+        let said =
+            Said(Arc::new(Mutex::new(Speech { listener, limit, left: limit, begun: Vec::new(), last: Vec::new() })));
         let ctx = WasiCtx::builder()
             .wall_clock(Stopped)
             .secure_random(seeded("secure"))
@@ -136,7 +138,8 @@ struct Said(Arc<Mutex<Speech>>);
 
 struct Speech {
     listener: Option<(Events, String)>,
-    /// Bytes that may still be written.
+    /// Bytes that may be written in all, and still.
+    limit: u64,
     left: u64,
     /// The beginning of a line.
     begun: Vec<u8>,
@@ -185,7 +188,8 @@ impl OutputStream for Said {
         let mut speech = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(left) = speech.left.checked_sub(bytes.len() as u64) else {
             let step = speech.listener.as_ref().map_or("", |(_, step)| step.as_str());
-            let failure = Failure::new(Code::LimitExceeded, "said more than its limit")
+            let message = format!("said more than its limit of {}", shown(speech.limit));
+            let failure = Failure::new(Code::LimitExceeded, message)
                 .hint(format!("raise `limits.log` of `[steps.{step}]`, if the plugin is right to"));
             return Err(StreamError::Trap(failure.into()));
         };

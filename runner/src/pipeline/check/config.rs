@@ -97,9 +97,9 @@ impl Place<'_> {
                 }]
             }
             ValidationErrorKind::Format { format } if format == GLOB => {
-                let wrong = error.instance().as_str().and_then(wrong_glob).unwrap_or_default();
+                let (wrong, hint) = error.instance().as_str().and_then(wrong_glob).unwrap_or_default();
                 let error = self.at(pointer, format!("`{}` is no glob", self.named(pointer))).label(wrong);
-                vec![error.hint("a `\\` before a character makes it stand for itself")]
+                vec![error.hint(hint)]
             }
             ValidationErrorKind::Enum { options } => vec![self.choice(pointer, error.instance(), options)],
             _ => vec![self.at(pointer, format!("`{}`: {error}", self.named(pointer)))],
@@ -181,9 +181,14 @@ fn likely<'e>(
     only(&is_mistyped).or_else(|| only(&is_null))
 }
 
-/// Why a text is no glob.
-fn wrong_glob(glob: &str) -> Option<String> {
-    Globs::new(&[glob.to_owned()], &[]).err().map(|error| error.kind().to_string())
+/// Why a text is no glob of what is in a tree, and what to do.
+fn wrong_glob(glob: &str) -> Option<(String, &'static str)> {
+    if glob.starts_with('/') || glob.split('/').any(|name| name == "..") {
+        let why = "nothing in a tree has such a path: all are given from its top, and none leads out of it";
+        return Some((why.to_owned(), "leave the `/` before it, and each `..`, out"));
+    }
+    let error = Globs::new(&[glob.to_owned()], &[]).err()?;
+    Some((error.kind().to_string(), "a `\\` before a character makes it stand for itself"))
 }
 
 fn wanted(kind: &TypeKind) -> String {
