@@ -11,7 +11,8 @@ use crate::report::{self, Form};
 /// Resolves what the project leaves open, and writes it down.
 ///
 /// Requirements without digests, and projects without a lock, are resolved into a `pylock.toml` that belongs in the
-/// repository. What is locked and fits is left as it is; `pipe run` does the same where it must.
+/// repository. What is locked and fits is left as it is; `pipe run` does the same where it must. What a package without a wheel
+/// needs to be built is known once it is unpacked: `pipe run` resolves that, into `pipe.lock`.
 #[derive(Debug, clap::Args)]
 pub(super) struct LockArgs {
     #[command(flatten)]

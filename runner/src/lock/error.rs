@@ -22,7 +22,7 @@ pub enum LockError {
         /// What is wrong.
         problem: Problem,
     },
-    /// `--locked`, and there is something to resolve.
+    /// There is something to resolve, and that may not be done: `--locked`, or `pipe verify`.
     #[error("{}", locked(path, pylock, stale.as_deref()))]
     Locked {
         /// What must be resolved.
@@ -32,8 +32,8 @@ pub enum LockError {
         /// Why the one that is there does not do.
         stale: Option<String>,
     },
-    /// `--locked`, and `pipe.lock` has no answer.
-    #[error("`pipe.lock` has no versions for `{0}`, and `--locked` forbids to look for any")]
+    /// The same where `pipe.lock` has no answer.
+    #[error("`pipe.lock` has no versions for `{0}`, and none may be looked for here")]
     Unpinned(String),
     /// uv found no versions.
     #[error("cannot resolve `{what}`:\n{}", output.strip_prefix("error: ").unwrap_or(output))]
@@ -98,7 +98,9 @@ impl LockError {
         match self {
             Self::Project { problem, .. } => problem.hint.clone(),
             Self::Locked { pylock, .. } => Some(format!("run `pipe lock`, and commit `{pylock}`")),
-            Self::Unpinned(_) => Some("run without `--locked`, and commit `pipe.lock`".to_owned()),
+            Self::Unpinned(_) => {
+                Some("`pipe run` looks for them and writes them down: commit `pipe.lock` then".to_owned())
+            }
             Self::Unresolvable { offline: true, .. } => {
                 Some("check the network, and `[index]` of the pipeline".to_owned())
             }
@@ -138,7 +140,7 @@ pub(super) fn at(action: &'static str, path: &Path) -> impl FnOnce(io::Error) ->
 
 fn locked(path: &str, pylock: &str, stale: Option<&str>) -> String {
     match stale {
-        Some(why) => format!("`{pylock}` is stale: {why}; and `--locked` forbids to resolve `{path}` again"),
-        None => format!("`{path}` must be resolved into `{pylock}`, and `--locked` forbids it"),
+        Some(why) => format!("`{pylock}` is stale: {why}; and `{path}` may not be resolved again here"),
+        None => format!("`{path}` must be resolved into `{pylock}`, which may not be done here"),
     }
 }

@@ -128,7 +128,7 @@ impl RuntimeError {
             }
             Self::NoPackage { .. } => "see https://packages.debian.org for the names of packages".to_owned(),
             Self::Foreign(_) => "have an admin release with that runtime once, or take one of `kind = \"packages\"`".to_owned(),
-            Self::NotLocked(_) => "run once without `--locked`, and commit the file".to_owned(),
+            Self::NotLocked(_) => "`pipe run` looks for them and writes them down: commit the file then".to_owned(),
             Self::Mirror { .. } => "is the network there? `[runtime] mirror` names another one".to_owned(),
             Self::Store(error) => return error.hint(),
             Self::Fetch(error) => return error.hint(),
