@@ -49,6 +49,7 @@ pub(crate) use error::FULL;
 pub use error::StoreError;
 pub use garbage::{Collected, Policy, Roots};
 pub use import::Bounds;
+pub use lease::leave;
 pub use limit::ignore_file_size_signal;
 pub use log::Promise;
 pub use outside::{Lent, Outside};

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -56,6 +57,27 @@ fn is_gone(text: &str) -> bool {
         thread::sleep(Duration::from_millis(20));
     }
     true
+}
+
+#[test]
+fn a_lock_that_is_stopped_leaves_nothing_in_the_store() {
+    let project = Project::new()
+        .pipeline(
+            "[app]\nname = \"locked\"\n[steps.lock]\nplugin = \"python-lock\"\ninputs = { project = \"source\" }\n",
+        )
+        .file("requirements.txt", "django\n")
+        .file("uv", "#!/bin/sh\n[ \"$1\" = --version ] && echo uv 0.9.0 && exit\ntouch asked\nsleep 60\n");
+    let uv = project.path().join("uv");
+    fs::set_permissions(&uv, fs::Permissions::from_mode(0o755)).expect("made executable");
+    let mut lock = project.command().env("PIPE_UV", &uv).arg("lock").spawn().expect("`make build` has built pipe");
+    let began = Instant::now();
+    while !project.path().join("asked").exists() {
+        assert!(began.elapsed() < Duration::from_secs(20) && lock.try_wait().expect("asked").is_none(), "uv is asked");
+        thread::sleep(Duration::from_millis(20));
+    }
+    signal("INT", &lock);
+    assert_eq!(lock.wait().expect("it ends").code(), Some(130));
+    assert_cleared(&project);
 }
 
 fn assert_cancelled(events: &[serde_json::Value], code: Option<i32>) {

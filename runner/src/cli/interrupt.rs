@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use nix::sys::signal::kill;
 use nix::unistd::{Pid, getsid};
-use runner::store::Store;
+use runner::store::{self, Store};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::failure::{Failure, Kind};
@@ -74,6 +74,7 @@ impl Interrupt {
                 }
                 last.now();
                 end_children();
+                store::leave();
                 process::exit(Kind::Cancelled.exit_code().into());
             });
         });

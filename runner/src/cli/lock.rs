@@ -4,6 +4,7 @@ use runner::event::Events;
 use runner::lock::Mode;
 
 use super::file::FileArg;
+use super::interrupt::{Interrupt, Silently};
 use super::reporting::all_shown;
 use super::{Context, Failure};
 use crate::report::{self, Form};
@@ -33,6 +34,7 @@ impl LockArgs {
 }
 
 pub(super) fn lock(args: &LockArgs, context: &Context) -> Result<(), Failure> {
+    let _watched = Interrupt::watch(Silently)?;
     let (events, receiver) = Events::channel();
     let watcher = report::follow(report::shown(Form::of_stdout(false), context.paint), Vec::new(), receiver);
     let project = args.file.open(context, false)?;

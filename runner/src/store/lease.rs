@@ -32,6 +32,17 @@ pub(super) struct Lease {
     _lock: File,
 }
 
+/// The directories of all leases of this process.
+static OWN: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+/// Removes what this process needed for a while, which ends now, whatever its threads are at: nothing is dropped then.
+pub fn leave() {
+    for dir in OWN.lock().expect(POISONED).iter() {
+        // What cannot be removed now is removed by whoever opens the store next.
+        let _ = clear(dir);
+    }
+}
+
 /// Somebody's lease.
 pub(super) struct Live {
     dir: PathBuf,
@@ -59,6 +70,7 @@ impl Lease {
     pub(super) fn take(tmp: &Path, standing: Standing) -> Result<Self, StoreError> {
         let failed = || StoreError::io("create a directory in", tmp);
         let dir = tempfile::Builder::new().prefix("").rand_bytes(12).tempdir_in(tmp).map_err(failed())?.keep();
+        OWN.lock().expect(POISONED).push(dir.clone());
         let path = dir.join("lease");
         let failed = || StoreError::io("write", &path);
         let mut lock = File::create_new(&path).map_err(failed())?;
@@ -99,6 +111,7 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         self.clear();
+        OWN.lock().expect(POISONED).retain(|dir| *dir != self.dir);
     }
 }
 
