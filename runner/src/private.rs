@@ -26,7 +26,7 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// Puts a file that can be made anew in its place, as `put` does. A directory that is there makes way: it can only be damage.
-pub(crate) fn heal(path: &Path, put: impl Fn() -> io::Result<()>) -> io::Result<()> {
+pub(crate) fn heal<T>(path: &Path, put: impl Fn() -> io::Result<T>) -> io::Result<T> {
     match put() {
         Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
             fs::remove_dir_all(path)?;

@@ -279,6 +279,41 @@ fn what_a_program_made_of_a_laid_out_file_that_rots_is_made_anew_once_a_check_ha
     holds(&project, "at the end");
 }
 
+#[test]
+fn a_check_looks_at_what_is_noted_of_slugs_and_at_foreign_files_too() {
+    let project = Project::new().file("Procfile", "web: true\n").pipeline(
+        "[app]\nname = \"demo\"\n\n[steps.copy]\nplugin = \"command\"\ninputs = { project = \"source\" }\n\
+         grants = { exec = [\"sh\"] }\nconfig = { run = \"mkdir out && head -c 3000000 /dev/zero > out/zero\", collect = \"out\" }\n\n\
+         [steps.look]\nplugin = \"command\"\ninputs = { project = \"copy\" }\ngrants = { exec = [\"sh\"] }\n\
+         config = { run = \"test -e zero\" }\n\n\
+         [steps.slug]\nplugin = \"slug\"\ninputs = { project = \"source\", venv = \"source\" }\n",
+    );
+    project.run(BUILD).success();
+    let check = || project.command().args(["store", "check"]).output().expect("ran").stdout;
+    let check = || String::from_utf8(check()).expect("text");
+    assert!(!check().contains("slugs") && !check().contains("trees held"));
+    let within = |place: &str| {
+        let entries = fs::read_dir(project.home().join(place)).expect("a directory");
+        entries.map(|entry| entry.expect("an entry").path()).next().expect("something in it")
+    };
+    let record = within("slugs");
+    let text = fs::read_to_string(&record).expect("a record");
+    let id = text.find("blake3:").expect("an id") + "blake3:".len();
+    let other = if text[id..].starts_with('0') { "1" } else { "0" };
+    fs::write(&record, [&text[..id], other, &text[id + 1..]].concat()).expect("written");
+    let tree = within("store/pool/trees");
+    fs::write(tree.join("foreign"), "").expect("written");
+    let said = check();
+    assert!(said.contains("1 slugs cannot be had any more"), "{said}");
+    assert!(said.contains("1 laid-out trees held other names"), "{said}");
+    fs::remove_file(project.home().join("store/claims")).expect("removed");
+    fs::create_dir(project.home().join("store/claims")).expect("a directory in its place");
+    project.run(["store", "check"]).success();
+    project.run(BUILD).success();
+    assert_eq!(fs::read_to_string(&record).expect("a record").matches(&text[id..id + 64]).count(), 1);
+    holds(&project, "at the end");
+}
+
 /// Records of steps are gone with what the steps gave, which still has rows in the index.
 #[test]
 fn what_was_in_a_file_that_is_gone_is_built_anew_in_the_same_run() {
@@ -415,6 +450,30 @@ fn what_was_laid_out_before_a_power_cut_is_on_the_disk_or_made_anew() {
 }
 
 #[test]
+fn a_slug_whose_programs_may_have_seen_damage_is_marked_and_released_with_a_warning() {
+    let project = small::project();
+    let port = small::free_port();
+    small::release_to(
+        &project,
+        &format!("\n[targets.staging]\ndriver = \"local\"\nrelease = \"slug\"\naddress = \"127.0.0.1:{port}\"\n"),
+    );
+    project.run(["run"]).success();
+    let doubted = "may have seen a damaged file";
+    let listed = || project.run(["slug", "list"]).success().stdout.contains(doubted);
+    let released = || {
+        let said = project.run(["release", "staging"]).success();
+        (said.stdout + &said.stderr).contains(doubted)
+    };
+    assert!(!listed() && !released());
+    // What a check leaves that finds a laid-out file damaged.
+    fs::write(project.home().join("store/believed-since"), "1").expect("written");
+    assert!(listed() && released());
+    assert!(project.run(["slug", "list", "--json"]).success().stdout.contains("\"doubted\": true"));
+    project.run(["run", "--no-release"]).success();
+    assert!(!listed() && !released());
+}
+
+#[test]
 fn who_only_looks_is_answered_where_nothing_can_be_written() {
     let project = Project::new().file("Procfile", "web: true\n").pipeline(
         "[app]\nname = \"demo\"\n\n[steps.files]\nplugin = \"files\"\ninputs = { trees = \"source\" }\n\n\
@@ -449,36 +508,16 @@ fn who_only_looks_is_answered_where_nothing_can_be_written() {
     let mut bytes = fs::read(&segment).expect("read");
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
-#[test]
-fn a_slug_whose_programs_may_have_seen_damage_is_marked_and_released_with_a_warning() {
-    let project = small::project();
-    let port = small::free_port();
-    small::release_to(
-        &project,
-        &format!("\n[targets.staging]\ndriver = \"local\"\nrelease = \"slug\"\naddress = \"127.0.0.1:{port}\"\n"),
-    );
-    project.run(["run"]).success();
-    let doubted = "may have seen a damaged file";
-    let listed = || project.run(["slug", "list"]).success().stdout.contains(doubted);
-    let released = || {
-        let said = project.run(["release", "staging"]).success();
-        (said.stdout + &said.stderr).contains(doubted)
-    };
-    assert!(!listed() && !released());
-    // What a check leaves that finds a laid-out file damaged.
-    fs::write(project.home().join("store/believed-since"), "1").expect("written");
-    assert!(listed() && released());
-    assert!(project.run(["slug", "list", "--json"]).success().stdout.contains("\"doubted\": true"));
-    project.run(["run", "--no-release"]).success();
-    assert!(!listed() && !released());
-}
-
     fs::write(&segment, bytes).expect("written");
     assert!(read_only(
         "if pipe store check > $TMPDIR/../said 2>&1; then exit 1; fi; grep -qF 'stays where it is' $TMPDIR/../said"
     ));
     project.run(["store", "check"]).code(5);
     project.run(["store", "check"]).success();
+    for entry in fs::read_dir(project.home().join("components")).expect("a directory") {
+        fs::remove_file(entry.expect("an entry").path()).expect("removed");
+    }
+    assert!(read_only("pipe plan"), "a plugin that is not compiled yet is compiled for the moment");
 }
 
 /// On a full disk what was done stays done, who only looks is answered, and room can be made.
@@ -540,10 +579,6 @@ fn a_program_that_fails_on_a_full_disk_is_no_step_that_failed() {
 #[test]
 #[ignore = "needs root, and takes minutes: `make torture`"]
 fn a_full_or_read_only_disk_is_an_error_with_a_remedy_and_the_next_run_is_right() {
-    for entry in fs::read_dir(project.home().join("components")).expect("a directory") {
-        fs::remove_file(entry.expect("an entry").path()).expect("removed");
-    }
-    assert!(read_only("pipe plan"), "a plugin that is not compiled yet is compiled for the moment");
     let project = chain();
     let scratch = tempfile::tempdir().expect("a directory");
     project.run(BUILD).success();

@@ -7,6 +7,7 @@ use std::time::Duration;
 use runner::garbage::{self, GarbageError};
 use runner::pipeline::parse_size;
 use runner::plugin;
+use runner::slug::Registry;
 use runner::store::{Checked, Collected, Policy, Stats, Store};
 use serde_json::json;
 
@@ -40,9 +41,9 @@ enum StoreCommand {
         #[arg(long, value_name = "SIZE", default_value = "50GiB", value_parser = bytes, allow_hyphen_values = true)]
         max_size: u64,
     },
-    /// Reads all of it: every blob, tree and action, every laid-out file and compiled plugin. What is damaged is set aside, and
-    /// made anew by the next run that needs it, and so is what programs gave where a laid-out file was. Ends with exit code 5 where
-    /// something was.
+    /// Reads all of it: every blob, tree and action, every laid-out file and compiled plugin, and what is noted of slugs. What is
+    /// damaged is set aside, and made anew by the next run that needs it, and so is what programs gave where a laid-out file was.
+    /// Ends with exit code 5 where something was.
     Check,
     /// Lets go of everything but what targets run, or could go back to.
     Clear,
@@ -75,7 +76,10 @@ fn nothing(args: &StoreArgs, place: PathBuf, context: &Context) -> Result<(), Fa
     }
     context.print(match &args.command {
         StoreCommand::Stats => format!("{}\n", json!(Stats { path: place, ..Stats::default() })),
-        StoreCommand::Check => format!("{}\n", json!({ "sound": true, "store": Checked::default(), "compiled": 0 })),
+        StoreCommand::Check => format!(
+            "{}\n",
+            json!({ "sound": true, "store": Checked::default(), "compiled": 0, "slugs": 0, "trees": 0 })
+        ),
         StoreCommand::Gc { .. } | StoreCommand::Clear => format!("{}\n", json!(Collected::default())),
     })
 }
@@ -117,9 +121,15 @@ fn check(json: bool, context: &Context) -> Result<(), Failure> {
     let checked = Store::check(&home)?;
     let components = plugin::check_compiled(&home)
         .map_err(|error| Failure::of(Kind::Environment, &error).about("cannot check the compiled plugins"))?;
-    let is_sound = checked.is_sound() && components == 0;
+    let slugs = Registry::of(&home).check(&context.store()?)?;
+    // What nobody can write nobody can take out of use.
+    let trees = if checked.read_only { 0 } else { context.store()?.check_layouts()? };
+    let is_sound = checked.is_sound() && components == 0 && slugs == 0 && trees == 0;
     if json {
-        context.print(format!("{}\n", json!({ "sound": is_sound, "store": checked, "compiled": components })))?;
+        context.print(format!(
+            "{}\n",
+            json!({ "sound": is_sound, "store": checked, "compiled": components, "slugs": slugs, "trees": trees })
+        ))?;
     } else {
         let mut text =
             format!("read {}: {} blobs and trees, {} actions\n", size(checked.bytes), checked.blobs, checked.actions);
@@ -132,8 +142,13 @@ fn check(json: bool, context: &Context) -> Result<(), Failure> {
         for (count, what) in [
             (checked.actions_taken_back, "actions stood on it, or were damaged themselves"),
             (checked.layouts, "laid-out files were damaged"),
-            (checked.doubted, "results of steps were made before, and where programs had a part in one it is not believed any more: they may have seen those"),
+            (
+                checked.doubted,
+                "results of steps were made before, and where programs had a part in one it is not believed any more: they may have seen those",
+            ),
+            (trees, "laid-out trees held other names, links or modes than they should"),
             (components, "compiled plugins were damaged"),
+            (slugs, "slugs cannot be had any more: what is noted of them, or what they hold, was damaged"),
         ] {
             if count > 0 {
                 let _ = writeln!(text, "{count} {what}");
@@ -145,8 +160,11 @@ fn check(json: bool, context: &Context) -> Result<(), Failure> {
         return Ok(());
     }
     Err(if checked.read_only {
-        Failure::new(Kind::Environment, "something in the store is damaged, and stays where it is: nothing can be written there")
-            .hint(format!("make `{}` writable, and check again: what is damaged is set aside then", home.display()))
+        Failure::new(
+            Kind::Environment,
+            "something in the store is damaged, and stays where it is: nothing can be written there",
+        )
+        .hint(format!("make `{}` writable, and check again: what is damaged is set aside then", home.display()))
     } else {
         Failure::new(Kind::Environment, "something in the store is damaged, and was set aside")
             .hint("run again: what is needed of it is made anew")

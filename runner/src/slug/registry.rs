@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use super::SlugError;
+use super::{Manifest, SlugError};
 use crate::digest::Digest;
 use crate::private;
 use crate::store::Store;
@@ -90,7 +90,7 @@ impl Registry {
                 match read(&path) {
                     // The run that gives that slug makes it anew.
                     Err(SlugError::File { source, .. }) if is_damage(&source) => {
-                        let _ = fs::rename(&path, path.with_extension("damaged"));
+                        set_aside(&path);
                     }
                     read => records.extend(read?),
                 }
@@ -110,6 +110,25 @@ impl Registry {
     pub fn doubts(&self, id: &Digest) -> Result<bool, SlugError> {
         let record = read(&self.dir.join(format!("{}.json", id.hex())))?;
         Ok(!self.doubted(record.as_slice())?.is_empty())
+    }
+
+    /// Sets records aside that are not what they were: none, another slug's, or of something that is no slug or not there. The run
+    /// that gives the slug makes its record anew. Gives how many those were.
+    pub fn check(&self, store: &Store) -> Result<usize, SlugError> {
+        let failed = |source| SlugError::File { action: "list", path: self.dir.display().to_string(), source };
+        let entries = match fs::read_dir(&self.dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+            entries => entries.map_err(failed)?,
+        };
+        let mut damaged = 0;
+        for entry in entries {
+            let path = entry.map_err(failed)?.path();
+            if path.extension().is_some_and(|end| end == "json") && !is_sound(&path, store)? {
+                damaged += 1;
+                set_aside(&path);
+            }
+        }
+        Ok(damaged)
     }
 
     /// Forgets a slug.
@@ -144,6 +163,25 @@ fn nearest(records: &[Record], wanted: &str) -> Option<Digest> {
     let shared = |id: &Digest| id.hex().bytes().zip(wanted.bytes()).take_while(|(a, b)| a == b).count();
     let ids = records.iter().rev().map(|record| record.id);
     ids.filter(|id| shared(id) > 0).max_by_key(|id| shared(id))
+}
+
+/// Whether a record is one of a slug that is there, under its own name.
+fn is_sound(path: &Path, store: &Store) -> Result<bool, SlugError> {
+    let sound = |record: Record| {
+        let is_its_own = path.file_stem().is_some_and(|name| *name == *record.id.hex());
+        Ok(is_its_own && Manifest::read(store, &record.tree)?.0 == record.id)
+    };
+    match read(path).and_then(|record| record.map_or(Ok(true), sound)) {
+        Err(SlugError::File { source, .. }) if is_damage(&source) => Ok(false),
+        Err(SlugError::Store(error)) if error.is_damage() => Ok(false),
+        Err(SlugError::NotASlug(_)) => Ok(false),
+        is_sound => is_sound,
+    }
+}
+
+/// Where that cannot be done, whoever looks next finds it again.
+fn set_aside(path: &Path) {
+    let _ = fs::rename(path, path.with_extension("damaged"));
 }
 
 /// Whether a record was read and is none: what a disk refuses may be whole.

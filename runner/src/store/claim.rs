@@ -13,6 +13,7 @@ use nix::fcntl::{FcntlArg, fcntl};
 
 use super::{POISONED, Store, StoreError};
 use crate::digest::Digest;
+use crate::private;
 
 /// The longest pause before another look whether a claim is free, and whether anybody still waits for it.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -48,12 +49,8 @@ pub(super) struct Byte {
 impl Claims {
     pub(super) fn open(root: &Path) -> Result<Self, StoreError> {
         let path = root.join("claims");
-        let file = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)
-            .map_err(StoreError::io("open", &path))?;
+        let open = || File::options().create(true).truncate(false).write(true).open(&path);
+        let file = private::heal(&path, open).map_err(StoreError::io("open", &path))?;
         Ok(Self { path, file, held: Mutex::default(), changed: Condvar::new() })
     }
 

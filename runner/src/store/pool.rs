@@ -125,6 +125,27 @@ impl Store {
         fs::rename(&home, kept.keep().join("tree")).map_err(StoreError::io("move", &home))
     }
 
+    /// Takes laid-out trees out of use in which something else is than should be; gives how many those were. Those with files that
+    /// look changed are left to whoever uses them next.
+    pub fn check_layouts(&self) -> Result<usize, StoreError> {
+        let trees = self.0.root.join("pool/trees");
+        let failed = || StoreError::io("list", &trees);
+        let mut count = 0;
+        for entry in fs::read_dir(&trees).map_err(failed())? {
+            let home = entry.map_err(failed())?.path();
+            let name = home.file_name().unwrap_or_default().to_string_lossy();
+            // Of garbage it is not known any more what it should hold.
+            let Some(tree) = format!("blake3:{name}").parse().ok().filter(|tree| self.contains(tree)) else { continue };
+            let changed = Mutex::default();
+            let is_as_laid = threads().install(|| self.compare_layout(&tree, &home, &changed))?;
+            if !is_as_laid && changed.into_inner().expect(POISONED).is_empty() {
+                count += 1;
+                self.set_aside_layout(&tree, &[])?;
+            }
+        }
+        Ok(count)
+    }
+
     /// Fills the directory of a tree, all processors at once: each directory is the work of one.
     fn fill(&self, tree: &Digest, dir: &Place, files: &Pooled) -> Result<(), StoreError> {
         let tree = self.tree(tree)?;
