@@ -9,7 +9,7 @@ mod small;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ use crate::key::{Fields as _, KeyBuilder};
 use crate::plugin::{Code, Failure, Services};
 use crate::sandbox::{self, Ended, Monitors, Mount, Run, SandboxError, Scratch, Spec, Stream};
 use crate::secret::{self, Leak, Search, SearchError, Secrets};
-use crate::store::{Bounds, LAID_OUT, Store, StoreError, TreeBuilder};
+use crate::store::{Bounds, LAID_OUT, Store, StoreError, TreeBuilder, Until};
 use crate::tree::STACK;
 
 /// Raised when a change to how programs are run could change what they give.
@@ -87,11 +87,12 @@ pub struct Base {
     pub path: String,
 }
 
-/// Runs programs, at most so many at one time.
+/// Runs programs, at most so many at one time; cheap to clone.
+#[derive(Clone)]
 pub struct Executor {
     store: Store,
-    base: Base,
-    monitors: Monitors,
+    base: Arc<Base>,
+    monitors: Arc<Monitors>,
     permits: Permits,
 }
 
@@ -160,7 +161,7 @@ impl Outcome {
 impl Executor {
     /// An executor that runs up to `jobs` programs side by side.
     pub fn new(store: Store, base: Base, jobs: usize) -> Self {
-        Self { store, base, monitors: Monitors::default(), permits: Permits::new(jobs) }
+        Self { store, base: Arc::new(base), monitors: Arc::default(), permits: Permits::new(jobs) }
     }
 
     /// Runs programs side by side; the first failure ends all.
@@ -192,6 +193,11 @@ impl Executor {
 
     /// Runs a program, unless what it gives is known.
     pub fn run(&self, command: &Command, services: &Services) -> Result<Outcome, Failure> {
+        let store = self.store.wanted(services.until());
+        Self { store, ..self.clone() }.run_wanted(command, services)
+    }
+
+    fn run_wanted(&self, command: &Command, services: &Services) -> Result<Outcome, Failure> {
         let key = command.key(&self.base, &services.secrets, self.store.believed_since());
         let known = || -> Result<Option<Outcome>, StoreError> {
             Ok(self.store.action(&key)?.and_then(|record| serde_json::from_slice(&record).ok()))
@@ -200,14 +206,12 @@ impl Executor {
             self.tell_tests(&outcome, services);
             return Ok(outcome);
         }
-        let Some(_claim) = self.store.claim(&key, &|| services.cancel.load(Ordering::Relaxed))? else {
-            return Err(Failure::new(Code::Cancelled, "the run was stopped"));
-        };
+        let _claim = self.store.claim(&key)?;
         if let Some(outcome) = known()? {
             self.tell_tests(&outcome, services);
             return Ok(outcome);
         }
-        let _permit = self.permits.take();
+        let _permit = self.permits.take(self.store.until())?;
         let outcome = self.run_now(command, services)?;
         self.tell_tests(&outcome, services);
         // A program that failed may pass the next time: only success is kept.
@@ -259,10 +263,10 @@ impl Executor {
             Stream::Stdout => show(&stdout.next(bytes)),
             Stream::Stderr => show(&stderr.next(bytes)),
         };
-        let search = Search::new(&services.secrets);
+        let search = Search::new(&services.secrets, self.store.until().clone());
         let started = Instant::now();
         let outcome = sandbox::run(&self.monitors, &spec, run, show_masked, |root, layers| {
-            let mut bounds = Bounds { holes: limits.output, all: false, deadline: Some(services.deadline) };
+            let mut bounds = Bounds { holes: limits.output, all: false };
             let collected = self.collect(command, root, search.as_ref(), &mut bounds)?;
             bounds.all = false;
             Ok((collected, self.written(command, layers, search.as_ref(), &mut bounds)?))
@@ -372,7 +376,8 @@ impl Executor {
     fn stdin(&self, digest: &Digest) -> Result<std::fs::File, Failure> {
         let unavailable = |error: io::Error| Failure::of(Code::Unavailable, &error);
         let mut file = tempfile::tempfile_in(self.store.tmp()).map_err(unavailable)?;
-        io::copy(&mut self.store.open_blob(digest)?, &mut file).map_err(unavailable)?;
+        io::copy(&mut self.store.open_blob(digest)?, &mut file)
+            .map_err(|error| StoreError::inside(error).map_or_else(unavailable, Failure::from))?;
         io::Seek::rewind(&mut file).map_err(unavailable)?;
         Ok(file)
     }
@@ -409,7 +414,7 @@ impl Executor {
                     let metadata = file.metadata().map_err(|error| Failure::of(Code::Unavailable, &error))?;
                     let at = Path::new(path);
                     bounds.take(&metadata, at)?;
-                    Found::File(self.store.put_read(bounds.timed(file, at), at)?)
+                    Found::File(self.store.put_read(file, at)?)
                 }
             };
             collected.insert(path.clone(), found);
@@ -494,6 +499,7 @@ impl From<SearchError> for Failure {
 }
 
 /// So many programs may run at one time.
+#[derive(Clone)]
 struct Permits {
     total: usize,
     free: Arc<(Mutex<usize>, Condvar)>,
@@ -507,11 +513,15 @@ impl Permits {
         Self { total, free: Arc::new((Mutex::new(total), Condvar::new())) }
     }
 
-    fn take(&self) -> Permit {
+    fn take(&self, until: &Until) -> Result<Permit, StoreError> {
         let (free, changed) = &*self.free;
-        let mut free = changed.wait_while(free.lock().expect(POISONED), |free| *free == 0).expect(POISONED);
+        let mut free = free.lock().expect(POISONED);
+        while *free == 0 {
+            until.look()?;
+            free = changed.wait_timeout(free, PAUSE).expect(POISONED).0;
+        }
         *free -= 1;
-        Permit(Arc::clone(&self.free))
+        Ok(Permit(Arc::clone(&self.free)))
     }
 }
 
@@ -522,5 +532,8 @@ impl Drop for Permit {
         changed.notify_one();
     }
 }
+
+/// The longest pause before another look whether a program is still wanted that waits for others.
+const PAUSE: Duration = Duration::from_millis(20);
 
 const POISONED: &str = "no thread panics while it holds a lock of the executor";

@@ -23,7 +23,7 @@ use crate::pipeline::check::BoundValue;
 use crate::plan::{Graph, PlannedStep};
 use crate::plugin::{Binding, Code, Failure, Pinned, Plugins, Services, Value};
 use crate::step::{self, Given, Lookup, Prepared, StepRecord};
-use crate::store::Store;
+use crate::store::{Store, Until};
 
 pub use failures::Failures;
 use ready::{Next, Ready};
@@ -346,10 +346,7 @@ fn perform(
         Lookup::Miss(why) => why,
     };
     // Of all runs one does it; what that gives is there once the claim is to be had.
-    let cancelled = || services.cancel.load(Ordering::Relaxed);
-    let Some(_claim) = prepared.claim(&execution.store, &cancelled)? else {
-        return Err(Failure::new(Code::Cancelled, "the run was stopped"));
-    };
+    let _claim = prepared.claim(&execution.store.wanted(Until::cancelled(&services.cancel)))?;
     if let Some(record) = prepared.known(&execution.store)? {
         return Ok(Finished { record, cached: true });
     }

@@ -23,7 +23,7 @@ use reqwest::Url;
 
 use crate::digest::Digest;
 use crate::key::KeyBuilder;
-use crate::store::Store;
+use crate::store::{Store, Until};
 
 pub use checksum::{Checksum, Function};
 pub use credentials::Credentials;
@@ -113,7 +113,7 @@ pub struct Found {
 #[derive(Debug, Clone)]
 pub struct Fetcher(Arc<Inner>);
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Inner {
     store: Store,
     http: Http,
@@ -122,7 +122,7 @@ struct Inner {
     npm: Url,
     max_size: u64,
     /// Pages of the indexes that this run has read.
-    pages: Mutex<HashMap<Url, Arc<Vec<Link>>>>,
+    pages: Arc<Mutex<HashMap<Url, Arc<Vec<Link>>>>>,
 }
 
 impl Fetcher {
@@ -151,8 +151,15 @@ impl Fetcher {
             find_links: config.find_links,
             npm,
             max_size: config.max_size,
-            pages: Mutex::default(),
+            pages: Arc::default(),
         })))
+    }
+
+    /// The same, for as long as that is wanted.
+    #[must_use]
+    pub fn wanted(&self, until: Until) -> Self {
+        let (http, store) = (self.0.http.wanted(until.clone()), self.0.store.wanted(until));
+        Self(Arc::new(Inner { store, http, ..Inner::clone(&self.0) }))
     }
 
     /// The passwords and tokens of private indexes, as they are and as an address spells them.
@@ -296,7 +303,7 @@ impl Inner {
                 return Err(FetchError::TooLarge { name: name.to_owned(), url: url.to_owned(), limit: self.max_size });
             }
             hasher.update(&buffer[..len]);
-            writer.write_all(&buffer[..len]).map_err(FetchError::Write)?;
+            writer.write_all(&buffer[..len]).map_err(FetchError::write)?;
         }
         let actual = hasher.finish();
         if actual != *wanted {

@@ -178,9 +178,9 @@ impl<'a> Prepared<'a> {
         Ok(self.first_change(store, &record, Observation::is_outside)?.is_none().then_some(record))
     }
 
-    /// The right to run the step, which one of all runs has at a time; none once `cancelled`.
-    pub fn claim(&self, store: &Store, cancelled: &dyn Fn() -> bool) -> Result<Option<Claim>, StoreError> {
-        store.claim(&self.key, cancelled)
+    /// The right to run the step, which one of all runs has at a time.
+    pub fn claim(&self, store: &Store) -> Result<Claim, StoreError> {
+        store.claim(&self.key)
     }
 
     /// Runs the step and keeps what it gives; where it gives nothing that can be kept, that is noted.
@@ -200,30 +200,24 @@ impl<'a> Prepared<'a> {
     fn run_and_keep(&self, store: &Store, plugins: &Plugins, services: &Services) -> Result<StepRecord, Failure> {
         let started = Instant::now();
         let config = self.step.config.to_string();
+        let limits = self.step.limits;
+        let services = Services { deadline: started + limits.time, limits, ..services.clone() };
+        let until = services.until();
         let mut tries = 0;
         let answer = loop {
             tries += 1;
-            let call = Call {
-                config: &config,
-                inputs: &self.inputs,
-                services: Services {
-                    deadline: started + self.step.limits.time,
-                    limits: self.step.limits,
-                    ..services.clone()
-                },
-                limits: self.step.limits,
-            };
+            let call = Call { config: &config, inputs: &self.inputs, services: services.clone(), limits };
             match plugins.run(&self.step.plugin, call) {
                 Err(failure) if failure.retryable && failure.code == Code::Unavailable && tries < TRIES => {
                     let (step, message) = (self.step.name.clone(), failure.to_string());
                     services.events.send(Event::StepRetried { step, message });
-                    std::thread::sleep(Duration::from_secs(u64::from(tries)));
+                    until.sleep(Duration::from_secs(u64::from(tries)))?;
                 }
                 answer => break answer?,
             }
         };
-        if let Some(search) = Search::new(self.given.secrets) {
-            self.refuse_secrets(store, &search, &answer.outputs)?;
+        if let Some(search) = Search::new(self.given.secrets, until.clone()) {
+            self.refuse_secrets(&store.wanted(until), &search, &answer.outputs)?;
         }
         let record = StepRecord {
             grounds: Grounds::of(store, &self.values, &answer.observations)?,

@@ -30,6 +30,7 @@ mod record;
 mod reserve;
 mod segment;
 mod suspect;
+mod until;
 mod walk;
 
 use std::collections::HashMap;
@@ -54,6 +55,7 @@ pub use limit::ignore_file_size_signal;
 pub use log::Promise;
 pub use outside::{Lent, Outside};
 pub use pool::LAID_OUT;
+pub use until::Until;
 pub(crate) use walk::join;
 pub use walk::{Found, Globs};
 
@@ -64,9 +66,9 @@ use lease::{Clearing, Debris, Gate, Lease, Live, Standing};
 use log::Log;
 use rebuild::{Survey, TakenBack};
 
-/// A handle on a store; cheap to clone.
+/// A handle on a store, for as long as what it is asked for is wanted; cheap to clone.
 #[derive(Clone)]
-pub struct Store(Arc<Inner>);
+pub struct Store(Arc<Inner>, Until);
 
 struct Inner {
     root: PathBuf,
@@ -152,7 +154,7 @@ impl Store {
         let log = Log::new(new, Arc::clone(&index), Arc::clone(&files))?;
         let claims = Arc::new(Claims::open(new)?);
         let believed_since = doubt::read(root)?;
-        Ok(Self(Arc::new(Inner {
+        let inner = Inner {
             root: root.to_owned(),
             log,
             index,
@@ -164,7 +166,19 @@ impl Store {
             believed_since,
             lease,
             _clearing: debris.clear_aside(),
-        })))
+        };
+        Ok(Self(Arc::new(inner), Until::default()))
+    }
+
+    /// A handle on the same store whose work ends with an error once it is no longer wanted.
+    #[must_use]
+    pub fn wanted(&self, until: Until) -> Self {
+        Self(Arc::clone(&self.0), until)
+    }
+
+    /// Until when what this handle is asked for is wanted.
+    pub fn until(&self) -> &Until {
+        &self.1
     }
 
     /// Whether something in the store of a home directory was found damaged since it was last opened. What needs it can be made
@@ -198,6 +212,8 @@ impl Store {
 
     /// Gives a tree back.
     pub fn tree(&self, digest: &Digest) -> Result<Arc<Tree>, StoreError> {
+        // Whoever goes through a tree comes by here with each directory.
+        self.until().look()?;
         if let Some(held) = self.0.trees.read().expect(POISONED).get(digest) {
             return Ok(Arc::clone(&held.tree));
         }

@@ -12,6 +12,7 @@ mod frames;
 mod groups;
 
 use std::io::{self, Write};
+use std::path::Path;
 
 use super::{ArchiveError, Format};
 use crate::digest::Digest;
@@ -36,5 +37,5 @@ pub fn pack(store: &Store, tree: &Digest, format: Format, out: impl Write) -> Re
 }
 
 fn unwritable(source: io::Error) -> ArchiveError {
-    ArchiveError::Store(StoreError::Io { action: "write", path: "the archive".into(), source })
+    ArchiveError::Store(StoreError::inside(source).unwrap_or_else(StoreError::io("write", Path::new("the archive"))))
 }

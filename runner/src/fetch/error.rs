@@ -176,6 +176,11 @@ impl FetchError {
         )
     }
 
+    /// An error while bytes were written.
+    pub(super) fn write(error: io::Error) -> Self {
+        StoreError::inside(error).map_or_else(Self::Write, Self::Store)
+    }
+
     /// An error while a body was read.
     pub(super) fn body(name: &str, url: &str, source: io::Error) -> Self {
         let (name, url) = (name.to_owned(), url.to_owned());

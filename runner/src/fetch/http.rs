@@ -1,7 +1,7 @@
 //! One GET: with credentials, retried where the fault may pass, redirected only to where a file may come from.
 
 use std::io::Read;
-use std::sync::{Once, OnceLock};
+use std::sync::{Arc, Once, OnceLock};
 use std::time::Duration;
 
 use reqwest::blocking::{Client, Response};
@@ -10,6 +10,7 @@ use reqwest::{Url, redirect};
 
 use super::credentials::Credentials;
 use super::error::{FetchError, shown};
+use crate::store::Until;
 
 /// How often a passing fault is retried.
 const RETRIES: u32 = 4;
@@ -21,17 +22,23 @@ const SILENCE: Duration = Duration::from_mins(1);
 const REDIRECTS: usize = 10;
 
 /// A client, made when it is first needed: a run that has all that it wants opens no socket and reads no certificate.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Http {
-    client: OnceLock<Client>,
+    client: Arc<OnceLock<Client>>,
     credentials: Credentials,
     offline: bool,
     retry_after: Duration,
+    until: Until,
 }
 
 impl Http {
     pub(super) fn new(credentials: Credentials, offline: bool, retry_after: Duration) -> Self {
-        Self { client: OnceLock::new(), credentials, offline, retry_after }
+        Self { client: Arc::default(), credentials, offline, retry_after, until: Until::default() }
+    }
+
+    /// The same, for as long as that is wanted.
+    pub(super) fn wanted(&self, until: Until) -> Self {
+        Self { until, ..self.clone() }
     }
 
     pub(super) const fn credentials(&self) -> &Credentials {
@@ -55,11 +62,12 @@ impl Http {
         }
         let mut wait = self.retry_after;
         for retry in 0.. {
+            self.until.look()?;
             let mut asked = None;
             let result = self.send(name, url, accept, &mut asked).and_then(|mut response| read(&mut response));
             match result {
                 Err(error) if error.transient() && retry < RETRIES => {
-                    std::thread::sleep(asked.unwrap_or(wait).min(LONGEST_WAIT));
+                    self.until.sleep(asked.unwrap_or(wait).min(LONGEST_WAIT))?;
                     wait *= 2;
                 }
                 done => return done,
@@ -85,7 +93,7 @@ impl Http {
             source: Box::new(source.without_url()),
         };
         let client = self.client().map_err(broken)?;
-        let request = self.credentials.apply(url, |url| client.get(url));
+        let request = self.credentials.apply(url, |url| client.get(url).timeout(self.until.left().min(SILENCE)));
         let request = match accept {
             Some(types) => request.header(ACCEPT, types),
             // A file is wanted as it is: a server that compresses an archive once more makes other bytes of it.

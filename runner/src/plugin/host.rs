@@ -11,7 +11,7 @@ mod store;
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use wasmtime::component::{ResourceTable, ResourceTableError};
@@ -25,7 +25,7 @@ use crate::event::{Events, Fault};
 use crate::exec::{Executor, shown};
 use crate::fetch::Fetcher;
 use crate::secret::Secrets;
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, Until};
 
 use handles::{Blob, Builder, Command, Origin, Outcome, Tree, Writer};
 
@@ -121,10 +121,13 @@ impl From<StoreError> for Failure {
             _ if error.is_storage() => Code::Storage,
             StoreError::Changed(_) => Code::Unavailable,
             StoreError::Holes(_) => Code::LimitExceeded,
+            StoreError::Stopped => Code::Cancelled,
             StoreError::TooLate(_) => Code::TimedOut,
-            StoreError::Path { .. } | StoreError::TooDeep | StoreError::TooLarge | StoreError::Conflict(_) => {
-                Code::Failed
-            }
+            StoreError::Path { .. }
+            | StoreError::TooDeep
+            | StoreError::TooLarge
+            | StoreError::TooManyPaths
+            | StoreError::Conflict(_) => Code::Failed,
             _ => Code::Internal,
         };
         Self { hint: error.hint(), retryable: false, ..Self::of(code, &error) }
@@ -223,6 +226,13 @@ pub struct Services {
     pub cancel: Arc<AtomicBool>,
 }
 
+impl Services {
+    /// Until when the step's work is wanted.
+    pub(crate) fn until(&self) -> Until {
+        Until::cancelled(&self.cancel).within(self.limits.time, self.deadline)
+    }
+}
+
 /// How much of its limits a step has not used up.
 pub(super) struct Left {
     /// Bytes to write.
@@ -254,11 +264,9 @@ impl Host {
         self.services.as_ref().ok_or_else(|| Failure::new(Code::Denied, "`describe` may not ask for anything"))
     }
 
-    /// Counts a call; ends a step that was stopped, or that makes too many.
+    /// Counts a call; ends a step of which nothing is wanted any more, or that makes too many.
     fn count(&mut self) -> Result<(), Failure> {
-        if self.services.as_ref().is_some_and(|services| services.cancel.load(Ordering::Relaxed)) {
-            return Err(Failure::new(Code::Cancelled, "the run was stopped"));
-        }
+        self.store.until().look()?;
         self.spend(1, "calls", "made more calls into the runner", |left| &mut left.calls)?;
         Ok(())
     }
@@ -281,6 +289,11 @@ impl Host {
         };
         Err(Failure::new(Code::LimitExceeded, format!("{did} than its limit of {whole}"))
             .hint(format!("raise `limits.{limit}` of `[steps.{step}]`, if the plugin is right to")))
+    }
+
+    /// Counts a text that is held for the step; ends one for which too much is.
+    fn hold(&mut self, text: &str) -> Result<(), Failure> {
+        self.memory.grow(text.len() + size_of::<String>())
     }
 
     /// Records what an answer about an input was.

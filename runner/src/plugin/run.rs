@@ -1,8 +1,6 @@
 //! One run of a plugin: a fresh Wasm store, limits, and what comes of it.
 
 use std::collections::HashSet;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -17,7 +15,7 @@ use super::wasi::{self, Wasi};
 use super::{AUTHORS_FAULT, PluginError, WASI};
 use crate::description::{PluginDescription, Port, PortKind};
 use crate::digest::Digest;
-use crate::store::Store;
+use crate::store::{Store, StoreError, Until};
 
 /// How often a running plugin is asked whether it is time to stop.
 pub(super) const TICK: Duration = Duration::from_millis(10);
@@ -66,7 +64,7 @@ pub struct Binding {
 pub struct Limits {
     /// From its start to its end, programs and fetches included.
     pub time: Duration,
-    /// Bytes of the plugin's own memory.
+    /// Bytes of the plugin's own memory, and of what the runner holds in memory for it.
     pub memory: u64,
     /// Bytes of memory of each native program; ample where none.
     pub program_memory: Option<u64>,
@@ -117,7 +115,7 @@ pub struct Answer {
     pub lasting: bool,
 }
 
-/// Counts the memory of a running plugin, and remembers whether it wanted too much.
+/// Counts the memory of a running plugin, with what is held for it outside, and remembers whether it wanted too much.
 pub(super) struct Memory {
     limit: usize,
     used: usize,
@@ -129,20 +127,27 @@ impl Memory {
         Self { limit: usize::try_from(limit).unwrap_or(usize::MAX), used: 0, passed: false }
     }
 
-    fn grow(&mut self, by: usize) -> wasmtime::Result<bool> {
+    /// What comes of more than the limit is told by [`trapped`].
+    pub(super) fn grow(&mut self, by: usize) -> Result<(), Failure> {
         self.used = self.used.saturating_add(by);
         self.passed = self.used > self.limit;
-        if self.passed { Err(wasmtime::Error::msg("the memory limit is passed")) } else { Ok(true) }
+        if self.passed { Err(Failure::new(Code::LimitExceeded, "the memory limit is passed")) } else { Ok(()) }
+    }
+
+    pub(super) fn shrink(&mut self, by: usize) {
+        self.used = self.used.saturating_sub(by);
     }
 }
 
 impl ResourceLimiter for Memory {
     fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
-        self.grow(desired.saturating_sub(current))
+        self.grow(desired.saturating_sub(current))?;
+        Ok(true)
     }
 
     fn table_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
-        self.grow(desired.saturating_sub(current).saturating_mul(size_of::<usize>()))
+        self.grow(desired.saturating_sub(current).saturating_mul(size_of::<usize>()))?;
+        Ok(true)
     }
 }
 
@@ -164,15 +169,13 @@ pub(super) fn link(engine: &Engine, component: &Component, with_wasi: bool) -> w
     StepExecFetchPre::new(linker(engine, with_wasi)?.instantiate_pre(component)?)
 }
 
-type Running = (wasmtime::Store<Host>, Arc<AtomicBool>);
-
-fn wasm_store(engine: &Engine, store: &Store, services: Option<Services>, limits: &Limits) -> Running {
+fn wasm_store(engine: &Engine, store: Store, services: Option<Services>, limits: &Limits) -> wasmtime::Store<Host> {
     let mut table = ResourceTable::new();
     table.set_max_capacity(limits.handles);
-    let cancel = services.as_ref().map(|services| Arc::clone(&services.cancel));
     let listener = services.as_ref().map(|services| (services.events.clone(), services.step.clone()));
+    let until = store.until().clone();
     let host = Host {
-        store: store.clone(),
+        store,
         table,
         memory: Memory::new(limits.memory),
         wasi: Wasi::new(listener, limits.log),
@@ -184,15 +187,11 @@ fn wasm_store(engine: &Engine, store: &Store, services: Option<Services>, limits
     let mut wasm = wasmtime::Store::new(engine, host);
     wasm.limiter(|host| &mut host.memory);
     wasm.set_epoch_deadline(1);
-    let timed_out = Arc::new(AtomicBool::new(false));
-    let (flag, started, time) = (Arc::clone(&timed_out), Instant::now(), limits.time);
     wasm.epoch_deadline_callback(move |_| {
-        let late = started.elapsed() > time;
-        flag.store(late, Ordering::Relaxed);
-        let stopped = cancel.as_ref().is_some_and(|cancel| cancel.load(Ordering::Relaxed));
-        Ok(if late || stopped { UpdateDeadline::Interrupt } else { UpdateDeadline::Continue(1) })
+        until.look().map_err(Failure::from)?;
+        Ok(UpdateDeadline::Continue(1))
     });
-    (wasm, timed_out)
+    wasm
 }
 
 /// Asks a component to describe itself.
@@ -207,12 +206,13 @@ pub(super) fn describe(
     let step =
         link(engine, component, with_wasi).map_err(|source| PluginError::NotAStep { name: name.to_owned(), source })?;
     let limits = Limits { time: TIME_TO_DESCRIBE, ..Limits::default() };
-    let (mut wasm, timed_out) = wasm_store(engine, store, None, &limits);
+    let until = Until::default().within(limits.time, Instant::now() + limits.time);
+    let mut wasm = wasm_store(engine, store.wanted(until), None, &limits);
     let described = step.instantiate(&mut wasm).and_then(|step| step.pipe_step_guest().call_describe(&mut wasm));
     let said = described.map_err(|error| PluginError::Describe {
         name: name.to_owned(),
         said: wasm.data().wasi.last_words(),
-        source: Box::new(trapped(error, wasm.data(), timed_out.load(Ordering::Relaxed), &limits)),
+        source: Box::new(trapped(error, wasm.data(), &limits)),
     })?;
     let config_schema = serde_json::from_str(&said.config_schema)
         .map_err(|source| PluginError::Schema { name: name.to_owned(), source })?;
@@ -243,7 +243,7 @@ pub(super) fn run(
     call: Call<'_>,
 ) -> Result<Answer, Failure> {
     let limits = call.limits;
-    let (mut wasm, timed_out) = wasm_store(ready.engine(), store, Some(call.services), &limits);
+    let mut wasm = wasm_store(ready.engine(), store.wanted(call.services.until()), Some(call.services), &limits);
     let mut inputs = Vec::with_capacity(call.inputs.len());
     for (index, Binding { port, value }) in call.inputs.iter().enumerate() {
         inputs.push(guest::Binding { port: port.clone(), value: wasm.data_mut().lend(index, value)? });
@@ -252,7 +252,7 @@ pub(super) fn run(
         ready.instantiate(&mut wasm).and_then(|step| step.pipe_step_guest().call_run(&mut wasm, call.config, &inputs));
     let outputs = match answered {
         Ok(answer) => answer.map_err(Failure::from)?,
-        Err(error) => return Err(trapped(error, wasm.data(), timed_out.load(Ordering::Relaxed), &limits)),
+        Err(error) => return Err(trapped(error, wasm.data(), &limits)),
     };
     let outputs = outputs
         .into_iter()
@@ -266,24 +266,17 @@ pub(super) fn run(
 }
 
 /// What ended a plugin that did not return.
-fn trapped(error: wasmtime::Error, host: &Host, timed_out: bool, limits: &Limits) -> Failure {
+fn trapped(error: wasmtime::Error, host: &Host, limits: &Limits) -> Failure {
     let raise = |what: &str| match &host.services {
         Some(services) => format!("raise `limits.{what}` of `[steps.{}]`", services.step),
         None => AUTHORS_FAULT.to_owned(),
     };
-    if timed_out {
-        return Failure::new(Code::TimedOut, format!("took longer than its limit of {} s", limits.time.as_secs()))
-            .hint(raise("time"));
-    }
     if host.memory.passed {
         return Failure::new(
             Code::LimitExceeded,
             format!("used more memory than its limit of {} MiB", limits.memory >> 20),
         )
         .hint(raise("memory"));
-    }
-    if host.services.as_ref().is_some_and(|services| services.cancel.load(Ordering::Relaxed)) {
-        return Failure::new(Code::Cancelled, "the run was stopped");
     }
     let failure =
         error.downcast::<Failure>().or_else(|error| error.downcast::<ResourceTableError>().map(Failure::from));
@@ -292,6 +285,7 @@ fn trapped(error: wasmtime::Error, host: &Host, timed_out: bool, limits: &Limits
             let message = format!("{TOO_MANY_HANDLES} of {}", limits.handles);
             Failure { message, ..failure }.hint(raise("handles"))
         }
+        Ok(failure) if failure.message == StoreError::TooLate(limits.time).to_string() => failure.hint(raise("time")),
         Ok(failure) => failure,
         Err(error) => {
             Failure::new(Code::Internal, format!("the plugin crashed: {}", error.root_cause())).hint(AUTHORS_FAULT)

@@ -8,9 +8,10 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{self, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{self, Sender};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::thread;
+use std::time::Duration;
 
 use super::cgroup::Cgroup;
 use super::error::SandboxError;
@@ -18,6 +19,9 @@ use super::run::Child;
 use super::scratch::Scratch;
 use super::wire::{Gone, Order, Start};
 use crate::descriptors::{Inbox, send};
+
+/// How long the removal of layers is waited for at the end.
+const PATIENCE: Duration = Duration::from_millis(400);
 
 /// Monitors for whoever runs many programs, one after the other or side by side. They end with this value.
 ///
@@ -36,7 +40,7 @@ struct Idle(Mutex<Vec<Monitor>>);
 /// A thread that ends sandboxes and removes what was written in them.
 struct Ending {
     sender: Option<Sender<(Child, Vec<Scratch>)>>,
-    thread: Option<JoinHandle<()>>,
+    has_ended: Mutex<Receiver<()>>,
 }
 
 /// One monitor. Dropped, it ends, and its sandbox with it; so it does when this process dies.
@@ -66,7 +70,8 @@ impl Monitors {
         self.idle.push(monitor);
     }
 
-    /// Ends a sandbox in which nothing runs any more, and then removes its layers; not before this returns.
+    /// Ends a sandbox in which nothing runs any more, and then removes its layers; not before this returns. What of them is not
+    /// gone soon after these monitors are is left where it is.
     pub(super) fn end(&self, child: Child, layers: Vec<Scratch>) {
         self.ending.get_or_init(|| Ending::start(&self.idle)).send(child, layers);
     }
@@ -85,6 +90,7 @@ impl Idle {
 impl Ending {
     fn start(idle: &Arc<Idle>) -> Self {
         let (sender, receiver) = mpsc::channel::<(Child, Vec<Scratch>)>();
+        let (ended, has_ended) = mpsc::channel();
         let idle = Arc::clone(idle);
         let end = move || {
             for (child, layers) in receiver {
@@ -93,10 +99,11 @@ impl Ending {
                 }
                 drop(layers);
             }
+            drop(ended);
         };
         // Without a thread the receiver is gone, and what is sent ends where it is.
-        let thread = thread::Builder::new().name("sandboxes".to_owned()).spawn(end).ok();
-        Self { sender: Some(sender), thread }
+        let _ = thread::Builder::new().name("sandboxes".to_owned()).spawn(end);
+        Self { sender: Some(sender), has_ended: Mutex::new(has_ended) }
     }
 
     fn send(&self, child: Child, layers: Vec<Scratch>) {
@@ -109,9 +116,8 @@ impl Ending {
 impl Drop for Ending {
     fn drop(&mut self) {
         self.sender = None;
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+        let has_ended = self.has_ended.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let _ = has_ended.recv_timeout(PATIENCE);
     }
 }
 

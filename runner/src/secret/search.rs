@@ -12,7 +12,7 @@ use aho_corasick::AhoCorasick;
 use super::mask::MASK;
 use super::{SHORTEST, Secrets};
 use crate::digest::Digest;
-use crate::store::{Store, StoreError, join};
+use crate::store::{Store, StoreError, Until, join};
 use crate::tree::Entry;
 
 /// How deep archives in archives are opened: a tar, gzipped, in a wheel.
@@ -28,6 +28,7 @@ pub struct Search {
     /// For the secrets as they are when something is called by them: a name of its own for each part between slashes.
     paths: AhoCorasick,
     names: Vec<String>,
+    until: Until,
 }
 
 /// A secret where it must not be.
@@ -72,19 +73,20 @@ enum Packed {
 }
 
 impl Search {
-    /// A search for these; none where there is nothing to search for.
-    pub fn new(secrets: &Secrets) -> Option<Self> {
+    /// A search for these, for as long as it is wanted; none where there is nothing to search for.
+    pub fn new(secrets: &Secrets, until: Until) -> Option<Self> {
         let texts: Vec<&str> = secrets.iter().map(|(_, secret)| super::needle(secret.text())).collect();
         let finder = AhoCorasick::new(&texts).ok()?;
         let paths = AhoCorasick::new(texts.iter().map(|text| as_path(text))).ok()?;
         let names: Vec<String> = secrets.iter().map(|(name, _)| name.to_owned()).collect();
-        (!names.is_empty()).then_some(Self { finder, paths, names })
+        (!names.is_empty()).then_some(Self { finder, paths, names, until })
     }
 
     /// Looks through a directory and all below it, whose path is to be called `at`; follows no link.
     pub fn directory(&self, dir: &Path, at: &str) -> Searched {
         let failed = |source| SearchError::Io { path: at.to_owned(), source };
         for found in fs::read_dir(dir).map_err(failed)? {
+            self.until.look()?;
             let found = found.map_err(failed)?;
             let path = join(at, &found.file_name().to_string_lossy());
             let failed = |source| SearchError::Io { path: path.clone(), source };
@@ -150,7 +152,9 @@ impl Search {
     }
 
     fn stream(&self, bytes: impl Read, path: &str) -> Searched {
-        match self.finder.stream_find_iter(bytes).next() {
+        let found = self.finder.stream_find_iter(Wanted { inner: bytes, until: &self.until }).next();
+        self.until.look()?;
+        match found {
             Some(Ok(found)) => Ok(Some(self.leak(found.pattern().as_usize(), path))),
             Some(Err(source)) => Err(SearchError::Io { path: path.to_owned(), source }),
             None => Ok(None),
@@ -217,12 +221,13 @@ impl Search {
         let found = if is_packed && depth > 0 {
             let failed = |source| SearchError::Io { path: path.to_owned(), source };
             let mut file = tempfile::tempfile().map_err(failed)?;
-            let _ = io::copy(&mut all, &mut file);
+            let _ = io::copy(&mut Wanted { inner: &mut all, until: &self.until }, &mut file);
             file.rewind().map_err(failed)?;
             if *left == 0 { Ok(None) } else { self.whole(&mut file, depth, path, left) }
         } else {
             self.stream(&mut all, path).or(Ok(None))
         };
+        self.until.look()?;
         if *left == 0 { Err(SearchError::TooLarge(path.to_owned())) } else { found }
     }
 }
@@ -248,6 +253,19 @@ impl Packed {
             .find(|(start, _)| head.starts_with(start))
             .map(|(_, packed)| packed)
             .or(tar.then_some(Self::Tar))
+    }
+}
+
+/// Reads for as long as that is wanted.
+struct Wanted<'u, R> {
+    inner: R,
+    until: &'u Until,
+}
+
+impl<R: Read> Read for Wanted<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.until.look().map_err(io::Error::other)?;
+        self.inner.read(buffer)
     }
 }
 

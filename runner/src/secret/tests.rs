@@ -1,8 +1,9 @@
 use std::io::{Cursor, Write};
+use std::time::{Duration, Instant};
 
 use super::*;
 use crate::diagnostic::{Colour, render};
-use crate::store::{Conflict, Store, TreeBuilder};
+use crate::store::{Conflict, Store, StoreError, TreeBuilder, Until};
 use crate::tree::Entry;
 
 const TOKEN: &str = "tok-0123456789";
@@ -88,7 +89,8 @@ fn found(search: &Search, bytes: Vec<u8>) -> Option<String> {
 #[test]
 fn a_secret_is_found_in_files_and_in_the_archives_among_them() {
     let dir = tempfile::tempdir().expect("a directory");
-    let search = Search::new(&secrets(dir.path(), &format!("{TOKEN}\n"))).expect("something to look for");
+    let search =
+        Search::new(&secrets(dir.path(), &format!("{TOKEN}\n")), Until::default()).expect("something to look for");
     let text = [b"\0".repeat(100_000), format!("token={TOKEN};").into_bytes()].concat();
     let (in_file, in_tar) = (Some("token in f".to_owned()), Some("token in a/.npmrc` in `f".to_owned()));
     assert_eq!(found(&search, text.clone()), in_file);
@@ -111,7 +113,7 @@ fn a_secret_is_found_in_files_and_in_the_archives_among_them() {
 #[test]
 fn a_secret_is_found_in_names_and_links_of_directories_and_of_trees() {
     let dir = tempfile::tempdir().expect("a directory");
-    let search = Search::new(&secrets(dir.path(), TOKEN)).expect("something to look for");
+    let search = Search::new(&secrets(dir.path(), TOKEN), Until::default()).expect("something to look for");
     let store = Store::open(dir.path()).expect("a store");
     let leak = |path: &str| Some(Leak { secret: "token".to_owned(), path: path.to_owned() });
     let file = Entry::File { digest: store.put(TOKEN.as_bytes()).expect("kept"), executable: false };
@@ -146,7 +148,7 @@ fn a_secret_that_is_several_names_is_found_in_a_path() {
         ("abcd/efgh+ij/y", ""),
         ("////////a", ""),
     ] {
-        let search = Search::new(&secrets(kept.path(), text)).expect("something to look for");
+        let search = Search::new(&secrets(kept.path(), text), Until::default()).expect("something to look for");
         let plus = if text.starts_with('/') { "" } else { "+ij" };
         let mut builder = TreeBuilder::new(&store, None).expect("a builder");
         let nothing = Entry::File { digest: store.put(b"").expect("kept"), executable: false };
@@ -162,6 +164,20 @@ fn a_secret_that_is_several_names_is_found_in_a_path() {
 #[test]
 fn any_bytes_can_be_looked_through() {
     let dir = tempfile::tempdir().expect("a directory");
-    let search = Search::new(&secrets(dir.path(), TOKEN)).expect("something to look for");
+    let search = Search::new(&secrets(dir.path(), TOKEN), Until::default()).expect("something to look for");
     pipe_fuzz::attack("packed", |bytes| drop(search.file(&mut Cursor::new(bytes), "f")));
+}
+
+#[test]
+fn a_search_that_is_no_longer_wanted_ends_soon() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let left = dir.path().join("left");
+    fs::create_dir(&left).expect("made");
+    // Hours of reading.
+    fs::File::create(left.join("long")).and_then(|file| file.set_len(1 << 43)).expect("a hole");
+    let limit = Duration::from_millis(100);
+    let until = Until::default().within(limit, Instant::now() + limit);
+    let search = Search::new(&secrets(dir.path(), TOKEN), until).expect("something to look for");
+    let error = search.directory(&left, "left").expect_err("there is no time");
+    assert!(matches!(error, SearchError::Store(StoreError::TooLate(_))), "{error}");
 }

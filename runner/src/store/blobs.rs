@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::index::Location;
-use super::{Lent, POISONED, Store, StoreError, files, suspect};
+use super::{Lent, POISONED, Store, StoreError, Until, files, suspect};
 use crate::digest::Digest;
 
 /// The size from which a blob gets a file of its own, in bytes: such a file costs the disk two or three flushes, and one in a
@@ -89,7 +89,7 @@ impl Store {
     pub fn open_blob(&self, digest: &Digest) -> Result<BlobReader, StoreError> {
         let lent = self.lent(digest);
         if let Some(bytes) = lent.as_ref().and_then(|lent| still_there(lent, digest)) {
-            return Ok(BlobReader { size: bytes.len() as u64, bytes: Bytes::Gathered(bytes), position: 0 });
+            return Ok(self.reader(bytes.len() as u64, Bytes::Gathered(bytes)));
         }
         let mut reader = self.open_unchecked(digest, lent)?;
         if reader.size < LOOSE {
@@ -99,10 +99,12 @@ impl Store {
                 Bytes::InFile { file, start } => files::read_exact(&file, start, reader.size).ok(),
             };
             let bytes = bytes.filter(|bytes| Digest::of(bytes) == *digest).ok_or_else(|| self.refuse(digest))?;
-            return Ok(BlobReader { size: bytes.len() as u64, bytes: Bytes::Gathered(bytes), position: 0 });
+            return Ok(self.reader(bytes.len() as u64, Bytes::Gathered(bytes)));
         }
         let mut hasher = blake3::Hasher::new();
-        if io::copy(&mut reader, &mut hasher).is_err() || Digest::from(hasher.finalize()) != *digest {
+        let read = io::copy(&mut reader, &mut hasher);
+        self.until().look()?;
+        if read.is_err() || Digest::from(hasher.finalize()) != *digest {
             return Err(self.refuse(digest));
         }
         reader.position = 0;
@@ -112,7 +114,7 @@ impl Store {
     fn open_unchecked(&self, digest: &Digest, lent: Option<Lent>) -> Result<BlobReader, StoreError> {
         let lent = match lent {
             Some(Lent::Bytes(bytes)) => {
-                return Ok(BlobReader { size: bytes.len() as u64, bytes: Bytes::Lent(bytes), position: 0 });
+                return Ok(self.reader(bytes.len() as u64, Bytes::Lent(bytes)));
             }
             Some(Lent::File { path, size }) => Some((path, size)),
             None => None,
@@ -121,7 +123,7 @@ impl Store {
             && let Some(at) = location.at
             && let Some(bytes) = self.0.log.gathered(at, location.size)
         {
-            return Ok(BlobReader { bytes: Bytes::Gathered(bytes), size: location.size, position: 0 });
+            return Ok(self.reader(location.size, Bytes::Gathered(bytes)));
         }
         let mut before = None;
         loop {
@@ -130,18 +132,22 @@ impl Store {
                 let Some((path, size)) = lent.filter(|_| before.is_none()) else { return Err(self.missing(digest)) };
                 // Whatever was put in the file's place meanwhile is not waited for, nor followed.
                 let file = Arc::new(plain(&path).map_err(|_| StoreError::Changed(path))?);
-                return Ok(BlobReader { bytes: Bytes::InFile { file, start: 0 }, size, position: 0 });
+                return Ok(self.reader(size, Bytes::InFile { file, start: 0 }));
             };
             match self.0.files.open(digest, &location) {
                 Ok(file) => {
                     let start = location.at.map_or(0, |at| at.offset);
-                    return Ok(BlobReader { bytes: Bytes::InFile { file, start }, size: location.size, position: 0 });
+                    return Ok(self.reader(location.size, Bytes::InFile { file, start }));
                 }
                 // It may have been moved meanwhile: then another look finds it.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => before = Some(location),
                 Err(error) => return Err(StoreError::io("open a file of", &self.0.root)(error)),
             }
         }
+    }
+
+    fn reader(&self, size: u64, bytes: Bytes) -> BlobReader {
+        BlobReader { bytes, size, position: 0, until: self.until().clone() }
     }
 
     /// What becomes of bytes that are not what their name says.
@@ -199,6 +205,11 @@ struct Loose {
 }
 
 impl BlobWriter {
+    /// How many bytes it holds in memory.
+    pub fn held(&self) -> usize {
+        self.buffer.len()
+    }
+
     /// Keeps what was written and names it.
     pub fn finish(self) -> Result<Digest, StoreError> {
         let Some(Loose { file, hasher, size }) = self.file else { return self.store.put(&self.buffer) };
@@ -226,6 +237,7 @@ impl BlobWriter {
 impl Write for BlobWriter {
     /// What goes wrong is a [`StoreError`] inside.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.store.until().look().map_err(io::Error::other)?;
         let tmp = self.store.tmp();
         let failed = |error: io::Error| io::Error::new(error.kind(), StoreError::io("write", tmp)(error));
         if self.file.is_none() && (self.buffer.len() + bytes.len()) as u64 >= LOOSE {
@@ -262,6 +274,7 @@ pub struct BlobReader {
     bytes: Bytes,
     size: u64,
     position: u64,
+    until: Until,
 }
 
 #[derive(Debug)]
@@ -277,6 +290,11 @@ enum Bytes {
 }
 
 impl BlobReader {
+    /// How many bytes it holds in memory for itself.
+    pub fn held(&self) -> usize {
+        if let Bytes::Gathered(bytes) = &self.bytes { bytes.len() } else { 0 }
+    }
+
     /// How many bytes it has.
     pub fn size(&self) -> u64 {
         self.size
@@ -312,7 +330,10 @@ impl Read for BlobReader {
         let read = match &self.bytes {
             Bytes::Lent(bytes) => copy(bytes, self.position, &mut out[..len]),
             Bytes::Gathered(bytes) => copy(bytes, self.position, &mut out[..len]),
-            Bytes::InFile { file, start } => file.read_at(&mut out[..len], start.saturating_add(self.position))?,
+            Bytes::InFile { file, start } => {
+                self.until.look().map_err(io::Error::other)?;
+                file.read_at(&mut out[..len], start.saturating_add(self.position))?
+            }
         };
         if read == 0 && len > 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());

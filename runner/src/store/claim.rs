@@ -11,7 +11,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 
-use super::{POISONED, Store, StoreError};
+use super::{POISONED, Store, StoreError, Until};
 use crate::digest::Digest;
 use crate::private;
 
@@ -55,17 +55,15 @@ impl Claims {
     }
 
     /// Waits until nobody in this process has a place.
-    fn enter(&self, place: u64, cancelled: &dyn Fn() -> bool) -> bool {
+    fn enter(&self, place: u64, until: &Until) -> Result<(), StoreError> {
         let mut held = self.held.lock().expect(POISONED);
         loop {
             let entry = held.entry(place).or_default();
             if !entry.busy {
                 entry.busy = true;
-                return true;
+                return Ok(());
             }
-            if cancelled() {
-                return false;
-            }
+            until.look()?;
             held = self.changed.wait_timeout(held, PAUSE).expect(POISONED).0;
         }
     }
@@ -117,35 +115,30 @@ impl Drop for Byte {
 }
 
 impl Store {
-    /// Waits until nobody else does what `key` names, in any process; none where `cancelled` comes true before that. Whoever gets
-    /// the claim looks first whether it has been done meanwhile.
-    pub fn claim(&self, key: &Digest, cancelled: &dyn Fn() -> bool) -> Result<Option<Claim>, StoreError> {
+    /// Waits until nobody else does what `key` names, in any process, for as long as that is wanted. Whoever gets the claim looks
+    /// first whether it has been done meanwhile.
+    pub fn claim(&self, key: &Digest) -> Result<Claim, StoreError> {
         let place = u64::from_le_bytes(*key.as_bytes().first_chunk().expect("a digest has 32 bytes")) >> 2;
         let claims = &self.0.claims;
-        if !claims.enter(place, cancelled) {
-            return Ok(None);
+        claims.enter(place, self.until())?;
+        match self.wait_for(place) {
+            Ok(byte) => Ok(Claim { store: self.clone(), byte: Some(byte) }),
+            Err(error) => {
+                claims.leave(place);
+                Err(error)
+            }
         }
-        let mut claim = Claim { store: self.clone(), byte: None };
+    }
+
+    fn wait_for(&self, place: u64) -> Result<Byte, StoreError> {
         let mut pause = Duration::from_millis(1);
         loop {
-            match claims.try_lock(place) {
-                Ok(Some(byte)) => {
-                    claim.byte = Some(byte);
-                    return Ok(Some(claim));
-                }
-                Ok(None) if !cancelled() => {
-                    std::thread::sleep(pause);
-                    pause = (pause * 2).min(PAUSE);
-                }
-                Ok(None) => {
-                    claims.leave(place);
-                    return Ok(None);
-                }
-                Err(error) => {
-                    claims.leave(place);
-                    return Err(error);
-                }
+            if let Some(byte) = self.0.claims.try_lock(place)? {
+                return Ok(byte);
             }
+            self.until().look()?;
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(PAUSE);
         }
     }
 }

@@ -5,11 +5,13 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use rusqlite::ErrorCode;
 
 use super::extent::MOST;
+use super::walk::LONGEST;
 use crate::digest::Digest;
 use crate::disk::is_for_want_of_room;
 use crate::tree::{DEEPEST, TreeError};
@@ -72,15 +74,21 @@ pub enum StoreError {
     /// A file that is mostly nothing, of a size that would fill the disk.
     #[error("`{path}` is larger than what may be written", path = .0.display())]
     Holes(PathBuf),
-    /// So much that there was no time for all of it.
-    #[error("the step's time was up before `{path}` was kept", path = .0.display())]
-    TooLate(PathBuf),
+    /// Nobody wants it any more: the run was stopped.
+    #[error("the run was stopped")]
+    Stopped,
+    /// The time of the step that wanted it is over.
+    #[error("took longer than its limit of {} s", .0.as_secs())]
+    TooLate(Duration),
     /// A tree that whoever goes through it would not come back from.
     #[error("a tree cannot be more than {DEEPEST} directories deep")]
     TooDeep,
     /// A tree of which few directories are many.
     #[error("a tree cannot come to more than {MOST} files and directories")]
     TooLarge,
+    /// Globs that find more than anybody could go through.
+    #[error("what the globs mean comes to more than {} MiB of paths", LONGEST >> 20)]
+    TooManyPaths,
     /// Two trees hold different things at one path.
     #[error("both sides hold a different `{0}`")]
     Conflict(String),
@@ -129,9 +137,11 @@ impl StoreError {
             | Self::NotATree { .. }
             | Self::Path { .. }
             | Self::Holes(_)
+            | Self::Stopped
             | Self::TooLate(_)
             | Self::TooDeep
             | Self::TooLarge
+            | Self::TooManyPaths
             | Self::Conflict(_) => false,
         }
     }
@@ -142,7 +152,6 @@ impl StoreError {
         let seen = |path: &Path| path.strip_prefix(directory).map_or_else(|_| path.to_owned(), |below| at.join(below));
         match self {
             Self::Holes(path) => Self::Holes(seen(&path)),
-            Self::TooLate(path) => Self::TooLate(seen(&path)),
             Self::Path { path, why } => Self::Path { path: seen(Path::new(&path)).display().to_string(), why },
             other => other,
         }
@@ -157,9 +166,11 @@ impl StoreError {
             | Self::NotATree { .. }
             | Self::Path { .. }
             | Self::Holes(_)
+            | Self::Stopped
             | Self::TooLate(_)
             | Self::TooDeep
             | Self::TooLarge
+            | Self::TooManyPaths
             | Self::Conflict(_) => false,
         }
     }
@@ -226,8 +237,13 @@ impl StoreError {
             Self::Missing(_) | Self::Damaged(_) | Self::NotATree { .. } => Some(AGAIN.to_owned()),
             Self::Changed(_) => Some("run again: a run builds what was there when it began".to_owned()),
             Self::Holes(_) => Some("raise `limits.output` of the step, or write less".to_owned()),
-            Self::TooLate(_) => Some("raise `limits.time` of the step, or leave less to be kept".to_owned()),
-            Self::Path { .. } | Self::TooDeep | Self::TooLarge | Self::Conflict(_) => None,
+            Self::TooLate(_) => Some("raise `limits.time` of the step".to_owned()),
+            Self::Stopped
+            | Self::Path { .. }
+            | Self::TooDeep
+            | Self::TooLarge
+            | Self::TooManyPaths
+            | Self::Conflict(_) => None,
         }
     }
 }

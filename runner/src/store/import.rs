@@ -1,10 +1,8 @@
 //! A directory on a disk becomes a tree: links as links, executable bits, empty directories; no times, no owners.
 
-use std::fs::{self, File, Metadata, Permissions};
-use std::io::{self, Read};
+use std::fs::{self, Metadata, Permissions};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::Path;
-use std::time::Instant;
 
 use super::{Store, StoreError};
 use crate::digest::Digest;
@@ -17,24 +15,9 @@ pub struct Bounds {
     pub holes: u64,
     /// Whether what they have on the disk counts too: a link led to it, and nothing else has bounded it.
     pub all: bool,
-    /// When all of it has to be kept.
-    pub deadline: Option<Instant>,
 }
 
 impl Bounds {
-    /// Whether there is time for what is at a path.
-    fn look_at_the_clock(&self, path: &Path) -> Result<(), StoreError> {
-        if self.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-            return Err(StoreError::TooLate(path.to_owned()));
-        }
-        Ok(())
-    }
-
-    /// A file that is read as long as there is time.
-    pub(crate) fn timed<'a>(&self, file: File, path: &'a Path) -> Timed<'a> {
-        Timed { file, bounds: *self, path }
-    }
-
     /// Counts what a file has that nothing else bounds.
     pub(crate) fn take(&mut self, file: &Metadata, path: &Path) -> Result<(), StoreError> {
         let on_disk = if self.all { 0 } else { file.blocks().saturating_mul(512) };
@@ -44,25 +27,11 @@ impl Bounds {
     }
 }
 
-/// See [`Bounds::timed`].
-pub(crate) struct Timed<'a> {
-    file: File,
-    bounds: Bounds,
-    path: &'a Path,
-}
-
-impl Read for Timed<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.bounds.look_at_the_clock(self.path).map_err(io::Error::other)?;
-        self.file.read(buffer)
-    }
-}
-
 impl Store {
     /// Keeps a directory and all that is in it. Sockets, pipes and devices are refused, but for the one by which an overlay's
     /// layer says that a name is gone: it is passed over. Links are not followed.
     pub fn import(&self, dir: &Path) -> Result<Digest, StoreError> {
-        self.import_within(dir, &mut Bounds { holes: u64::MAX, all: false, deadline: None })
+        self.import_within(dir, &mut Bounds { holes: u64::MAX, all: false })
     }
 
     /// The same of a directory that somebody else has written.
@@ -84,7 +53,7 @@ impl Store {
     }
 
     fn import_entry(&self, path: &Path, bounds: &mut Bounds) -> Result<Entry, StoreError> {
-        bounds.look_at_the_clock(path)?;
+        self.until().look()?;
         let metadata = path.symlink_metadata().map_err(StoreError::io("look at", path))?;
         let kind = metadata.file_type();
         let refuse = |why: &str| StoreError::Path { path: path.display().to_string(), why: why.to_owned() };
@@ -99,8 +68,7 @@ impl Store {
             bounds.take(&metadata, path)?;
             make_readable(path, &metadata, 0o400);
             let executable = metadata.permissions().mode() & 0o100 != 0;
-            let file = File::open(path).map_err(StoreError::io("open", path))?;
-            Ok(Entry::File { digest: self.put_read(bounds.timed(file, path), path)?, executable })
+            Ok(Entry::File { digest: self.put_file(path)?, executable })
         } else if kind.is_socket() {
             Err(refuse("it is a socket"))
         } else {

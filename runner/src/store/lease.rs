@@ -90,8 +90,7 @@ impl Lease {
 
     /// Removes what the process needed for a while, though something of it may still use that.
     pub(super) fn clear(&self) {
-        // What cannot be removed now is removed by whoever opens the store next.
-        let _ = clear(&self.dir);
+        drop(Debris(vec![self.dir.clone()]).clear_aside());
     }
 
     /// Whether the process has said that it uses a laid-out tree.
@@ -119,6 +118,8 @@ const USES: &str = "uses-";
 /// How long the programs of a dead process have to end, and how often it is tried.
 const ENDING: Duration = Duration::from_secs(1);
 const AGAIN: Duration = Duration::from_millis(5);
+/// How long a process that ends waits until debris is cleared away.
+const PATIENCE: Duration = Duration::from_millis(400);
 
 impl Live {
     /// Whether it is this one.
@@ -175,8 +176,8 @@ impl Debris {
     pub(super) fn clear_aside(self) -> Clearing {
         let (ended, has_ended) = mpsc::channel();
         if !self.0.is_empty() {
-            thread::spawn(move || {
-                // What cannot be removed is tried again by whoever opens the store next, and `pipe store check` says why.
+            // What is not removed is tried again by whoever opens the store next, and `pipe store check` says why.
+            let _ = thread::Builder::new().spawn(move || {
                 let _ = self.clear();
                 drop(ended);
             });
@@ -185,12 +186,12 @@ impl Debris {
     }
 }
 
-/// The clearing of debris; at its end it is waited for, but not for long: the next process goes on with it.
+/// The clearing of debris; where this is dropped it is waited for, but not for long: the next process goes on with it.
 pub(super) struct Clearing(Mutex<mpsc::Receiver<()>>);
 
 impl Drop for Clearing {
     fn drop(&mut self) {
-        let _ = self.0.get_mut().expect(POISONED).recv_timeout(ENDING);
+        let _ = self.0.get_mut().expect(POISONED).recv_timeout(PATIENCE);
     }
 }
 

@@ -40,7 +40,13 @@ impl Store {
         let stage = self.scratch()?;
         let staged = stage.path().join("tree");
         let (place, files) = (Place::make(&staged)?, Pooled::at(pool.join("files")));
-        threads().install(|| self.fill(tree, &place, &files))?;
+        if let Err(error) = threads().install(|| self.fill(tree, &place, &files)) {
+            if self.until().look().is_err() {
+                // To remove what there is may take as long again: it goes with all that this process leaves.
+                let _ = stage.keep();
+            }
+            return Err(error);
+        }
         files.keep_new(&staged)?;
         match fs::rename(&staged, &home) {
             Ok(()) => Ok(home),
@@ -170,6 +176,7 @@ impl Store {
         name: &str,
         files: &Pooled,
     ) -> Result<(), StoreError> {
+        self.until().look()?;
         let hex = digest.hex();
         let folder = files.folder(&hex)?;
         let pooled = if executable { format!("{hex}.x") } else { hex };
@@ -202,7 +209,8 @@ impl Store {
     fn write_file(&self, digest: &Digest, executable: bool, path: &Path) -> Result<(), StoreError> {
         let mut reader = self.open_blob(digest)?;
         let mut file = File::create_new(path).map_err(StoreError::io("create", path))?;
-        io::copy(&mut reader, &mut file).map_err(StoreError::io("write", path))?;
+        io::copy(&mut reader, &mut file)
+            .map_err(|error| StoreError::inside(error).unwrap_or_else(StoreError::io("write", path)))?;
         let mode = if executable { 0o777 } else { 0o666 };
         give(&file)
             .map_err(io::Error::from)

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use super::*;
@@ -105,19 +106,59 @@ fn a_directory_that_is_not_kept_in_time_is_given_up() {
     let (home, store) = store();
     let dir = home.path().join("out");
     fs::create_dir_all(dir.join("a/b")).expect("made");
-    let mut bounds = Bounds { holes: 0, all: false, deadline: Some(Instant::now()) };
-    let error = store.import_within(&dir, &mut bounds).expect_err("the time is up");
-    assert!(matches!(&error, StoreError::TooLate(path) if *path == dir.join("a")), "{error:?}");
+    let error = store.wanted(for_millis(0)).import(&dir).expect_err("the time is up");
+    assert!(matches!(&error, StoreError::TooLate(_)), "{error:?}");
     assert_eq!(Failure::from(error).code, Code::TimedOut);
-    bounds.deadline = None;
-    store.import_within(&dir, &mut bounds).expect("kept");
-    // Hours of reading, of which none is begun that would end too late.
-    let long = dir.join("a/b/long");
-    fs::File::create(&long).and_then(|file| file.set_len(1 << 43)).expect("a hole");
-    let mut bounds =
-        Bounds { holes: u64::MAX, all: false, deadline: Some(Instant::now() + Duration::from_millis(100)) };
-    let error = store.import_within(&dir, &mut bounds).expect_err("the time is up");
-    assert!(matches!(&error, StoreError::TooLate(path) if *path == long), "{error:?}");
+    store.import(&dir).expect("kept");
+    // Hours of reading.
+    fs::File::create(dir.join("a/b/long")).and_then(|file| file.set_len(1 << 43)).expect("a hole");
+    let error = store.wanted(for_millis(100)).import(&dir).expect_err("the time is up");
+    assert!(matches!(&error, StoreError::TooLate(_)), "{error:?}");
+}
+
+fn for_millis(millis: u64) -> Until {
+    let limit = Duration::from_millis(millis);
+    Until::default().within(limit, Instant::now() + limit)
+}
+
+/// A directory of 100, each of 100 directories, each of 100 files: few that are many, and all of them allowed.
+fn million(store: &Store) -> Digest {
+    let entry = file(store, "text");
+    let all = |entry: Entry| {
+        let mut tree = Tree::default();
+        (0..100).for_each(|number| tree.insert(&format!("name-{number:02}"), entry.clone()).expect("a name"));
+        store.put_tree(&tree).expect("kept")
+    };
+    (0..2).fold(all(entry), |digest, _| all(Entry::Tree { digest }))
+}
+
+#[test]
+fn work_that_is_no_longer_wanted_ends_soon_and_leaves_nothing_in_use() {
+    let (_home, store) = store();
+    let tree = million(&store);
+    let all = Globs::new(&["**".to_owned()], &["nothing".to_owned()]).expect("globs");
+    let into = || store.writer().expect("a writer");
+    type Work<'a> = &'a dyn Fn(&Store) -> Option<Failure>;
+    let works: [(&str, Work<'_>); 5] = [
+        ("walk", &|store| store.walk(&tree).err().map(Failure::from)),
+        ("glob", &|store| store.glob(&tree, &all).err().map(Failure::from)),
+        ("select", &|store| store.select(&tree, &all).err().map(Failure::from)),
+        ("lay out", &|store| store.lay_out(&tree).err().map(Failure::from)),
+        ("pack", &|store| archive::pack(store, &tree, archive::Format::Tar, into()).err().map(Failure::from)),
+    ];
+    for (name, work) in works {
+        let began = Instant::now();
+        let failure = work(&store.wanted(for_millis(20))).unwrap_or_else(|| panic!("{name} ended in no time"));
+        assert_eq!(failure.code, Code::TimedOut, "{name}: {failure}");
+        assert!(began.elapsed() < Duration::from_secs(2), "{name}: {:?}", began.elapsed());
+        let cancel = Arc::new(AtomicBool::new(true));
+        let failure = work(&store.wanted(Until::cancelled(&cancel))).expect("it is cancelled");
+        assert_eq!(failure.code, Code::Cancelled, "{name}: {failure}");
+    }
+    assert_eq!(fs::read_dir(store.root().join("pool/trees")).expect("listed").count(), 0);
+    let began = Instant::now();
+    drop(store);
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
 use super::extent::MOST;
-use super::{Store, StoreError};
+use super::{Store, StoreError, Until};
 use crate::digest::Digest;
 use crate::tree::{DEEPEST, Entry, Tree};
 
@@ -105,16 +105,22 @@ pub(crate) fn names(path: &str) -> Result<Vec<&str>, StoreError> {
 struct Seen<'a> {
     globs: &'a Globs,
     left: u64,
+    /// How many bytes of paths may still be found.
+    room: usize,
+    until: &'a Until,
 }
 
+/// The most bytes in the paths that globs find.
+pub(super) const LONGEST: usize = 256 << 20;
+
 impl<'a> Seen<'a> {
-    fn by(globs: &'a Globs) -> Self {
-        Self { globs, left: MOST }
+    fn by(globs: &'a Globs, store: &'a Store) -> Self {
+        Self { globs, left: MOST, room: LONGEST, until: store.until() }
     }
 
     fn count(&mut self) -> Result<(), StoreError> {
         self.left = self.left.checked_sub(1).ok_or(StoreError::TooLarge)?;
-        Ok(())
+        self.until.look()
     }
 }
 
@@ -156,7 +162,7 @@ impl Store {
     /// The paths of the files and links that globs mean, in bytewise order.
     pub fn glob(&self, root: &Digest, globs: &Globs) -> Result<Vec<String>, StoreError> {
         let mut paths = Vec::new();
-        self.glob_into(root, "", &mut Seen::by(globs), false, &mut paths)?;
+        self.glob_into(root, "", &mut Seen::by(globs, self), false, &mut paths)?;
         paths.sort_unstable();
         Ok(paths)
     }
@@ -180,7 +186,10 @@ impl Store {
             match entry {
                 Entry::Tree { .. } if !included && !globs.reach(&path) => {}
                 Entry::Tree { digest } => self.glob_into(digest, &path, seen, included, paths)?,
-                _ if included => paths.push(path),
+                _ if included => {
+                    seen.room = seen.room.checked_sub(path.len()).ok_or(StoreError::TooManyPaths)?;
+                    paths.push(path);
+                }
                 _ => {}
             }
         }
@@ -189,7 +198,7 @@ impl Store {
 
     /// The part of a tree that globs mean, as a tree.
     pub fn select(&self, root: &Digest, globs: &Globs) -> Result<Digest, StoreError> {
-        match self.select_in(root, "", &mut Seen::by(globs), false)? {
+        match self.select_in(root, "", &mut Seen::by(globs, self), false)? {
             Some(digest) => Ok(digest),
             None => self.put_tree(&Tree::default()),
         }

@@ -1,6 +1,7 @@
 //! Entries of a tar, as the tree has them and as every machine would write them. Knows nothing of where the tar is cut.
 
 use std::io::{self, Write};
+use std::path::Path;
 
 use ::tar::{Builder, EntryType, Header};
 
@@ -75,7 +76,9 @@ fn append<W: Write>(
     let mut tar = Builder::new(Endless { out, ended: false });
     let written = write(&mut tar);
     tar.get_mut().ended = true;
-    written.map_err(|source| ArchiveError::Store(StoreError::Io { action: "pack", path: path.into(), source }))
+    written.map_err(|source| {
+        ArchiveError::Store(StoreError::inside(source).unwrap_or_else(StoreError::io("pack", Path::new(path))))
+    })
 }
 
 /// A builder writes the end of the tar when it goes, and ours stand for a part of one.

@@ -76,15 +76,19 @@ impl wit::Host for Host {
 impl wit::HostCommand for Host {
     fn new(&mut self, program: String) -> wasmtime::Result<Resource<Command>> {
         self.count()?;
+        self.hold(&program)?;
         Ok(self.table.push(Command(exec::Command::new(program)))?)
     }
 
     fn arg(&mut self, command: Resource<Command>, value: String) -> wasmtime::Result<()> {
+        self.hold(&value)?;
         self.command(&command)?.args.push(value);
         Ok(())
     }
 
     fn env(&mut self, command: Resource<Command>, name: String, value: String) -> wasmtime::Result<()> {
+        self.hold(&name)?;
+        self.hold(&value)?;
         self.command(&command)?.env.insert(name, value);
         Ok(())
     }
@@ -98,16 +102,19 @@ impl wit::HostCommand for Host {
         let tree = self.table.get(&content)?;
         let (digest, origin) = (tree.digest, tree.origin.clone());
         self.observe_content(&origin, digest);
+        self.hold(&path)?;
         self.command(&command)?.mounts.push((path, digest));
         Ok(())
     }
 
     fn collect(&mut self, command: Resource<Command>, path: String) -> wasmtime::Result<()> {
+        self.hold(&path)?;
         self.command(&command)?.collect.push(path);
         Ok(())
     }
 
     fn collect_written(&mut self, command: Resource<Command>, path: String) -> wasmtime::Result<()> {
+        self.hold(&path)?;
         self.command(&command)?.collect_written.push(path);
         Ok(())
     }

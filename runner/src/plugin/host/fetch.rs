@@ -4,11 +4,15 @@ use wasmtime::component::Resource;
 
 use super::{Blob, Code, Failure, Host, Observation, Tree};
 use crate::digest::Digest;
-use crate::fetch::{FetchError, Found, Request};
+use crate::fetch::{FetchError, Fetcher, Found, Request};
 use crate::plugin::bindings::pipe::step::fetch as wit;
+use crate::store::StoreError;
 
 impl From<FetchError> for Failure {
     fn from(error: FetchError) -> Self {
+        if let FetchError::Store(error @ (StoreError::Stopped | StoreError::TooLate(_))) = error {
+            return error.into();
+        }
         let code = if error.unavailable() { Code::Unavailable } else { Code::Failed };
         Self { hint: error.hint(), retryable: error.transient(), ..Self::of(code, &error) }
     }
@@ -21,6 +25,12 @@ impl From<Found> for wit::Found {
 }
 
 impl Host {
+    /// What fetches for as long as that is wanted.
+    fn fetcher(&mut self) -> Result<Fetcher, Failure> {
+        let services = self.services()?;
+        Ok(services.fetcher.wanted(services.until()))
+    }
+
     fn check_source(&mut self, source: &str) -> Result<(), Failure> {
         let services = self.services()?;
         if services.grants.fetch.iter().any(|granted| granted == source) {
@@ -45,14 +55,14 @@ impl wit::Host for Host {
             .into_iter()
             .map(|wit::Request { source, url, name, digest }| Request { source, url, name, digest })
             .collect();
-        let fetcher = self.services()?.fetcher.clone();
+        let fetcher = self.fetcher()?;
         let blobs = fetcher.get(&requests)?;
         blobs.into_iter().map(|digest| Ok(self.table.push(Blob { digest, origin: None, reader: None })?)).collect()
     }
 
     fn find(&mut self, source: String, project: String, digests: Vec<String>) -> Result<Vec<wit::Found>, Failure> {
         self.check_source(&source)?;
-        let fetcher = self.services()?.fetcher.clone();
+        let fetcher = self.fetcher()?;
         Ok(fetcher.find(&source, &project, &digests)?.into_iter().map(wit::Found::from).collect())
     }
 
@@ -60,7 +70,7 @@ impl wit::Host for Host {
         self.check_source(&source)?;
         let lookups: Vec<(String, Vec<String>)> =
             lookups.into_iter().map(|wit::Lookup { project, digests }| (project, digests)).collect();
-        let fetcher = self.services()?.fetcher.clone();
+        let fetcher = self.fetcher()?;
         let found = fetcher.find_all(&source, &lookups)?;
         Ok(found.into_iter().map(|files| files.into_iter().map(wit::Found::from).collect()).collect())
     }
@@ -76,7 +86,7 @@ impl wit::Host for Host {
 
     fn git(&mut self, url: String, commit: String) -> Result<Resource<Tree>, Failure> {
         self.check_source("git")?;
-        let fetcher = self.services()?.fetcher.clone();
+        let fetcher = self.fetcher()?;
         let digest = fetcher.git(&url, &commit)?;
         Ok(self.table.push(Tree { digest, origin: None })?)
     }

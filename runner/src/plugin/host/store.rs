@@ -40,7 +40,8 @@ impl Host {
         self.observe(origin, |at| Observation::Kind { at, kind });
     }
 
-    fn globs(include: &[String], exclude: &[String]) -> Result<Globs, Failure> {
+    fn globs(&mut self, include: &[String], exclude: &[String]) -> Result<Globs, Failure> {
+        include.iter().chain(exclude).try_for_each(|glob| self.hold(glob))?;
         Globs::new(include, exclude).map_err(|error| Failure::of(Code::InvalidConfig, &error))
     }
 }
@@ -74,7 +75,11 @@ impl wit::HostBlob for Host {
         let size = store.size(&digest)?;
         let reader = match &mut blob.reader {
             Some(reader) => reader,
-            none => none.insert(store.open_blob(&digest)?),
+            none => {
+                let reader = none.insert(store.open_blob(&digest)?);
+                self.memory.grow(reader.held())?;
+                reader
+            }
         };
         let len = u64::from(len.min(MAX_READ)).min(size.saturating_sub(offset));
         let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
@@ -87,7 +92,8 @@ impl wit::HostBlob for Host {
     }
 
     fn drop(&mut self, blob: Resource<Blob>) -> wasmtime::Result<()> {
-        self.table.delete(blob)?;
+        let reader = self.table.delete(blob)?.reader;
+        self.memory.shrink(reader.map_or(0, |reader| reader.held()));
         Ok(())
     }
 }
@@ -155,7 +161,7 @@ impl wit::HostTree for Host {
         exclude: Vec<String>,
     ) -> Result<Vec<String>, Failure> {
         self.count()?;
-        let globs = Self::globs(&include, &exclude)?;
+        let globs = self.globs(&include, &exclude)?;
         let Tree { digest, origin } = self.table.get(&tree)?;
         let (digest, origin) = (*digest, origin.clone());
         let found = self.store.glob(&digest, &globs)?;
@@ -171,7 +177,7 @@ impl wit::HostTree for Host {
         exclude: Vec<String>,
     ) -> Result<Resource<Tree>, Failure> {
         self.count()?;
-        let globs = Self::globs(&include, &exclude)?;
+        let globs = self.globs(&include, &exclude)?;
         let Tree { digest, origin } = self.table.get(&tree)?;
         let (digest, origin) = (*digest, origin.clone());
         let part = self.store.select(&digest, &globs)?;
@@ -194,20 +200,25 @@ impl wit::HostBlobWriter for Host {
         self.count()?;
         self.spend(bytes.len(), "output", "wrote more", |left| &mut left.output)?;
         let writer = self.table.get_mut(&writer)?;
+        self.memory.shrink(writer.0.held());
         writer.0.write_all(&bytes).map_err(|error| match StoreError::inside(error) {
             Ok(error) => error.into(),
             Err(error) => Failure::of(Code::Unavailable, &error),
-        })
+        })?;
+        self.memory.grow(writer.0.held())
     }
 
     fn finish(&mut self, writer: Resource<Writer>) -> Result<Resource<Blob>, Failure> {
         self.count()?;
-        let digest = self.table.delete(writer)?.0.finish()?;
+        let writer = self.table.delete(writer)?.0;
+        self.memory.shrink(writer.held());
+        let digest = writer.finish()?;
         Ok(self.table.push(Blob { digest, origin: None, reader: None })?)
     }
 
     fn drop(&mut self, writer: Resource<Writer>) -> wasmtime::Result<()> {
-        self.table.delete(writer)?;
+        let writer = self.table.delete(writer)?.0;
+        self.memory.shrink(writer.held());
         Ok(())
     }
 }
@@ -237,6 +248,7 @@ impl wit::HostTreeBuilder for Host {
         executable: bool,
     ) -> Result<(), Failure> {
         self.count()?;
+        self.hold(&path)?;
         let blob = self.table.get(&content)?;
         let (digest, origin) = (blob.digest, blob.origin.clone());
         self.observe_content(&origin, digest);
@@ -245,6 +257,8 @@ impl wit::HostTreeBuilder for Host {
 
     fn put_symlink(&mut self, builder: Resource<Builder>, path: String, target: String) -> Result<(), Failure> {
         self.count()?;
+        self.hold(&path)?;
+        self.hold(&target)?;
         if target.is_empty() || target.contains('\0') {
             let why = "a link needs a target, without NUL bytes".to_owned();
             return Err(StoreError::Path { path, why }.into());
@@ -254,6 +268,7 @@ impl wit::HostTreeBuilder for Host {
 
     fn put_directory(&mut self, builder: Resource<Builder>, path: String) -> Result<(), Failure> {
         self.count()?;
+        self.hold(&path)?;
         Ok(self.table.get_mut(&builder)?.0.put_directory(&path)?)
     }
 
@@ -265,6 +280,7 @@ impl wit::HostTreeBuilder for Host {
         on_conflict: wit::Conflict,
     ) -> Result<(), Failure> {
         self.count()?;
+        self.hold(&path)?;
         let tree = self.table.get(&content)?;
         let (digest, origin) = (tree.digest, tree.origin.clone());
         self.observe_content(&origin, digest);

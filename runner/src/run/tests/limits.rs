@@ -21,7 +21,9 @@ fn failure(limits: &str, used: &str) -> (Fault, Code, String, String) {
 fn a_limit_that_is_passed_is_named_with_where_to_raise_it() {
     for (name, limit, used, did) in [
         ("time", "\"200ms\"", "use = \"time\"", "took longer"),
+        ("time", "\"200ms\"", "use = \"names\"", "took longer than its limit of 0 s"),
         ("memory", "\"8MiB\"", "use = \"memory\"", "used more memory"),
+        ("memory", "\"8MiB\"", "use = \"blobs\", count = 10", "used more memory"),
         ("output", "\"1MiB\"", "use = \"output\", bytes = 2000000", "wrote more"),
         ("log", "\"1KiB\"", "use = \"log\", bytes = 2000", "said more"),
         ("calls", "100", "use = \"calls\", count = 1000", "made more calls"),

@@ -2,9 +2,10 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::digest::Digest;
-use crate::store::{Policy, Roots, Store, StoreError};
+use crate::store::{Policy, Roots, Store, StoreError, Until};
 
 #[test]
 fn of_all_who_want_an_action_done_one_does_it() {
@@ -15,7 +16,7 @@ fn of_all_who_want_an_action_done_one_does_it() {
         if store.action(&key).expect("read").is_some() {
             return;
         }
-        let _claim = store.claim(&key, &|| false).expect("claimed").expect("nobody cancels");
+        let _claim = store.claim(&key).expect("claimed");
         if store.action(&key).expect("read").is_none() {
             done.fetch_add(1, Ordering::Relaxed);
             let given = store.put(&vec![1; 1 + number as usize * 10_000]).expect("kept");
@@ -51,10 +52,11 @@ fn whoever_waits_for_a_claim_can_be_told_to_stop() {
     let home = tempfile::tempdir().expect("a directory");
     let (one, other) = (Store::open(home.path()).expect("a store"), Store::open(home.path()).expect("a store"));
     let key = Digest::of(b"key");
-    let claim = one.claim(&key, &|| false).expect("claimed");
-    assert!(
-        other.claim(&key, &|| true).expect("asked").is_none() && one.claim(&key, &|| true).expect("asked").is_none()
-    );
+    let claim = one.claim(&key).expect("claimed");
+    let soon = Until::default().within(Duration::ZERO, Instant::now());
+    for store in [&other, &one] {
+        assert!(matches!(store.wanted(soon.clone()).claim(&key), Err(StoreError::TooLate(_))));
+    }
     drop(claim);
-    assert!(other.claim(&key, &|| true).expect("asked").is_some());
+    other.wanted(soon).claim(&key).expect("nobody is waited for");
 }

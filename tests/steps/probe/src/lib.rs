@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 
 use pipe_sdk::archive::{self, Format};
 use pipe_sdk::{
-    Conflict, Description, Deserialize, Failure, Inputs, JsonSchema, Kind, Outputs, Port, Step, Tree, TreeBuilder,
+    BlobWriter, Conflict, Description, Deserialize, Failure, Inputs, JsonSchema, Kind, Outputs, Port, Step, Tree,
+    TreeBuilder,
 };
 
 /// Does as it is told.
@@ -76,6 +77,10 @@ enum Use {
     Calls { count: u64 },
     /// Takes so many handles and gives none back.
     Handles { count: usize },
+    /// Looks for something among a million names.
+    Names,
+    /// Begins so many blobs of almost 1 MiB and ends none.
+    Blobs { count: usize },
     /// Calls itself without end.
     Stack,
     /// Gives up in the middle.
@@ -222,6 +227,19 @@ fn use_up(used: &Use, trees: &[&Tree]) -> Result<(), Failure> {
             std::hint::black_box(&held);
             Ok(())
         }
+        Use::Names => {
+            let million = million()?;
+            million.glob(&["**".to_owned()], &[]).map(drop)
+        }
+        Use::Blobs { count } => {
+            let bytes = vec![b'x'; (1 << 20) - 1];
+            let held = (0..*count).map(|_| {
+                let blob = BlobWriter::new();
+                blob.write(&bytes).map(|()| blob)
+            });
+            std::hint::black_box(held.collect::<Result<Vec<_>, _>>()?);
+            Ok(())
+        }
         Use::Stack => {
             std::hint::black_box(deeper(0));
             Ok(())
@@ -236,6 +254,19 @@ fn use_up(used: &Use, trees: &[&Tree]) -> Result<(), Failure> {
             Ok(())
         }
     }
+}
+
+/// A directory of 100, each of 100 directories, each of 100 files.
+fn million() -> Result<Tree, Failure> {
+    let names = || (0..100).map(|number| format!("name-{number}"));
+    let bottom = TreeBuilder::new(None);
+    let text = pipe_sdk::blob(b"text")?;
+    names().try_for_each(|name| bottom.put_file(&name, &text, false))?;
+    (0..2).try_fold(TreeBuilder::finish(bottom)?, |below, _| {
+        let above = TreeBuilder::new(None);
+        names().try_for_each(|name| above.put_tree(&name, &below, Conflict::Refuse))?;
+        TreeBuilder::finish(above)
+    })
 }
 
 #[expect(unconditional_recursion, reason = "the stack has a limit too")]
