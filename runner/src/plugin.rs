@@ -91,6 +91,14 @@ pub enum PluginError {
         /// What happened.
         source: Box<Failure>,
     },
+    /// It says of itself what cannot be.
+    #[error("plugin `{name}`: cannot be what it says that it is: {why}")]
+    Description {
+        /// The plugin, as the pipeline names it.
+        name: String,
+        /// What is wrong.
+        why: String,
+    },
     /// Its own config schema is no JSON.
     #[error("plugin `{name}`: its config schema is not JSON")]
     Schema {
@@ -123,7 +131,7 @@ impl PluginError {
             Self::UnknownImport { import, .. } => Some(unknown_import(import).to_owned()),
             Self::NotAStep { .. } => Some("export `pipe:step/guest@0.1.0`: `pipe_sdk::step!` does".to_owned()),
             Self::Describe { said, .. } if !said.is_empty() => Some(format!("{AUTHORS_FAULT} what it said:\n{said}")),
-            Self::Describe { .. } | Self::Schema { .. } => Some(AUTHORS_FAULT.to_owned()),
+            Self::Describe { .. } | Self::Description { .. } | Self::Schema { .. } => Some(AUTHORS_FAULT.to_owned()),
             Self::Engine(_) => None,
             Self::Store(error) => error.hint(),
         }

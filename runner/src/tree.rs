@@ -62,6 +62,9 @@ pub enum TreeError {
     /// Empty, `.`, `..`, or with a `/` or a NUL.
     #[error("`{}` cannot be the name of a file", .0.escape_debug())]
     Name(String),
+    /// Longer than any file system takes.
+    #[error("its name has {0} bytes, of at most {LONGEST}")]
+    LongName(usize),
     /// Not the encoding of a tree.
     #[error("not a tree: {0}")]
     Encoding(&'static str),
@@ -150,7 +153,13 @@ impl Tree {
     }
 }
 
+/// The longest name of a file, in bytes: no file system has longer ones.
+const LONGEST: usize = 255;
+
 fn check_name(name: &str) -> Result<(), TreeError> {
+    if name.len() > LONGEST {
+        return Err(TreeError::LongName(name.len()));
+    }
     if name.is_empty() || name == "." || name == ".." || name.contains(['/', '\0']) {
         return Err(TreeError::Name(name.to_owned()));
     }

@@ -36,12 +36,12 @@ pub fn read_to_string(blob: &Blob, name: &str) -> Result<String, Failure> {
     })
 }
 
-/// Says how far a long piece of work is.
+/// Says how far a long piece of work is; of what is said more often than ten times a second the rest is passed over.
 pub fn progress(done: u64, total: Option<u64>, unit: &str) {
     log::progress(done, total, unit);
 }
 
-/// Logs what only someone who looks for a fault wants to see.
+/// Logs what only someone who looks for a fault wants to see. Of any message, and of a failure's, 16 KiB are passed on.
 pub fn debug(message: &str) {
     log::log(Level::Debug, message);
 }

@@ -7,6 +7,7 @@ mod context;
 mod exec;
 mod fetch;
 pub(super) mod handles;
+pub(super) mod said;
 mod store;
 
 use std::collections::{BTreeMap, HashSet};
@@ -28,6 +29,7 @@ use crate::secret::Secrets;
 use crate::store::{Store, StoreError, Until};
 
 use handles::{Blob, Builder, Command, Origin, Outcome, Tree, Writer};
+use said::{MESSAGE, NAME, Paced, cut};
 
 /// What kind of failure ended a step, or a call that it made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -173,12 +175,22 @@ impl From<types::Failure> for Failure {
             types::ErrorCode::LimitExceeded => Code::LimitExceeded,
             types::ErrorCode::Unavailable => Code::Unavailable,
             types::ErrorCode::TimedOut => Code::TimedOut,
-            types::ErrorCode::Cancelled => Code::Cancelled,
-            types::ErrorCode::Failed => Code::Failed,
+            // Only whoever watches the run can say that it was stopped; the plugin would not hear of it.
+            types::ErrorCode::Cancelled | types::ErrorCode::Failed => Code::Failed,
             types::ErrorCode::Internal => Code::Internal,
-            types::ErrorCode::Other(name) => Code::Other(name),
+            types::ErrorCode::Other(name) => Code::Other(cut(name, NAME)),
         };
-        Self { code, message: failure.message, hint: failure.hint, retryable: failure.retryable }
+        let hint = failure.hint.map(|hint| cut(hint, MESSAGE));
+        if failure.message.trim().is_empty() {
+            let hint = hint.or_else(|| Some(AUTHORS_FAULT.to_owned()));
+            return Self {
+                code,
+                message: "the plugin failed without a word".to_owned(),
+                hint,
+                retryable: failure.retryable,
+            };
+        }
+        Self { code, message: cut(failure.message, MESSAGE), hint, retryable: failure.retryable }
     }
 }
 
@@ -237,7 +249,7 @@ impl Services {
 pub(super) struct Left {
     /// Bytes to write.
     pub(super) output: u64,
-    /// Bytes to say.
+    /// Bytes to say, with [`said::EACH`] for each message.
     pub(super) log: u64,
     /// Calls to make.
     pub(super) calls: u64,
@@ -253,6 +265,7 @@ pub(super) struct Host {
     pub(super) services: Option<Services>,
     pub(super) observations: HashSet<Observation>,
     pub(super) left: Left,
+    pub(super) progress: Paced,
     /// Whether the same inputs would give the same again: not where something that was asked for was not to be had.
     pub(super) lasting: bool,
 }

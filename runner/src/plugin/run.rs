@@ -9,6 +9,7 @@ use wasmtime::{Engine, ResourceLimiter, UpdateDeadline};
 
 use super::bindings::exports::pipe::step::guest;
 use super::bindings::{StepExecFetch, StepExecFetchPre};
+use super::host::said::{MESSAGE, NAME, Paced};
 use super::host::{Code, Failure, Host, Left, Services, TOO_MANY_HANDLES};
 use super::observe::Observation;
 use super::wasi::{self, Wasi};
@@ -70,7 +71,7 @@ pub struct Limits {
     pub program_memory: Option<u64>,
     /// Bytes that the plugin writes; and that each native program writes to files.
     pub output: u64,
-    /// Bytes that the plugin says; and that each native program writes to standard output and error.
+    /// Bytes that the plugin says, and a hundred for each message; and that each native program writes to standard output and error.
     pub log: u64,
     /// Calls into the runner.
     pub calls: u64,
@@ -182,6 +183,7 @@ fn wasm_store(engine: &Engine, store: Store, services: Option<Services>, limits:
         services,
         observations: HashSet::new(),
         left: Left { output: limits.output, log: limits.log, calls: limits.calls },
+        progress: Paced::default(),
         lasting: true,
     };
     let mut wasm = wasmtime::Store::new(engine, host);
@@ -214,6 +216,7 @@ pub(super) fn describe(
         said: wasm.data().wasi.last_words(),
         source: Box::new(trapped(error, wasm.data(), &limits)),
     })?;
+    check_names(&said).map_err(|why| PluginError::Description { name: name.to_owned(), why })?;
     let config_schema = serde_json::from_str(&said.config_schema)
         .map_err(|source| PluginError::Schema { name: name.to_owned(), source })?;
     Ok(PluginDescription {
@@ -225,6 +228,29 @@ pub(super) fn describe(
         outputs: said.outputs.into_iter().map(port).collect(),
         capabilities,
     })
+}
+
+/// What a plugin says of itself stands in messages and is what others call it by.
+fn check_names(said: &guest::Description) -> Result<(), String> {
+    let lengths = |what: &str, text: &str, least, most| match text.len() {
+        len if len < least => Err(format!("its {what} is empty")),
+        len if len > most => Err(format!("its {what} has {len} bytes, of at most {most}")),
+        _ => Ok(()),
+    };
+    lengths("name", &said.name, 1, NAME)?;
+    lengths("version", &said.version, 0, NAME)?;
+    lengths("summary", &said.summary, 0, MESSAGE)?;
+    for (what, ports) in [("input", &said.inputs), ("output", &said.outputs)] {
+        let mut names = HashSet::new();
+        for port in ports {
+            lengths(&format!("{what}'s name"), &port.name, 1, NAME)?;
+            lengths(&format!("{what}'s description"), &port.doc, 0, MESSAGE)?;
+            if !names.insert(&port.name) {
+                return Err(format!("it has two {what}s `{}`", port.name));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn port(port: guest::Port) -> Port {
@@ -309,5 +335,40 @@ fn check_outputs(description: &PluginDescription, outputs: &[Binding]) -> Result
     match outputs.iter().find(|binding| description.outputs.iter().all(|port| port.name != binding.port)) {
         Some(binding) => fault(format!("gave a value at `{}`, which it never declared", binding.port)),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_plugin_calls_itself_and_its_ports_has_a_length_and_is_told_apart() {
+        let port = |name: &str| guest::Port {
+            name: name.to_owned(),
+            kind: guest::PortKind::Tree,
+            required: true,
+            many: false,
+            doc: String::new(),
+        };
+        let refused = |name: &str, outputs: &[&str]| {
+            let outputs = outputs.iter().map(|name| port(name)).collect();
+            let (version, summary, config_schema, meta) = <(String, String, String, Vec<_>)>::default();
+            let name = name.to_owned();
+            check_names(&guest::Description {
+                name,
+                version,
+                summary,
+                config_schema,
+                inputs: vec![port("out")],
+                outputs,
+                meta,
+            })
+        };
+        assert_eq!(refused("name", &["out", "other"]), Ok(()));
+        assert_eq!(refused("", &[]), Err("its name is empty".to_owned()));
+        assert_eq!(refused(&"n".repeat(101), &[]), Err("its name has 101 bytes, of at most 100".to_owned()));
+        assert_eq!(refused("name", &[""]), Err("its output's name is empty".to_owned()));
+        assert_eq!(refused("name", &["out", "out"]), Err("it has two outputs `out`".to_owned()));
     }
 }

@@ -14,6 +14,7 @@ use wasmtime_wasi::p2::{DynPollable, OutputStream, Pollable, StreamError, Stream
 use wasmtime_wasi::random::Deterministic;
 use wasmtime_wasi::{HostWallClock, WasiCtx, WasiCtxView, WasiView, async_trait};
 
+use super::host::said::EACH;
 use super::host::{Code, Failure, Host};
 use crate::event::{Event, Events};
 use crate::exec::shown;
@@ -186,7 +187,8 @@ impl Pollable for Said {
 impl OutputStream for Said {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
         let mut speech = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(left) = speech.left.checked_sub(bytes.len() as u64) else {
+        let each = if bytes.contains(&b'\n') { EACH } else { 0 };
+        let Some(left) = speech.left.checked_sub((bytes.len() + each) as u64) else {
             let step = speech.listener.as_ref().map_or("", |(_, step)| step.as_str());
             let message = format!("said more than its limit of {}", shown(speech.limit));
             let failure = Failure::new(Code::LimitExceeded, message)

@@ -102,6 +102,12 @@ impl TreeBuilder {
     }
 }
 
+/// As much of a name as is told.
+fn beginning(name: &str) -> String {
+    let end = name.floor_char_boundary(100);
+    if end < name.len() { format!("{}…", &name[..end]) } else { name.to_owned() }
+}
+
 /// The last name of a path, and those before it.
 fn split(path: &str) -> Result<(&str, Vec<&str>), StoreError> {
     let mut parents = names(path)?;
@@ -183,7 +189,7 @@ impl Directory {
                 Node::Open(directory) => Entry::Tree { digest: directory.finish(store)? },
             };
             tree.insert(&name, entry)
-                .map_err(|error| StoreError::Path { path: name.clone(), why: error.to_string() })?;
+                .map_err(|error| StoreError::Path { path: beginning(&name), why: error.to_string() })?;
         }
         store.put_tree(&tree)
     }

@@ -1,11 +1,9 @@
 //! What the pipeline says about the whole run, and what a step says to whoever watches.
 
+use super::said::{EACH, MESSAGE, NAME, cut};
 use super::{Host, Observation};
 use crate::event::{Event, Level};
 use crate::plugin::bindings::pipe::step::{context, log};
-
-/// The longest message that is passed on, in bytes.
-const MAX_MESSAGE: usize = 16 << 10;
 
 impl context::Host for Host {
     fn get(&mut self, name: String) -> wasmtime::Result<Option<String>> {
@@ -17,13 +15,9 @@ impl context::Host for Host {
 }
 
 impl log::Host for Host {
-    fn log(&mut self, level: log::Level, mut message: String) -> wasmtime::Result<()> {
-        self.spend(message.len(), "log", "said more", |left| &mut left.log)?;
+    fn log(&mut self, level: log::Level, message: String) -> wasmtime::Result<()> {
+        self.spend(message.len() + EACH, "log", "said more", |left| &mut left.log)?;
         let services = self.services()?;
-        if message.len() > MAX_MESSAGE {
-            message.truncate(message.floor_char_boundary(MAX_MESSAGE));
-            message.push('…');
-        }
         let level = match level {
             log::Level::Trace => Level::Trace,
             log::Level::Debug => Level::Debug,
@@ -31,13 +25,17 @@ impl log::Host for Host {
             log::Level::Warn => Level::Warn,
             log::Level::Error => Level::Error,
         };
+        let message = cut(message, MESSAGE);
         services.events.send(Event::StepLog { step: services.step.clone(), level, message });
         Ok(())
     }
 
     fn progress(&mut self, done: u64, total: Option<u64>, unit: String) -> wasmtime::Result<()> {
-        let services = self.services()?;
-        services.events.send(Event::StepProgress { step: services.step.clone(), done, total, unit });
+        self.services()?;
+        if self.progress.is_due() {
+            let (services, unit) = (self.services()?, cut(unit, NAME));
+            services.events.send(Event::StepProgress { step: services.step.clone(), done, total, unit });
+        }
         Ok(())
     }
 }

@@ -10,6 +10,9 @@ use crate::plugin::observe::{kind_name, listing, names_digest};
 use crate::store::{Conflict, Globs, StoreError, TreeBuilder};
 use crate::tree::Entry;
 
+/// The longest target of a link, in bytes: the kernel makes no longer one.
+const LONGEST_TARGET: usize = 4095;
+
 /// The most that one read gives, in bytes.
 const MAX_READ: u32 = 16 << 20;
 
@@ -259,8 +262,8 @@ impl wit::HostTreeBuilder for Host {
         self.count()?;
         self.hold(&path)?;
         self.hold(&target)?;
-        if target.is_empty() || target.contains('\0') {
-            let why = "a link needs a target, without NUL bytes".to_owned();
+        if target.is_empty() || target.len() > LONGEST_TARGET || target.contains('\0') {
+            let why = format!("a link needs a target, of at most {LONGEST_TARGET} bytes and without NUL bytes");
             return Err(StoreError::Path { path, why }.into());
         }
         Ok(self.table.get_mut(&builder)?.0.put(&path, Entry::Symlink { target })?)

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 
 use pipe_sdk::archive::{self, Format};
 use pipe_sdk::{
-    BlobWriter, Conflict, Description, Deserialize, Failure, Inputs, JsonSchema, Kind, Outputs, Port, Step, Tree,
-    TreeBuilder,
+    BlobWriter, Conflict, Description, Deserialize, ErrorCode, Failure, Inputs, JsonSchema, Kind, Outputs, Port, Step,
+    Tree, TreeBuilder,
 };
 
 /// Does as it is told.
@@ -73,6 +73,12 @@ enum Use {
     Output { bytes: usize },
     /// Says so many bytes.
     Log { bytes: usize },
+    /// Tells so many times how far it is.
+    Progress { count: u64 },
+    /// Fails with a message of so many bytes and with this code of its own, or as if it had been stopped.
+    Failure { bytes: usize, code: Option<String> },
+    /// Gives a file with a name of so many bytes.
+    Name { bytes: usize },
     /// Makes so many calls, and takes no notice of what they answer.
     Calls { count: u64 },
     /// Takes so many handles and gives none back.
@@ -221,6 +227,19 @@ fn use_up(used: &Use, trees: &[&Tree]) -> Result<(), Failure> {
         Use::Log { bytes } => {
             pipe_sdk::info(&"x".repeat(*bytes));
             Ok(())
+        }
+        Use::Progress { count } => {
+            (0..*count).for_each(|done| pipe_sdk::progress(done, Some(*count), "calls"));
+            Ok(())
+        }
+        Use::Failure { bytes, code } => {
+            let code = code.clone().map_or(ErrorCode::Cancelled, ErrorCode::Other);
+            Err(Failure { code, message: "x".repeat(*bytes), hint: None, retryable: false })
+        }
+        Use::Name { bytes } => {
+            let tree = TreeBuilder::new(None);
+            tree.put_file(&"n".repeat(*bytes), &pipe_sdk::blob(b"text")?, false)?;
+            TreeBuilder::finish(tree).map(drop)
         }
         Use::Handles { count } => {
             let held = (0..*count).map(|_| TreeBuilder::new(None)).collect::<Vec<_>>();
