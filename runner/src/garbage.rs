@@ -61,11 +61,15 @@ pub fn collect(home: &Path, policy: &Policy) -> Result<Collected, GarbageError> 
             registry.remove(&record.id)?;
         }
     }
-    collected.freed += plugin::collect_compiled(home, policy.unused_for).map_err(|source| GarbageError::Io {
+    // They are made anew in a moment: what steps gave goes before them.
+    let room = policy.max_bytes.saturating_sub(collected.kept);
+    let (freed, kept) = plugin::collect_compiled(home, policy.unused_for, room).map_err(|source| GarbageError::Io {
         action: "clear",
         path: home.join("components"),
         source,
     })?;
+    collected.freed += freed;
+    collected.kept += kept;
     Ok(collected)
 }
 
@@ -89,7 +93,8 @@ pub fn collect_if_due(home: &Path) -> Result<(), GarbageError> {
     Ok(())
 }
 
-/// All that is kept: each release's slug with its runtime, and slugs that were built since the policy's age began.
+/// All that is kept: each release's slug with its runtime; and where there is room, slugs that were built since the policy's age
+/// began.
 fn roots(home: &Path, store: &Store, policy: &Policy) -> Result<Roots, GarbageError> {
     let mut roots = Roots::default();
     let recent =
@@ -106,9 +111,10 @@ fn roots(home: &Path, store: &Store, policy: &Policy) -> Result<Roots, GarbageEr
         }
     }
     for record in Registry::of(home).list()? {
-        if released.contains(&record.id) || u128::from(record.last_built()) > recent.as_millis() {
-            trees.push(record.tree);
+        if released.contains(&record.id) {
             roots.blobs.extend(record.attestation);
+        } else if u128::from(record.last_built()) > recent.as_millis() {
+            roots.spare.extend([Some(record.tree), record.attestation].into_iter().flatten());
         }
     }
     for tree in trees {

@@ -37,7 +37,8 @@ enum StoreCommand {
         /// Let go of what was of no use for so many days.
         #[arg(long, value_name = "DAYS", default_value_t = 30, value_parser = whole::<u64>, allow_negative_numbers = true)]
         max_age: u64,
-        /// Let go of what was of no use for longest, so that the rest fits: `500MiB`, `20GiB`.
+        /// Let go of what was of no use for longest, so that the rest fits: `500MiB`, `20GiB`. What targets run or could go back to
+        /// stays; what fits beside it is first what steps gave, then slugs that were never released, then compiled plugins.
         #[arg(long, value_name = "SIZE", default_value = "50GiB", value_parser = bytes, allow_hyphen_values = true)]
         max_size: u64,
     },
@@ -112,6 +113,13 @@ fn collect(policy: &Policy, json: bool, context: &Context) -> Result<(), Failure
     );
     if collected.waiting > 0 {
         let _ = writeln!(text, "{} more will go once the runs that go on have ended", size(collected.waiting));
+    }
+    if collected.kept > policy.max_bytes {
+        let _ = writeln!(
+            text,
+            "more than {} stays: targets run it or could go back to it, or runs that go on may need it",
+            size(policy.max_bytes)
+        );
     }
     context.print(text)
 }

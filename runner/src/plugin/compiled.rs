@@ -1,6 +1,7 @@
 //! The files of compiled plugins, read, written and looked through. Each is a digest, and what it holds: the digest is that of its
 //! name too, so that none is taken for another.
 
+use std::cmp::Reverse;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -94,16 +95,25 @@ pub fn check_compiled(home: &Path) -> io::Result<usize> {
     Ok(damaged)
 }
 
-/// Removes compiled plugins that were not read for so long; gives the bytes that this frees. Whoever loads one has read it whole.
-pub fn collect_compiled(home: &Path, unused_for: Duration) -> io::Result<u64> {
-    let mut freed = 0;
+/// Removes compiled plugins that were not read for so long, and of the others those that were not for longest and do not fit into
+/// so many bytes; gives the bytes that this frees, and those that stay. Whoever loads one has read it whole.
+pub fn collect_compiled(home: &Path, unused_for: Duration, room: u64) -> io::Result<(u64, u64)> {
+    let mut all = Vec::new();
     for path in list(home)? {
         let Some(metadata) = there(fs::metadata(&path))? else { continue };
-        let used = metadata.accessed()?.max(metadata.modified()?);
-        let limit = if is_unfinished(&path) { unused_for.max(ABANDONED) } else { unused_for };
-        if SystemTime::now().duration_since(used).is_ok_and(|age| age >= limit) && remove(&path)?.is_some() {
-            freed += metadata.len();
+        all.push((metadata.accessed()?.max(metadata.modified()?), metadata.len(), path));
+    }
+    all.sort_by_key(|(used, ..)| Reverse(*used));
+    let (mut freed, mut kept) = (0, 0);
+    for (used, size, path) in all {
+        let is_unfinished = is_unfinished(&path);
+        let limit = if is_unfinished { unused_for.max(ABANDONED) } else { unused_for };
+        let is_old = SystemTime::now().duration_since(used).is_ok_and(|age| age >= limit);
+        if !is_old && (is_unfinished || kept + size <= room) {
+            kept += size;
+        } else if remove(&path)?.is_some() {
+            freed += size;
         }
     }
-    Ok(freed)
+    Ok((freed, kept))
 }

@@ -23,7 +23,7 @@ use crate::tree::{self, Tree};
 pub struct Policy {
     /// Actions that were not of use for so long.
     pub unused_for: Duration,
-    /// Of the others, those that were not of use for longest, so that what is kept fits into so many bytes.
+    /// Of the others, those that were not of use for longest and do not fit into so many bytes with all that is kept.
     pub max_bytes: u64,
 }
 
@@ -40,6 +40,8 @@ pub struct Roots {
     pub blobs: Vec<Digest>,
     /// The keys of actions, with all that they name.
     pub actions: HashSet<Digest>,
+    /// Blobs, and trees with all that is in them, that are kept only where there is room beside actions; the first sooner.
+    pub spare: Vec<Digest>,
 }
 
 /// What was let go.
@@ -146,7 +148,7 @@ impl<'a> Sieve<'a> {
         collected: &mut Collected,
     ) -> Result<(), StoreError> {
         for digest in &roots.blobs {
-            self.bytes += reach(*digest, &self.blobs, self.files, &mut self.live);
+            self.keep_all([*digest], 0, u64::MAX);
         }
         let (rooted, others): (Vec<_>, Vec<_>) =
             self.rows.actions()?.into_iter().partition(|(found, _)| roots.actions.contains(&found.key));
@@ -155,9 +157,9 @@ impl<'a> Sieve<'a> {
             let is_root = roots.actions.contains(&found.key);
             let is_recent = now.saturating_sub(found.used) < policy.unused_for.as_secs();
             let is_at_hand = began.is_some_and(|began| found.used >= began);
-            let is_wanted = is_at_hand || is_recent && self.bytes <= policy.max_bytes;
-            let is_kept = is_root || condemned.is_none() && is_wanted;
-            if is_kept && self.keep(&found) {
+            let is_kept = is_root || condemned.is_none() && (is_at_hand || is_recent);
+            let most = if is_root || is_at_hand { u64::MAX } else { policy.max_bytes };
+            if is_kept && self.keep(&found, most) {
                 continue;
             }
             let condemned = match condemned {
@@ -174,17 +176,33 @@ impl<'a> Sieve<'a> {
                 self.hold(&found);
             }
         }
+        for digest in &roots.spare {
+            self.keep_all([*digest], 0, policy.max_bytes);
+        }
         Ok(())
     }
 
-    /// Keeps all that an action stands on; false where its record is damaged.
-    fn keep(&mut self, found: &Found) -> bool {
+    /// Keeps all that an action stands on; false where its record is damaged, or with it there were more bytes than `most`.
+    fn keep(&mut self, found: &Found, most: u64) -> bool {
         let Some(payload) = self.files.read_record(found) else { return false };
         let Some(record) = Record::decode(&payload) else { return false };
-        self.bytes += found.size;
-        for digest in &*record.refs {
-            self.bytes += reach(*digest, &self.blobs, self.files, &mut self.live);
+        self.keep_all(record.refs.iter().copied(), found.size, most)
+    }
+
+    /// Keeps blobs, and trees with all that is in them, beside `bytes` of their own; none of it where that were more than `most`.
+    fn keep_all(&mut self, digests: impl IntoIterator<Item = Digest>, bytes: u64, most: u64) -> bool {
+        let mut new = Vec::new();
+        for digest in digests {
+            reach(digest, &self.blobs, self.files, &mut self.live, &mut new);
         }
+        let bytes = self.bytes + bytes + new.iter().map(|digest| self.blobs[digest].0.size).sum::<u64>();
+        if bytes > most {
+            for digest in &new {
+                self.live.remove(digest);
+            }
+            return false;
+        }
+        self.bytes = bytes;
         true
     }
 
@@ -193,7 +211,7 @@ impl<'a> Sieve<'a> {
         let payload = self.files.read_record(found);
         let Some(record) = payload.as_deref().and_then(Record::decode) else { return };
         for digest in &*record.refs {
-            reach(*digest, &self.blobs, self.files, &mut self.held);
+            reach(*digest, &self.blobs, self.files, &mut self.held, &mut Vec::new());
         }
     }
 
@@ -226,26 +244,26 @@ impl<'a> Sieve<'a> {
     }
 }
 
-/// Adds a blob, or a tree with all that is in it, to what is reached; gives the bytes that are new.
+/// Adds a blob, or a tree with all that is in it, to what is reached, and what of it was not to `new`.
 fn reach(
     digest: Digest,
     blobs: &HashMap<Digest, (Location, Option<u64>)>,
     files: &Files,
     reached: &mut HashSet<Digest>,
-) -> u64 {
-    let (mut todo, mut bytes) = (vec![digest], 0);
+    new: &mut Vec<Digest>,
+) {
+    let mut todo = vec![digest];
     while let Some(digest) = todo.pop() {
         let Some((location, _)) = blobs.get(&digest) else { continue };
         if !reached.insert(digest) {
             continue;
         }
-        bytes += location.size;
+        new.push(digest);
         // What cannot be read is no tree that anything could be reached through; reading it will tell.
         if let Some(tree) = files.read_tree(&digest, location) {
             todo.extend(tree.digests());
         }
     }
-    bytes
 }
 
 impl Files {

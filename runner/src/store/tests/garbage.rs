@@ -36,7 +36,7 @@ fn what_nothing_needs_goes_and_its_space_is_given_back() {
     drop(store);
     let store = Store::open(home.path()).expect("a store");
     let before = store.stats().expect("counted").disk_bytes;
-    let roots = Roots { blobs: vec![rooted], actions: HashSet::from([kept]) };
+    let roots = Roots { blobs: vec![rooted], actions: HashSet::from([kept]), ..Roots::default() };
     let collected = collect(&store, &ALL, &roots);
     let after = store.stats().expect("counted").disk_bytes;
     assert!(collected.freed > 1_000_000, "the blob, and the file that was laid out: {collected:?}");
@@ -56,13 +56,19 @@ fn what_nothing_needs_goes_and_its_space_is_given_back() {
 #[test]
 fn what_was_of_use_last_is_kept_where_not_all_fits() {
     let (home, store) = store();
-    let keys: Vec<Digest> = ["first", "second", "third"].iter().map(|name| act(&store, name).0).collect();
+    let spare = store.put(&vec![7; 900_000]).expect("kept");
+    let keys: Vec<Digest> = ["one", "not second", "third"].iter().map(|name| act(&store, name).0).collect();
     store.flush().expect("flushed");
     drop(store);
+    let roots = Roots { spare: vec![spare], ..Roots::default() };
     let store = Store::open(home.path()).expect("a store");
-    collect(&store, &Policy { max_bytes: 2_100_000, ..Policy::default() }, &Roots::default());
-    let kept: Vec<bool> = keys.iter().map(|key| store.action(key).expect("read").is_some()).collect();
-    assert_eq!(kept, [false, true, true]);
+    let collect = |max_bytes| collect(&store, &Policy { max_bytes, ..Policy::default() }, &roots);
+    let kept = || keys.iter().map(|key| store.action(key).expect("read").is_some()).collect::<Vec<_>>();
+    // What is too large for what room there is makes way for what is not, and a slug that nobody released for any action.
+    assert!(collect(2_500_000).kept <= 2_500_000);
+    assert_eq!((kept(), store.contains(&spare)), (vec![true, false, true], false));
+    assert!(collect(2_000_000).kept <= 2_000_000);
+    assert_eq!(kept(), [false, false, true]);
 }
 
 #[test]
