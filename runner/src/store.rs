@@ -33,7 +33,7 @@ mod suspect;
 mod until;
 mod walk;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, RwLock};
@@ -79,8 +79,8 @@ struct Inner {
     claims: Arc<Claims>,
     trees: RwLock<HashMap<Digest, Held>>,
     outside: RwLock<Vec<Arc<dyn Outside>>>,
-    /// Trees that are being laid out.
-    laid_out: Mutex<HashMap<Digest, Arc<Mutex<()>>>>,
+    /// Trees that this process has laid out, or found as they were.
+    laid_out: Mutex<HashSet<Digest>>,
     believed_since: Option<String>,
     lease: Lease,
     _clearing: Clearing,

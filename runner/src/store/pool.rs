@@ -10,7 +10,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, UNIX_EPOCH};
 
 use nix::errno::Errno;
@@ -22,24 +22,74 @@ use rayon::prelude::*;
 use super::lease::Gate;
 use super::{POISONED, Store, StoreError};
 use crate::digest::Digest;
+use crate::key::KeyBuilder;
 use crate::sandbox::build_owner;
 use crate::tree::{Entry, threads};
+
+/// What is where a tree is laid out.
+enum Layout {
+    None,
+    AsLaid,
+    /// Something else than was laid out; these files among it.
+    Changed(Vec<Digest>),
+}
 
 impl Store {
     /// The directory of a tree, made where it is not yet. Nobody may write into it.
     pub fn lay_out(&self, tree: &Digest) -> Result<PathBuf, StoreError> {
-        let pool = self.0.root.join("pool");
-        let home = pool.join("trees").join(tree.hex());
-        // One at a time: who finds it changed takes it out of use.
-        let turn = Arc::clone(self.0.laid_out.lock().expect(POISONED).entry(*tree).or_default());
-        let _turn = turn.lock().expect(POISONED);
-        if self.use_layout(tree, &home)? {
+        let home = self.0.root.join("pool/trees").join(tree.hex());
+        if self.is_laid_out(tree, &home) {
             return Ok(home);
         }
+        self.use_layout(tree)?;
+        if !matches!(self.look_at_layout(tree, &home)?, Layout::AsLaid) {
+            // One makes it, here and among all processes; others look again.
+            let _claim = self.claim(&KeyBuilder::new("layout").field("tree", tree.as_bytes()).finish())?;
+            if self.is_laid_out(tree, &home) {
+                return Ok(home);
+            }
+            match self.look_at_layout(tree, &home)? {
+                Layout::AsLaid => {}
+                Layout::None => self.make_layout(tree, &home)?,
+                Layout::Changed(files) => {
+                    self.set_aside_layout(tree, &files)?;
+                    self.make_layout(tree, &home)?;
+                }
+            }
+        }
+        self.0.laid_out.lock().expect(POISONED).insert(*tree);
+        Ok(home)
+    }
+
+    /// Whether this process has laid a tree out, or looked through all of it.
+    fn is_laid_out(&self, tree: &Digest, home: &Path) -> bool {
+        self.0.laid_out.lock().expect(POISONED).contains(tree) && home.is_dir()
+    }
+
+    /// From now on a laid-out tree is not collected as garbage while this process lives.
+    fn use_layout(&self, tree: &Digest) -> Result<(), StoreError> {
+        if self.0.lease.uses(tree) {
+            return Ok(());
+        }
+        // Garbage that is being collected may be this very tree.
+        let _gate = Gate::enter(self.root())?;
+        self.0.lease.mark(tree)
+    }
+    fn look_at_layout(&self, tree: &Digest, home: &Path) -> Result<Layout, StoreError> {
+        if !home.is_dir() {
+            return Ok(Layout::None);
+        }
+        let changed = Mutex::default();
+        let is_as_laid = threads().install(|| self.compare_layout(tree, home, &changed))?;
+        let changed = changed.into_inner().expect(POISONED);
+        Ok(if is_as_laid { Layout::AsLaid } else { Layout::Changed(changed) })
+    }
+
+    fn make_layout(&self, tree: &Digest, home: &Path) -> Result<(), StoreError> {
         self.check_extent(tree)?;
         let stage = self.scratch()?;
         let staged = stage.path().join("tree");
-        let (place, files) = (Place::make(&staged)?, Pooled::at(pool.join("files")));
+        let (place, files) = (Place::make(&staged)?, Pooled::at(self.0.root.join("pool/files")));
         if let Err(error) = threads().install(|| self.fill(tree, &place, &files)) {
             if self.until().look().is_err() {
                 // To remove what there is may take as long again: it goes with all that this process leaves.
@@ -48,38 +98,17 @@ impl Store {
             return Err(error);
         }
         files.keep_new(&staged)?;
-        match fs::rename(&staged, &home) {
-            Ok(()) => Ok(home),
-            // Another run was faster; what it made is the same.
-            Err(_) if home.is_dir() => Ok(home),
-            Err(error) => Err(StoreError::io("create", &home)(error)),
-        }
-    }
-
-    /// Whether a tree is laid out; whether it is or not, from now on it is not collected as garbage while this process lives.
-    fn use_layout(&self, tree: &Digest, home: &Path) -> Result<bool, StoreError> {
-        if self.0.lease.uses(tree) {
-            return Ok(home.is_dir());
-        }
-        let gate = Gate::enter(self.root())?;
-        // Garbage that is being collected may be this very tree.
-        self.0.lease.mark(tree)?;
-        drop(gate);
-        if !home.is_dir() {
-            return Ok(false);
-        }
-        let changed = Mutex::default();
-        let is_as_laid = threads().install(|| self.compare_layout(tree, home, &changed))?;
-        if !is_as_laid {
-            self.set_aside_layout(tree, &changed.into_inner().expect(POISONED))?;
-        }
-        Ok(is_as_laid)
+        fs::rename(&staged, home).map_err(StoreError::io("create", home))
     }
 
     /// Whether nothing was changed in the directory of a tree since it was laid out; collects the files that were.
     fn compare_layout(&self, tree: &Digest, dir: &Path, changed: &Mutex<Vec<Digest>>) -> Result<bool, StoreError> {
         let tree = self.tree(tree)?;
-        let there = fs::read_dir(dir).map_err(StoreError::io("list", dir))?.count();
+        let there = match fs::read_dir(dir) {
+            // Another process takes it out of use.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            entries => entries.map_err(StoreError::io("list", dir))?.count(),
+        };
         let mut same = there == tree.entries().len();
         let mut below = Vec::new();
         for (name, entry) in tree.entries() {

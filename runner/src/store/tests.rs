@@ -132,13 +132,14 @@ fn million(store: &Store) -> Digest {
     (0..2).fold(all(entry), |digest, _| all(Entry::Tree { digest }))
 }
 
+type Work<'a> = &'a dyn Fn(&Store) -> Option<Failure>;
+
 #[test]
 fn work_that_is_no_longer_wanted_ends_soon_and_leaves_nothing_in_use() {
     let (_home, store) = store();
     let tree = million(&store);
     let all = Globs::new(&["**".to_owned()], &["nothing".to_owned()]).expect("globs");
     let into = || store.writer().expect("a writer");
-    type Work<'a> = &'a dyn Fn(&Store) -> Option<Failure>;
     let works: [(&str, Work<'_>); 5] = [
         ("walk", &|store| store.walk(&tree).err().map(Failure::from)),
         ("glob", &|store| store.glob(&tree, &all).err().map(Failure::from)),
@@ -230,17 +231,17 @@ fn several_who_find_a_laid_out_tree_changed_have_it_made_anew_once() {
     let laid_out = store.lay_out(&tree).expect("laid out");
     store.flush().expect("flushed");
     for round in 0..30 {
-        let store = Store::open(home.path()).expect("a store");
+        // Two handles are two processes, as far as a store knows.
+        let stores = [(); 2].map(|()| Store::open(home.path()).expect("a store"));
         fs::write(laid_out.join("more"), "").expect("changed");
+        let lay_out = |store: &Store| {
+            let found = store.lay_out(&tree).expect("laid out");
+            assert_eq!(fs::read(found.join("file")).expect("there"), b"content", "round {round}");
+            assert!(!found.join("more").exists(), "round {round}");
+        };
         std::thread::scope(|scope| {
-            let lay_out = || {
-                let found = store.lay_out(&tree).expect("laid out");
-                assert_eq!(fs::read(found.join("file")).expect("there"), b"content", "round {round}");
-                assert!(!found.join("more").exists(), "round {round}");
-            };
-            let others: Vec<_> = (0..4).map(|_| scope.spawn(lay_out)).collect();
-            for other in others {
-                other.join().expect("no panic");
+            for store in stores.iter().chain(&stores) {
+                scope.spawn(|| lay_out(store));
             }
         });
     }
