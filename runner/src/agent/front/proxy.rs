@@ -351,8 +351,11 @@ pub(super) fn refuse_long<B>(request: &Request<B>) -> Result<(), Box<Response<Bo
 
 /// A new one, unlike all others: 32 hexadecimal digits.
 fn request_id() -> HeaderValue {
-    let half = || RandomState::new().build_hasher().finish();
-    HeaderValue::try_from(format!("{:016x}{:016x}", half(), half())).expect("digits")
+    let half = || RandomState::new().build_hasher().finish().to_be_bytes();
+    let bytes = [half(), half()];
+    let digits = bytes.as_flattened().iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    let text: Vec<u8> = digits.map(|digit| b"0123456789abcdef"[usize::from(digit)]).collect();
+    HeaderValue::from_maybe_shared(Bytes::from(text)).expect("digits")
 }
 
 /// HTTP/2 lets a client send each cookie by itself; applications of HTTP/1.1 expect one line.
@@ -367,16 +370,18 @@ fn join_cookies(headers: &mut HeaderMap) {
 
 /// Removes what concerns one connection only, but asks for an upgrade where that is wanted.
 fn strip(headers: &mut HeaderMap, upgrade: Option<&HeaderValue>) {
-    let listed: Vec<HeaderName> = headers
+    let listed = headers
         .get_all(header::CONNECTION)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .filter_map(|name| name.trim().parse().ok())
         // Whom a request is for is no matter of one connection, whoever says so.
-        .filter(|name| *name != header::HOST)
-        .collect();
-    for name in HOP_BY_HOP.iter().chain(&listed) {
+        .filter(|name| *name != header::HOST);
+    // Most have none of them, which is seen sooner than looked up.
+    let there = headers.keys().filter(|name| HOP_BY_HOP.contains(name)).cloned();
+    let gone: Vec<HeaderName> = listed.chain(there).collect();
+    for name in &gone {
         headers.remove(name);
     }
     if let Some(protocol) = upgrade {

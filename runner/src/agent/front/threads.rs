@@ -6,9 +6,14 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
+
+/// How often a thread wakes up by itself. It is woken, by a system call, for every time limit that is due before all others;
+/// those of connections are all longer than this, so that none is.
+const BEAT: Duration = Duration::from_secs(10);
 
 /// The threads, for whoever has something to do on them.
 pub(crate) struct Threads {
@@ -30,7 +35,7 @@ impl Threads {
             handles.push(runtime.handle().clone());
             let (stop, stopped) = oneshot::channel();
             let thread = std::thread::Builder::new().name("front".to_owned()).spawn(move || {
-                let _ = runtime.block_on(stopped);
+                runtime.block_on(until(stopped));
                 runtime.shutdown_background();
             })?;
             running.0.push((stop, thread));
@@ -57,6 +62,10 @@ impl Threads {
     pub(super) fn tasks(&self) -> usize {
         self.handles.iter().map(|handle| handle.metrics().num_alive_tasks()).sum()
     }
+}
+
+async fn until(mut stopped: oneshot::Receiver<()>) {
+    while tokio::time::timeout(BEAT, &mut stopped).await.is_err() {}
 }
 
 impl Drop for Running {

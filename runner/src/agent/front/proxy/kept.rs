@@ -97,7 +97,8 @@ async fn watch(pool: Weak<Mutex<Pool>>) {
 impl Kept {
     /// Begins to speak over a connection.
     pub(super) async fn new(stream: TcpStream) -> hyper::Result<Self> {
-        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        // Nothing is sent that is not one piece.
+        let (sender, connection) = http1::Builder::new().writev(false).handshake(TokioIo::new(stream)).await?;
         Ok(Self { sender, connection: Some(Box::new(connection)), used: Instant::now() })
     }
 
