@@ -1,6 +1,7 @@
 //! What a project's settings give away without being run: which module is for production, which variables must be set,
 //! where data is written, which domains are answered.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -37,6 +38,8 @@ pub(super) struct Settings {
     pub(super) variables: Vec<Variable>,
     /// Directories and files that the application writes to, relative to the directory of `manage.py`.
     pub(super) data: Vec<String>,
+    /// Directories of databases in which settings name more that is written, and which hold no source.
+    shared: Vec<String>,
     /// A domain that the application answers, where it does not answer `localhost`.
     pub(super) host: Option<String>,
     /// A file that shows which variables there are.
@@ -66,7 +69,10 @@ impl Settings {
             texts.find_map(|file| module_set(&fs::read_to_string(file).ok()?))
         };
         let manage = set_by("manage.py");
-        let served = set_by("wsgi.py").or_else(|| set_by("asgi.py"));
+        // What the server sets is there before a script looks.
+        let environment = uwsgi_environment(dir);
+        let by_server = environment.get("DJANGO_SETTINGS_MODULE").cloned();
+        let served = by_server.or_else(|| set_by("wsgi.py")).or_else(|| set_by("asgi.py"));
         let set = served.or_else(|| manage.clone()).or_else(|| by_name(dir, &files));
         let used = set.map(|module| for_production(dir, &module).unwrap_or(module));
         let mut settings = Self {
@@ -103,6 +109,9 @@ impl Settings {
         if wants_postgres {
             settings.variables.iter_mut().for_each(Variable::ask_postgres);
         }
+        for variable in settings.variables.iter_mut().filter(|variable| variable.is_open()) {
+            environment.get(&variable.name).into_iter().for_each(|value| variable.value.clone_from(value));
+        }
         settings.variables.sort();
         settings.variables.dedup_by(|one, other| one.name == other.name);
         settings.database_variables.retain(|name| !settings.variables.iter().any(|variable| variable.name == *name));
@@ -110,6 +119,9 @@ impl Settings {
             list.sort();
             list.dedup();
         }
+        let shared = settings.database_directories().into_iter();
+        let shared = shared.filter(|sub| is_bare(&dir.join(sub)) && settings.names_more_in(sub));
+        settings.shared = shared.map(str::to_owned).collect();
         settings
     }
 
@@ -149,18 +161,30 @@ impl Settings {
         directories
     }
 
-    /// What is to be kept from release to release: where a directory has several databases, all of it, for there is more in such.
+    /// What is to be kept from release to release: where a directory has several databases or other things beside one, all of it.
     pub(super) fn kept(&self) -> Vec<&str> {
         let databases = |directory: &str| {
             let is_there =
                 |path: &&String| is_database(path) && path.rsplit_once('/').is_some_and(|(of, _)| of == directory);
             self.data.iter().filter(is_there).count()
         };
-        let whole = |path: &str| path.rfind('/').filter(|end| databases(&path[..*end]) > 1);
+        let is_whole = |directory: &str| databases(directory) > 1 || self.shared.iter().any(|it| it == directory);
+        let whole = |path: &str| path.match_indices('/').map(|(end, _)| end).find(|end| is_whole(&path[..*end]));
         let kept = self.data.iter().map(|path| &path[..whole(path).unwrap_or(path.len())]);
         let mut kept: Vec<&str> = kept.collect();
         kept.dedup();
         kept
+    }
+
+    /// Whether a line names something in a directory that is not known to be kept.
+    fn names_more_in(&self, directory: &str) -> bool {
+        let is_more = |path: String| {
+            path.strip_prefix(directory).is_some_and(|rest| rest.starts_with('/')) && !self.data.contains(&path)
+        };
+        self.texts.iter().any(|text| {
+            let mut lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
+            lines.any(|line| path_in(line).is_some_and(|path| is_more(below_variable(text, line, path))))
+        })
     }
 
     fn read(&mut self, text: &str, scheme: &Scheme<'_>) {
@@ -249,6 +273,23 @@ fn for_production(dir: &Path, module: &str) -> Option<String> {
 fn takes_over_beside(line: &str) -> bool {
     let module = line.trim().strip_prefix("from .").and_then(|rest| rest.strip_suffix(" import *"));
     module.is_some_and(|name| is_for_development(name) || PRODUCTION.contains(&name))
+}
+
+/// Whether nothing is in a directory but a database, or what keeps it in a repository.
+fn is_bare(directory: &Path) -> bool {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let mut names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    names.all(|name| name.starts_with('.') || is_database(&name))
+}
+
+/// The variables that `uwsgi.ini` sets, but for those whose values uWSGI puts together.
+fn uwsgi_environment(dir: &Path) -> BTreeMap<String, String> {
+    let text = fs::read_to_string(dir.join("uwsgi.ini")).unwrap_or_default();
+    let own = text.split_once("[uwsgi]").and_then(|(_, own)| own.split("\n[").next()).unwrap_or_default();
+    let settings = own.lines().filter_map(|line| line.split_once('=')).filter(|(name, _)| name.trim() == "env");
+    let variables = settings.filter_map(|(_, variable)| variable.trim().split_once('='));
+    let plain = variables.filter(|(_, value)| !["$(", "%(", "@("].iter().any(|mark| value.contains(mark)));
+    plain.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
 /// The settings module that a script sets.

@@ -481,6 +481,40 @@ fn the_directory_of_a_database_is_made_and_hosts_that_are_not_known_are_left_out
 }
 
 #[test]
+fn a_directory_with_more_than_a_database_is_kept_as_a_whole_unless_it_holds_source() {
+    let settings =
+        "DEBUG = False\nDATA_DIR = BASE_DIR / 'data'\nDATABASES = {'default': {'NAME': DATA_DIR / 'db.sqlite3'}}\n";
+    let with = |line: &str, file: &str| {
+        let text = format!("{settings}{line}\n");
+        Project::new(&[("manage.py", MANAGE), ("polls/settings.py", &text), (file, "")]).text()
+    };
+    let uploads = "MEDIA_ROOT = os.environ.get('MEDIA', DATA_DIR / 'uploads')";
+    for line in [uploads, "PRIVATE_FILES = DATA_DIR / 'private'"] {
+        let text = with(line, "data/db.sqlite3");
+        assert!(text.contains("data = [\"data\"]") && text.contains("directories = [\"data\"] }"), "{text}");
+    }
+    assert!(with("LOGS = BASE_DIR / 'logs'", "data/.gitkeep").contains("data = [\"data/db.sqlite3\"]"));
+    assert!(with(uploads, "data/models.py").contains("data = [\"data/db.sqlite3\"]"));
+}
+
+#[test]
+fn what_uwsgi_sets_is_there_before_a_script_looks() {
+    let uwsgi = "[uwsgi]\nmodule = polls.wsgi\nenv = DJANGO_SETTINGS_MODULE=polls.deployed\nenv=SITE=one=1\nenv = PLACE=$(HOME)/x\n\
+                 [other]\nenv = SITE=two\n";
+    let text = Project::new(&[
+        ("manage.py", MANAGE),
+        ("polls/wsgi.py", MANAGE),
+        ("polls/settings.py", ""),
+        ("polls/deployed.py", "SITE = os.environ['SITE']\nPLACE = os.environ['PLACE']\n"),
+        ("uwsgi.ini", uwsgi),
+    ])
+    .text();
+    let variables = "DJANGO_SETTINGS_MODULE = \"polls.deployed\", PLACE = \"unset\", SITE = \"one=1\" }";
+    assert!(text.contains(&format!("env = {{ {variables}")), "{text}");
+    assert!(text.contains("config = { settings = \"polls.deployed\""), "{text}");
+}
+
+#[test]
 fn source_that_gitignore_leaves_out_is_kept_where_there_is_no_repository() {
     let files = [
         ("manage.py", MANAGE),
