@@ -312,10 +312,9 @@ impl Deploy<'_> {
             // Its output has been shown as it came.
             exit => {
                 let failure = self.failure(&format!("release command `{command}`"), &slot, &exit);
-                let was_started = !matches!(exit, Exit::NotStarted { .. });
                 let hidden = self.hidden_from(&exit, failure.output.as_deref());
                 let output = failure.output.unwrap_or_default();
-                let half_way = || was_started.then(|| remedy::half_way(command, &output)).flatten();
+                let half_way = || remedy::half_way(command, &exit, &output);
                 Err(Failure { output: None, hint: hidden.or_else(half_way).or(failure.hint), ..failure })
             }
         }

@@ -1,10 +1,14 @@
 //! What to do about an application that does not come up, by what it has written itself. Knows the words of Django, of Python and
 //! of the clients of databases, and nothing of releases.
 
+use super::super::instance::Exit;
 use super::super::protocol::ConfigChange;
 
 /// Where addresses and passwords are said.
 const SAID: &str = "in the target's `env` or `env-file`";
+
+/// What is said of a module that is missing, before its name.
+const NO_PACKAGE: &str = "no package of the lock has the module `";
 
 /// A remedy for the last thing in an output for which there is one.
 pub(super) fn remedy(output: &str) -> Option<String> {
@@ -31,25 +35,36 @@ pub(super) fn asked_again() -> String {
 }
 
 /// What is to be known of a release command that has failed, where it migrates and nothing better is known of its output: what
-/// Django has applied by then it keeps. That a table is missing is not better, for it is what migrates that makes tables.
-pub(super) fn half_way(command: &str, output: &str) -> Option<String> {
+/// Django has applied by then it keeps. Where a shell has found no program, nothing was. That a table is missing is not better, for it is what migrates that makes tables.
+pub(super) fn half_way(command: &str, exit: &Exit, output: &str) -> Option<String> {
+    let has_begun = match exit {
+        Exit::NotStarted { .. } => false,
+        Exit::Code(126 | 127) => output.contains("Applying "),
+        _ => true,
+    };
     let mut words = command.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
     let migrates = words.any(|word| word == "migrate" || word.starts_with("migrate_"));
-    (migrates && known(output).is_none_or(|line| missing_table(line).is_some())).then(|| {
+    (has_begun && migrates && known(output).is_none_or(|line| missing_table(line).is_some())).then(|| {
         "some of its migrations may have been applied, and stay so: those that its output calls `OK`. What serves now goes on \
          with their tables, and the next release goes on behind them"
             .to_owned()
     })
 }
 
-/// What to do where a release that changes nothing but the config does not come up: what its processes miss is seldom what is new.
+/// What to do where a release that changes nothing but the config does not come up, beside what is known of it otherwise. A module
+/// that a new value names is no matter of packages.
 pub(super) fn of_change(change: &ConfigChange, hint: Option<&str>) -> String {
     let told = |(name, value): (&String, &Option<String>)| {
         format!("`{name}` is {}", if value.is_some() { "set" } else { "unset" })
     };
     let told = change.values.iter().map(told).collect::<Vec<_>>().join(", ");
-    let hint = hint.map_or_else(String::new, |hint| format!("\n{hint}"));
-    format!("look at what was changed, which is the config alone: {told}{hint}")
+    let changed = format!("look at what was changed, which is the config alone: {told}");
+    let names = |module: &str| {
+        let mut values = change.values.values().flatten();
+        values.any(|value| value.strip_prefix(module).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')))
+    };
+    let known = hint.filter(|hint| !between(hint, NO_PACKAGE, "`").is_some_and(names));
+    known.map_or(changed.clone(), |known| format!("{known}\n{changed}"))
 }
 
 fn of_line(line: &str) -> Option<String> {
@@ -161,7 +176,7 @@ fn code(line: &str) -> Option<String> {
         );
     }
     Some(format!(
-        "no package of the lock has the module `{module}`: add it to the project's requirements, or to the step's \
+        "{NO_PACKAGE}{module}`: add it to the project's requirements, or to the step's \
          `config = {{ add = […] }}` of `python-venv`"
     ))
 }
@@ -205,15 +220,34 @@ mod tests {
             ["python manage.py migrate --noinput", "cd web && ./manage.py migrate", "manage.py migrate_schemas"]
         {
             assert!(
-                half_way(command, "  Applying polls.0003... OK").is_some_and(|text| text.contains("stay so")),
+                half_way(command, &Exit::Code(1), "  Applying polls.0003... OK")
+                    .is_some_and(|text| text.contains("stay so")),
                 "{command}"
             );
         }
         for command in ["python manage.py loaddata seed", "python manage.py makemigrations --check", "./immigrate"] {
-            assert_eq!(half_way(command, ""), None, "{command}");
+            assert_eq!(half_way(command, &Exit::Code(1), ""), None, "{command}");
         }
-        assert!(half_way("migrate", "no such table: nowhere").is_some());
-        assert_eq!(half_way("migrate", "KeyError: 'SECRET_KEY'"), None);
+        assert!(half_way("migrate", &Exit::Code(1), "no such table: nowhere").is_some());
+        assert_eq!(half_way("migrate", &Exit::Code(1), "KeyError: 'SECRET_KEY'"), None);
+        assert_eq!(half_way("migrate", &Exit::Code(127), "sh: 1: python: not found"), None);
+        assert!(
+            half_way("migrate && x", &Exit::Code(127), "  Applying polls.0003... OK\nsh: 1: x: not found").is_some()
+        );
+    }
+
+    #[test]
+    fn a_module_that_a_new_value_names_is_no_matter_of_packages() {
+        let values = [("DJANGO_SETTINGS_MODULE".to_owned(), Some("polls.nowhere".to_owned()))].into();
+        let change = ConfigChange { values, is_import: false };
+        let told = |module: &str| {
+            let hint = remedy(&format!("ModuleNotFoundError: No module named '{module}'")).expect("it is known");
+            of_change(&change, Some(&hint))
+        };
+        let changed = "look at what was changed, which is the config alone: `DJANGO_SETTINGS_MODULE` is set";
+        assert_eq!([told("polls.nowhere"), told("polls")], [changed, changed]);
+        let other = told("debug_toolbar");
+        assert!(other.starts_with("no package") && other.ends_with(changed), "{other}");
     }
 
     #[test]
