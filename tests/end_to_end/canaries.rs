@@ -45,5 +45,7 @@ fn a_release_for_some_of_the_clients_is_begun_shown_and_finished() {
     assert_eq!((&told[0]["outcome"], &told[0]["failure"]), (&"taken back".into(), &by_whom.as_str().into()));
     let told = project.run(["releases", "staging"]).success().stdout;
     assert!(told.lines().nth(1).is_some_and(|line| line.ends_with(&format!("  {by_whom}"))), "{told}");
+    let said = project.run(["canary", "staging"]).code(2).stderr;
+    assert!(said.contains(&format!("the last was release 3: {by_whom}")), "{said}");
     project.run(["stop", "--all"]).success();
 }

@@ -63,7 +63,7 @@ pub(super) fn wanted(history: &History, order: &Order) -> Result<Option<Wanted>,
         Wish::Canary(_) => Ok(None),
         Wish::Scale(counts) => {
             let current = current.ok_or_else(|| {
-                Failure::new(format!("target `{target}` runs nothing that could be scaled"))
+                Failure::usage(format!("target `{target}` runs nothing that could be scaled"))
                     .hint("release to it first: `pipe run`")
             })?;
             let mut wanted = Wanted::like(current, How::Scale { formation: counts.clone() });

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use runner::release::{self, Answered, CanaryStatus, CanaryWish, Portion};
+use runner::release::{self, Answered, CanaryStatus, CanaryWish, Portion, Release};
 use serde_json::{Value, json};
 
 use super::failure::Kind;
@@ -61,9 +61,13 @@ fn show(target: &Known, json: bool, context: &Context) -> Result<(), Failure> {
     }
     let (Some(status), Some(canary)) = (&status, canary) else {
         let none = format!("no release of `{}` is given to a part of the clients", target.name);
-        return Err(
-            Failure::new(Kind::Usage, none).hint("`pipe release` and `pipe promote` do that with `--canary 10%`")
-        );
+        let failure =
+            Failure::new(Kind::Usage, none).hint("`pipe release` and `pipe promote` do that with `--canary 10%`");
+        let last = target.place.releases(&target.app, &target.name)?.pop().filter(Release::is_taken_back);
+        return Err(match last.and_then(|last| Some((last.number, last.failure?))) {
+            Some((number, why)) => failure.because(format!("the last was release {number}: {why}")),
+            None => failure,
+        });
     };
     context.print(format!(
         "release {} is given to {} of the clients, release {} to the others; in the last minute\n  release {:<4}  {}\n  release {:<4}  {}\n",

@@ -6,7 +6,7 @@ use std::time::UNIX_EPOCH;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use runner::release::{self, History, ProcessState, Target};
+use runner::release::{self, History, ProcessState, ReleaseError, Target};
 
 use super::host::{Host, Slug, eventually, page};
 
@@ -170,6 +170,7 @@ fn what_cannot_be_scaled_says_why() {
     let target = host.target("staging");
     let error = host.scale(&target, &["web=2"]).refused();
     assert_eq!(error.to_string(), "target `staging` runs nothing that could be scaled");
+    assert!(matches!(&error, ReleaseError::NotReleased(failure) if failure.usage), "nothing failed: {error:?}");
     host.release(&target, &Slug::new("one")).up();
     let error = host.scale(&target, &["wbe=2"]).refused();
     assert_eq!(error.to_string(), "the slug has no process `wbe`");
