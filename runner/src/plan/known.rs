@@ -103,8 +103,8 @@ limits = { time = "90s", memory = "512MiB" }
 pool = "one-at-a-time"
 
 [steps.two]
-plugin = "./step.wasm"
-inputs = { before = "one" }
+plugin = "slug"
+inputs = { project = "source", venv = "one" }
 
 [targets.staging]
 driver = "ssh"
