@@ -454,7 +454,6 @@ impl Executor {
     }
 }
 
-/// A limit in words: in MiB, where it is not less than one.
 /// Why a program was not started, or was lost.
 fn not_run(error: &SandboxError, command: &Command) -> Failure {
     // A program that its own `PATH` hides is not missing on this machine.
@@ -467,7 +466,7 @@ fn not_run(error: &SandboxError, command: &Command) -> Failure {
     Failure { hint: error.hint(), retryable: false, ..failure }
 }
 
-/// A limit in bytes, for people.
+/// A limit of bytes in words: in MiB, where it is not less than one.
 pub(crate) fn shown(bytes: u64) -> String {
     if bytes < 1 << 20 { format!("{bytes} bytes") } else { format!("{} MiB", bytes >> 20) }
 }

@@ -78,7 +78,7 @@ pub enum StoreError {
     #[error("the run was stopped")]
     Stopped,
     /// The time of the step that wanted it is over.
-    #[error("took longer than its limit of {} s", .0.as_secs())]
+    #[error("took longer than its limit of {0:?}")]
     TooLate(Duration),
     /// A tree that whoever goes through it would not come back from.
     #[error("a tree cannot be more than {DEEPEST} directories deep")]

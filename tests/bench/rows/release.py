@@ -20,7 +20,7 @@ COMMANDS_AND_START = ("release-phase", "starting")
 def example(bench: Bench) -> tuple[Path, dict[str, str]]:
     """The example, whose two targets run it, on addresses that are free."""
     root, env = bench.directory("work/released"), bench.home("released")
-    emptied(root)
+    emptied(root, Path(env["PIPE_HOME"]))
     shutil.copytree(REPOSITORY / "pipelines/polls", bench.directory("work/released") / "polls")
     pipeline = (REPOSITORY / "pipelines/release.pipeline").read_text()
     (root / "release.pipeline").write_text(re.sub(r"(?m)^address = .*\n", "", pipeline))

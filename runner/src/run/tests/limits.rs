@@ -28,7 +28,7 @@ fn failure(limits: &str, used: &str) -> (Fault, Code, String, String) {
 fn a_limit_that_is_passed_is_named_with_where_to_raise_it() {
     for (name, limit, used, did) in [
         ("time", "\"200ms\"", "use = \"time\"", "took longer"),
-        ("time", "\"200ms\"", "use = \"names\"", "took longer than its limit of 0 s"),
+        ("time", "\"200ms\"", "use = \"names\"", "took longer than its limit of 200ms"),
         ("memory", "\"8MiB\"", "use = \"memory\"", "used more memory"),
         ("memory", "\"8MiB\"", "use = \"blobs\", count = 10", "used more memory"),
         ("output", "\"1MiB\"", "use = \"output\", bytes = 2000000", "wrote more"),
@@ -71,5 +71,5 @@ fn progress_is_told_no_faster_than_anybody_looks_and_each_message_counts() {
     let told = received.into_iter().filter(|told| matches!(told.event, Event::StepProgress { .. })).count();
     assert!((1..100).contains(&told), "{told}");
     let (_, code, message, _) = failure("log = \"1KiB\"", "use = \"log\", bytes = 1000");
-    assert_eq!((code, message.as_str()), (Code::LimitExceeded, "said more than its limit"));
+    assert_eq!((code, message.as_str()), (Code::LimitExceeded, "said more than its limit of 1024 bytes"));
 }
