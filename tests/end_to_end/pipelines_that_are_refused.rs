@@ -82,6 +82,7 @@ fn what_plugins_say_is_reported_beside_what_is_wrong_with_the_shape() {
             "release.pipeline:10:12: `files` has no input `tree`",
             "release.pipeline:15:1: unknown key `grnts` in `steps.run`",
             "release.pipeline:18:1: unknown key `drver` in `targets.staging`",
+            "release.pipeline:19:11: target `staging` cannot release what step `some` gives",
         ],
         "neither the grant nor the driver is called missing: they are misspelt\n{said}"
     );
@@ -152,10 +153,11 @@ fn what_fails_because_of_a_line_of_the_pipeline_names_that_line() {
         let expected = "error: release.pipeline:4:8: the tool `node` is not at `/nowhere/node`";
         assert!(said.stderr.starts_with(expected), "{}", said.stderr);
     }
-    let env_file = "[targets.t]\ndriver = \"local\"\nrelease = \"a\"\nenv-file = \".env.none\"\n";
+    let env_file = "[steps.s]\nplugin = \"slug\"\ninputs = { project = \"source\", venv = \"a\" }\n\
+                    [targets.t]\ndriver = \"local\"\nrelease = \"s\"\nenv-file = \".env.none\"\n";
     let with_target = Project::new().pipeline(&(text.replace("[tools]\nnode = \"/nowhere/node\"\n", "") + env_file));
     let said = with_target.run(["run"]).code(3);
-    assert!(said.stderr.starts_with("error: release.pipeline:10:12: cannot read `./.env.none`"), "{}", said.stderr);
+    assert!(said.stderr.starts_with("error: release.pipeline:13:12: cannot read `./.env.none`"), "{}", said.stderr);
     let said = project.run(["run", "--json"]).code(5);
     let error = said.events().into_iter().find(|event| event["event"] == "error").expect("an error");
     assert_eq!(error["place"]["line"], 4);

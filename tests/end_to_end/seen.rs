@@ -140,10 +140,15 @@ fn a_step_that_fails_and_then_passes_with_the_same_key_is_flaky() {
 #[test]
 fn nothing_is_released_while_a_step_fails() {
     let tests = step("tests", "exit 1", "");
-    let target = "[targets.staging]\ndriver = \"local\"\nrelease = \"built\"\n";
+    let target = "[steps.slug]\nplugin = \"slug\"\ninputs = { project = \"source\", venv = \"built\" }\n\
+                  config = { processes = { web = \"true\" } }\n\n\
+                  [targets.staging]\ndriver = \"local\"\nrelease = \"slug\"\n";
     let project = Project::new().pipeline(&pipeline(&[tests, step("built", "true", ""), target.to_owned()]));
     let said = project.run(["run", "--json", "--keep-going"]).code(1);
-    assert_eq!((said.steps("ran"), said.steps("failed")), (vec!["built".to_owned()], vec!["tests".to_owned()]));
+    assert_eq!(
+        (said.steps("ran"), said.steps("failed")),
+        (vec!["built".to_owned(), "slug".to_owned()], vec!["tests".to_owned()])
+    );
     assert!(!said.stdout.contains("release-started"), "{}", said.stdout);
 }
 

@@ -219,7 +219,8 @@ impl<'a> Check<'a> {
             let Some(plugin) = self.position(step).and_then(|index| self.plugins[index]) else { continue };
             if plugin.output(Some(SLUG_PORT)).is_none_or(|output| output.kind != PortKind::Tree) {
                 let message = format!("target `{}` cannot release what step `{step}` gives", target.name);
-                self.errors.push(self.pipeline.error(step.span(), message).label("expected a step that gives a slug"));
+                let error = self.pipeline.error(step.span(), message).label("expected a step that gives a slug");
+                self.errors.push(error.hint("one with `plugin = \"slug\"` does, of a project and its environment"));
             }
         }
     }
