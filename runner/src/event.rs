@@ -11,7 +11,7 @@ mod texts;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock, mpsc};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock, mpsc};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use schemars::JsonSchema;
@@ -249,15 +249,33 @@ pub enum Event {
     },
 }
 
+/// Bytes that steps may say ahead of their reader.
+const AHEAD: usize = 1 << 20;
+
+/// How long a step that is ahead waits for a reader who does not go on, each time.
+const PATIENCE: Duration = Duration::from_millis(100);
+
 /// Where events go in. Cheap to clone; events of a reader that has gone are dropped. What is masked, no reader gets to see.
 #[derive(Debug, Clone)]
 pub struct Events {
     sender: mpsc::Sender<Said>,
     masks: Arc<RwLock<Masks>>,
+    ahead: Arc<Ahead>,
 }
 
 /// Where events come out, one after the other, in the order in which they went in.
-pub struct Told(mpsc::Receiver<Said>);
+pub struct Told {
+    receiver: mpsc::Receiver<Said>,
+    ahead: Arc<Ahead>,
+}
+
+/// How many bytes of what steps say are on their way. A step that says more than its reader takes in goes on as fast as that does:
+/// what is told would lag behind what happens, and lie in memory.
+#[derive(Debug, Default)]
+struct Ahead {
+    bytes: Mutex<usize>,
+    less: Condvar,
+}
 
 /// An event on its way to its reader, and what the reader waits for first.
 struct Said {
@@ -269,7 +287,8 @@ impl Events {
     /// A pair of where events go in and where they come out.
     pub fn channel() -> (Self, Told) {
         let (sender, receiver) = mpsc::channel();
-        (Self { sender, masks: Arc::default() }, Told(receiver))
+        let ahead = Arc::default();
+        (Self { sender, masks: Arc::default(), ahead: Arc::clone(&ahead) }, Told { receiver, ahead })
     }
 
     /// Masks texts in all events from now on.
@@ -302,6 +321,7 @@ impl Events {
             }
         }
         drop(masks);
+        self.ahead.add(event.said());
         // Nobody listens any more: the run goes on all the same.
         let _ = self.sender.send(Said { stamped: Stamped::now(event), until });
     }
@@ -315,7 +335,15 @@ impl Events {
 impl Told {
     /// The next event, if there is one within a time.
     pub fn recv_timeout(&self, timeout: Duration) -> Result<Stamped, mpsc::RecvTimeoutError> {
-        self.0.recv_timeout(timeout).map(Said::settle)
+        self.receiver.recv_timeout(timeout).map(|said| self.settle(said))
+    }
+
+    fn settle(&self, said: Said) -> Stamped {
+        self.ahead.take(said.stamped.event.said());
+        if let Some(until) = said.until {
+            until();
+        }
+        said.stamped
     }
 }
 
@@ -324,16 +352,35 @@ impl Iterator for Told {
     type Item = Stamped;
 
     fn next(&mut self) -> Option<Stamped> {
-        self.0.recv().ok().map(Said::settle)
+        self.receiver.recv().ok().map(|said| self.settle(said))
     }
 }
 
-impl Said {
-    fn settle(self) -> Stamped {
-        if let Some(until) = self.until {
-            until();
+impl Ahead {
+    fn add(&self, size: usize) {
+        if size > 0 {
+            let bytes = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
+            let waited = self.less.wait_timeout_while(bytes, PATIENCE, |bytes| *bytes > AHEAD);
+            *waited.unwrap_or_else(PoisonError::into_inner).0 += size;
         }
-        self.stamped
+    }
+
+    fn take(&self, size: usize) {
+        if size > 0 {
+            *self.bytes.lock().unwrap_or_else(PoisonError::into_inner) -= size;
+            self.less.notify_all();
+        }
+    }
+}
+
+impl Event {
+    /// Bytes that a step says.
+    fn said(&self) -> usize {
+        match self {
+            Self::StepOutput { text, .. } => text.len(),
+            Self::StepLog { message, .. } => message.len(),
+            _ => 0,
+        }
     }
 }
 

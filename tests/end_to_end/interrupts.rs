@@ -174,6 +174,27 @@ fn a_plugin_in_an_endless_loop_is_ended() {
 }
 
 #[test]
+fn a_program_that_writes_faster_than_it_is_told_waits_for_that() {
+    let project = Project::new().pipeline(
+        "[app]\nname = \"talks\"\n[steps.talks]\nplugin = \"command\"\ninputs = { project = \"source\" }\n\
+         config = { run = \"yes\" }\ngrants = { exec = [\"sh\"] }\nlimits = { log = \"100GiB\" }\n",
+    );
+    let mut child = started(&project);
+    let rest = until(&mut child, "step-output");
+    // Nobody reads meanwhile.
+    thread::sleep(Duration::from_secs(2));
+    signal("INT", &child);
+    let mut rest = BufReader::new(rest);
+    let (mut line, mut length) = (Vec::new(), 0);
+    while rest.read_until(b'\n', &mut line).expect("lines") > 0 {
+        length += line.len();
+        line.clear();
+    }
+    assert_eq!(child.wait().expect("it ends").code(), Some(130));
+    assert!(length < 32 << 20, "{length} bytes were on their way");
+}
+
+#[test]
 fn a_fetch_that_hangs_is_left() {
     let server = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = server.local_addr().expect("an address").port();

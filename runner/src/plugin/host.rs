@@ -310,15 +310,19 @@ impl Host {
     }
 
     /// Records what an answer about an input was.
-    fn observe(&mut self, origin: &Origin, observation: impl FnOnce(Place) -> Observation) {
-        if let Some(place) = origin {
-            self.observations.insert(observation(place.clone()));
-        }
+    fn observe(&mut self, origin: &Origin, observation: impl FnOnce(Place) -> Observation) -> Result<(), Failure> {
+        origin.as_ref().map_or(Ok(()), |place| self.note(observation(place.clone())))
+    }
+
+    /// Records what an answer was; ends a step for which too much is remembered.
+    fn note(&mut self, observation: Observation) -> Result<(), Failure> {
+        let size = observation.size();
+        if self.observations.insert(observation) { self.memory.grow(size) } else { Ok(()) }
     }
 
     /// Records that a value was read whole, or passed on.
-    fn observe_content(&mut self, origin: &Origin, digest: Digest) {
-        self.observe(origin, |at| Observation::Content { at, digest });
+    fn observe_content(&mut self, origin: &Origin, digest: Digest) -> Result<(), Failure> {
+        self.observe(origin, |at| Observation::Content { at, digest })
     }
 
     /// Lends an input to the step.
@@ -343,12 +347,12 @@ impl Host {
         match value {
             guest::Value::Blob(blob) => {
                 let blob = self.table.delete(blob)?;
-                self.observe_content(&blob.origin, blob.digest);
+                self.observe_content(&blob.origin, blob.digest)?;
                 Ok(Value::Blob(blob.digest))
             }
             guest::Value::Tree(tree) => {
                 let tree = self.table.delete(tree)?;
-                self.observe_content(&tree.origin, tree.digest);
+                self.observe_content(&tree.origin, tree.digest)?;
                 Ok(Value::Tree(tree.digest))
             }
         }

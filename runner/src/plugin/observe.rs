@@ -105,6 +105,25 @@ pub enum Observation {
     },
 }
 
+impl Observation {
+    /// About how many bytes of memory it takes in a set of them.
+    pub(super) fn size(&self) -> usize {
+        let all = |texts: &[String]| texts.iter().map(|text| text.len() + size_of::<String>()).sum::<usize>();
+        let texts = match self {
+            Self::Kind { at, .. } | Self::Entries { at, .. } | Self::Content { at, .. } => at.path.len(),
+            Self::Link { at, target } => at.path.len() + target.as_ref().map_or(0, String::len),
+            Self::Glob { at, include, exclude, .. } | Self::Select { at, include, exclude, .. } => {
+                at.path.len() + all(include) + all(exclude)
+            }
+            Self::Context { name, value } => name.len() + value.as_ref().map_or(0, String::len),
+            Self::Secret { name, .. } => name.len(),
+            Self::Pin { source, requirements, constraints, .. } => source.len() + all(requirements) + all(constraints),
+        };
+        // A set that has just grown has room for twice as many.
+        texts + 2 * size_of::<Self>()
+    }
+}
+
 /// The kind of an entry, as plugins and observations call it.
 pub(super) const fn kind_name(entry: &Entry) -> &'static str {
     match entry {

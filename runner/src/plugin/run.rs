@@ -9,7 +9,7 @@ use wasmtime::{Engine, ResourceLimiter, UpdateDeadline};
 
 use super::bindings::exports::pipe::step::guest;
 use super::bindings::{StepExecFetch, StepExecFetchPre};
-use super::host::said::{MESSAGE, NAME, Paced};
+use super::host::said::{MESSAGE, NAME, Paced, cut};
 use super::host::{Code, Failure, Host, Left, Services, TOO_MANY_HANDLES};
 use super::observe::Observation;
 use super::wasi::{self, Wasi};
@@ -188,6 +188,8 @@ fn wasm_store(engine: &Engine, store: Store, services: Option<Services>, limits:
     };
     let mut wasm = wasmtime::Store::new(engine, host);
     wasm.limiter(|host| &mut host.memory);
+    // Of each that the table holds the component has one or, while it is lent, two: the table's limit is the one that is met.
+    wasm.set_max_component_handles(limits.handles.saturating_mul(2));
     wasm.set_epoch_deadline(1);
     wasm.epoch_deadline_callback(move |_| {
         until.look().map_err(Failure::from)?;
@@ -333,7 +335,9 @@ fn check_outputs(description: &PluginDescription, outputs: &[Binding]) -> Result
         }
     }
     match outputs.iter().find(|binding| description.outputs.iter().all(|port| port.name != binding.port)) {
-        Some(binding) => fault(format!("gave a value at `{}`, which it never declared", binding.port)),
+        Some(binding) => {
+            fault(format!("gave a value at `{}`, which it never declared", cut(binding.port.clone(), NAME)))
+        }
         None => Ok(()),
     }
 }

@@ -9,7 +9,7 @@ const ESCAPE: char = '\x1b';
 
 /// The text without control characters and escape sequences; with `colours` those stay that only colour, and end with it.
 pub(super) fn neutral(text: &str, colours: bool) -> Cow<'_, str> {
-    if !text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\t')) {
+    if !text.chars().any(|c| is_control(c) && !matches!(c, '\n' | '\t')) {
         return Cow::Borrowed(text);
     }
     let mut out = String::with_capacity(text.len());
@@ -30,7 +30,7 @@ pub(super) fn neutral(text: &str, colours: bool) -> Cow<'_, str> {
                     out.extend(["\x1b[", &colour, "m"]);
                 }
             }
-            c if c.is_control() => {}
+            c if is_control(c) => {}
             c => out.push(c),
         }
     }
@@ -38,6 +38,11 @@ pub(super) fn neutral(text: &str, colours: bool) -> Cow<'_, str> {
         out.push_str("\x1b[0m");
     }
     Cow::Owned(out)
+}
+
+/// Whether it is shown as something else than itself; with what turns the direction of writing round, and all that stands beside it.
+fn is_control(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// The line that a terminal would be left with where one is written over and over: a bar that grows.
@@ -108,6 +113,7 @@ mod tests {
             ("bell\x07 back\x08 nul\0 del\x7f", "bell back nul del"),
             ("\x1b(0a\x1bcb\x1b", "ab"),
             ("a\x1b[>4mb\x1b[3", "ab"),
+            ("rm \u{202e}txt.\u{202c}", "rm txt."),
             ("10%\r20%\r\n", "10% 20%\n"),
         ] {
             assert_eq!(neutral(text, true), shown, "{text:?}");

@@ -31,7 +31,7 @@ impl wit::Host for Host {
         self.count()?;
         let blob = self.table.get(&archive)?;
         let (digest, origin) = (blob.digest, blob.origin.clone());
-        self.observe_content(&origin, digest);
+        self.observe_content(&origin, digest)?;
         let tree = archive::unpack(&self.store, &digest, format(packed), strip)?;
         Ok(self.table.push(Tree { digest: tree, origin: None })?)
     }
@@ -40,7 +40,7 @@ impl wit::Host for Host {
         self.count()?;
         let tree = self.table.get(&contents)?;
         let (digest, origin) = (tree.digest, tree.origin.clone());
-        self.observe_content(&origin, digest);
+        self.observe_content(&origin, digest)?;
         let mut writer = self.store.writer()?;
         archive::pack(&self.store, &digest, format(packed), &mut writer)?;
         let digest = writer.finish()?;

@@ -9,7 +9,7 @@ impl context::Host for Host {
     fn get(&mut self, name: String) -> wasmtime::Result<Option<String>> {
         let services = self.services()?;
         let value = services.context.get(&name).cloned();
-        self.observations.insert(Observation::Context { name, value: value.clone() });
+        self.note(Observation::Context { name, value: value.clone() })?;
         Ok(value)
     }
 }

@@ -101,7 +101,7 @@ impl wit::HostCommand for Host {
     fn mount(&mut self, command: Resource<Command>, path: String, content: Resource<Tree>) -> wasmtime::Result<()> {
         let tree = self.table.get(&content)?;
         let (digest, origin) = (tree.digest, tree.origin.clone());
-        self.observe_content(&origin, digest);
+        self.observe_content(&origin, digest)?;
         self.hold(&path)?;
         self.command(&command)?.mounts.push((path, digest));
         Ok(())
@@ -122,7 +122,7 @@ impl wit::HostCommand for Host {
     fn stdin(&mut self, command: Resource<Command>, content: Resource<Blob>) -> wasmtime::Result<()> {
         let blob = self.table.get(&content)?;
         let (digest, origin) = (blob.digest, blob.origin.clone());
-        self.observe_content(&origin, digest);
+        self.observe_content(&origin, digest)?;
         self.command(&command)?.stdin = Some(digest);
         Ok(())
     }

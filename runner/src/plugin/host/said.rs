@@ -12,7 +12,7 @@ pub(in crate::plugin) const EACH: usize = 100;
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// A text of no more than so many bytes; one that was longer says so.
-pub(super) fn cut(text: String, most: usize) -> String {
+pub(in crate::plugin) fn cut(text: String, most: usize) -> String {
     if text.len() <= most {
         return text;
     }

@@ -38,9 +38,9 @@ impl Host {
         Ok((entry, below(&tree.origin, path)))
     }
 
-    fn observe_kind(&mut self, origin: &Origin, entry: Option<&Entry>) {
+    fn observe_kind(&mut self, origin: &Origin, entry: Option<&Entry>) -> Result<(), Failure> {
         let kind = entry.map(|entry| kind_name(entry).to_owned());
-        self.observe(origin, |at| Observation::Kind { at, kind });
+        self.observe(origin, |at| Observation::Kind { at, kind })
     }
 
     fn globs(&mut self, include: &[String], exclude: &[String]) -> Result<Globs, Failure> {
@@ -57,7 +57,7 @@ impl wit::HostBlob for Host {
             let blob = self.table.get(&blob)?;
             (blob.digest, blob.origin.clone())
         };
-        self.observe_content(&origin, digest);
+        self.observe_content(&origin, digest)?;
         Ok(digest.to_string())
     }
 
@@ -66,7 +66,7 @@ impl wit::HostBlob for Host {
             let blob = self.table.get(&blob)?;
             (blob.digest, blob.origin.clone())
         };
-        self.observe_content(&origin, digest);
+        self.observe_content(&origin, digest)?;
         Ok(self.store.size(&digest)?)
     }
 
@@ -90,7 +90,7 @@ impl wit::HostBlob for Host {
             .seek(SeekFrom::Start(offset))
             .and_then(|_| reader.read_exact(&mut bytes))
             .map_err(|error| Failure::of(Code::Unavailable, &error))?;
-        self.observe_content(&origin, digest);
+        self.observe_content(&origin, digest)?;
         Ok(bytes)
     }
 
@@ -107,31 +107,31 @@ impl wit::HostTree for Host {
             let tree = self.table.get(&tree)?;
             (tree.digest, tree.origin.clone())
         };
-        self.observe_content(&origin, digest);
+        self.observe_content(&origin, digest)?;
         Ok(digest.to_string())
     }
 
     fn kind(&mut self, tree: Resource<Tree>, path: String) -> Result<Option<wit::Kind>, Failure> {
         let (entry, origin) = self.entry(&tree, &path)?;
-        self.observe_kind(&origin, entry.as_ref());
+        self.observe_kind(&origin, entry.as_ref())?;
         Ok(entry.as_ref().map(kind))
     }
 
     fn entries(&mut self, tree: Resource<Tree>, path: String) -> Result<Option<Vec<wit::Entry>>, Failure> {
         let (entry, origin) = self.entry(&tree, &path)?;
         let Some(Entry::Tree { digest }) = entry else {
-            self.observe(&origin, |at| Observation::Entries { at, listing: None });
+            self.observe(&origin, |at| Observation::Entries { at, listing: None })?;
             return Ok(None);
         };
         let seen = listing(&self.store, &digest)?;
-        self.observe(&origin, |at| Observation::Entries { at, listing: Some(seen) });
+        self.observe(&origin, |at| Observation::Entries { at, listing: Some(seen) })?;
         let tree = self.store.tree(&digest)?;
         Ok(Some(tree.entries().map(|(name, entry)| wit::Entry { name: name.to_owned(), kind: kind(entry) }).collect()))
     }
 
     fn open(&mut self, tree: Resource<Tree>, path: String) -> Result<Option<Resource<Blob>>, Failure> {
         let (entry, origin) = self.entry(&tree, &path)?;
-        self.observe_kind(&origin, entry.as_ref());
+        self.observe_kind(&origin, entry.as_ref())?;
         match entry {
             Some(Entry::File { digest, .. }) => Ok(Some(self.table.push(Blob { digest, origin, reader: None })?)),
             _ => Ok(None),
@@ -144,13 +144,13 @@ impl wit::HostTree for Host {
             Some(Entry::Symlink { target }) => Some(target),
             _ => None,
         };
-        self.observe(&origin, |at| Observation::Link { at, target: target.clone() });
+        self.observe(&origin, |at| Observation::Link { at, target: target.clone() })?;
         Ok(target)
     }
 
     fn subtree(&mut self, tree: Resource<Tree>, path: String) -> Result<Option<Resource<Tree>>, Failure> {
         let (entry, origin) = self.entry(&tree, &path)?;
-        self.observe_kind(&origin, entry.as_ref());
+        self.observe_kind(&origin, entry.as_ref())?;
         match entry {
             Some(Entry::Tree { digest }) => Ok(Some(self.table.push(Tree { digest, origin })?)),
             _ => Ok(None),
@@ -169,7 +169,7 @@ impl wit::HostTree for Host {
         let (digest, origin) = (*digest, origin.clone());
         let found = self.store.glob(&digest, &globs)?;
         let names = names_digest(&found);
-        self.observe(&origin, |at| Observation::Glob { at, include, exclude, names });
+        self.observe(&origin, |at| Observation::Glob { at, include, exclude, names })?;
         Ok(found)
     }
 
@@ -184,7 +184,7 @@ impl wit::HostTree for Host {
         let Tree { digest, origin } = self.table.get(&tree)?;
         let (digest, origin) = (*digest, origin.clone());
         let part = self.store.select(&digest, &globs)?;
-        self.observe(&origin, |at| Observation::Select { at, include, exclude, part });
+        self.observe(&origin, |at| Observation::Select { at, include, exclude, part })?;
         Ok(self.table.push(Tree { digest: part, origin: None })?)
     }
 
@@ -234,7 +234,7 @@ impl wit::HostTreeBuilder for Host {
                     let tree = self.table.get(&tree)?;
                     (tree.digest, tree.origin.clone())
                 };
-                self.observe_content(&origin, digest);
+                self.observe_content(&origin, digest)?;
                 Some(digest)
             }
             None => None,
@@ -254,7 +254,7 @@ impl wit::HostTreeBuilder for Host {
         self.hold(&path)?;
         let blob = self.table.get(&content)?;
         let (digest, origin) = (blob.digest, blob.origin.clone());
-        self.observe_content(&origin, digest);
+        self.observe_content(&origin, digest)?;
         Ok(self.table.get_mut(&builder)?.0.put(&path, Entry::File { digest, executable })?)
     }
 
@@ -286,7 +286,7 @@ impl wit::HostTreeBuilder for Host {
         self.hold(&path)?;
         let tree = self.table.get(&content)?;
         let (digest, origin) = (tree.digest, tree.origin.clone());
-        self.observe_content(&origin, digest);
+        self.observe_content(&origin, digest)?;
         let conflict = match on_conflict {
             wit::Conflict::Refuse => Conflict::Refuse,
             wit::Conflict::Keep => Conflict::Keep,

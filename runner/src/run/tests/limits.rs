@@ -31,6 +31,13 @@ fn a_limit_that_is_passed_is_named_with_where_to_raise_it() {
         ("time", "\"200ms\"", "use = \"names\"", "took longer than its limit of 200ms"),
         ("memory", "\"8MiB\"", "use = \"memory\"", "used more memory"),
         ("memory", "\"8MiB\"", "use = \"blobs\", count = 10", "used more memory"),
+        ("memory", "\"8MiB\"", "use = \"questions\", count = 50000", "used more memory"),
+        (
+            "handles",
+            "150000",
+            "use = \"handles\", count = 200000",
+            "held more handles at one time than its limit of 150000",
+        ),
         ("output", "\"1MiB\"", "use = \"output\", bytes = 2000000", "wrote more"),
         ("log", "\"1KiB\"", "use = \"log\", bytes = 2000", "said more"),
         ("calls", "100", "use = \"calls\", count = 1000", "made more calls"),

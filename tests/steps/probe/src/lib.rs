@@ -81,6 +81,8 @@ enum Use {
     Name { bytes: usize },
     /// Makes so many calls, and takes no notice of what they answer.
     Calls { count: u64 },
+    /// Looks for so many different names.
+    Questions { count: u64 },
     /// Takes so many handles and gives none back.
     Handles { count: usize },
     /// Looks for something among a million names.
@@ -264,6 +266,12 @@ fn use_up(used: &Use, trees: &[&Tree]) -> Result<(), Failure> {
             Ok(())
         }
         Use::Trap => panic!("as it was told to"),
+        Use::Questions { count } => {
+            if let Some(tree) = trees.first() {
+                (0..*count).for_each(|number| drop(tree.kind(&format!("question {number}"))));
+            }
+            Ok(())
+        }
         Use::Calls { count } => {
             for _ in 0..*count {
                 if let Some(tree) = trees.first() {
