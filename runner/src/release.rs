@@ -363,6 +363,14 @@ pub fn rollback(
         Some(number) => that_served(&releases, target, number)?,
         None => earlier(&releases).ok_or_else(|| ReleaseError::NothingEarlier(target.to_owned()))?,
     };
+    if number.is_none() && releases.iter().any(|release| release.current && release.slug == goal.slug) {
+        let message = format!("release {} ran the slug that runs now: what comes back is how it ran", goal.number);
+        let other = releases
+            .iter()
+            .rev()
+            .find(|release| release.number < goal.number && release.stage.is_switched() && release.slug != goal.slug);
+        events.warn(message, other.map(|other| format!("`pipe rollback {target} {}` brings other code", other.number)));
+    }
     served(order(place, app, target, Wish::Back { number: goal.number }, events, cancel)?)
 }
 

@@ -128,7 +128,8 @@ async fn carry_out(
         let _ = say.send(Progress::Warning { message: format!("{damage}; it was made anew"), hint: Some(hint) });
     }
     refuse::unfit(&root, &target.name, &how, canary.is_some())?;
-    if target.settings.preflight && !matches!(how, How::Config { .. }) {
+    // Whoever goes back needs that most on a disk that is full, and what he goes back to is there.
+    if target.settings.preflight && !matches!(how, How::Config { .. } | How::Rollback { .. }) {
         refuse::little_room(agent, &say)?;
     }
     front.accept();

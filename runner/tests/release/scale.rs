@@ -80,6 +80,14 @@ fn counts_stay_with_the_next_release_and_go_back_with_a_rollback() {
     let releases = History::open(host.home.path()).expect("a state").releases("demo", "staging").expect("releases");
     let told: Vec<String> = releases.iter().map(|release| release.how.to_string()).collect();
     assert_eq!(told, ["run", "scaled web=2", "run", "rolled back to 1"]);
+
+    // Going back from a scaling changes no code, which is told with what would.
+    host.release(&target, &Slug::new("two")).up();
+    host.scale(&target, &["web=2"]).up();
+    let said = host.rollback(&target, None);
+    let warning = "release 5 ran the slug that runs now: what comes back is how it ran";
+    assert!(said.warnings.contains(warning), "{}", said.warnings);
+    said.up();
 }
 
 #[test]
