@@ -258,8 +258,12 @@ impl KeyFile {
         if let Ok(before) = fs::metadata(&self.path) {
             file.as_file().set_permissions(Permissions::from_mode(before.mode() & 0o777))?;
             let made = file.as_file().metadata()?;
-            if (made.uid(), made.gid()) != (before.uid(), before.gid()) {
-                chown(file.path(), Some(before.uid()), Some(before.gid()))?;
+            if made.uid() != before.uid() {
+                chown(file.path(), Some(before.uid()), None)?;
+            }
+            if made.gid() != before.gid() {
+                // sshd asks whose it is and not which group's, and a group that is not his own nobody but root can give it.
+                let _ = chown(file.path(), None, Some(before.gid()));
             }
         }
         file.as_file().sync_all()?;
