@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use crate::event::log::Logs;
 use crate::plugin;
 use crate::release::{History, HistoryError};
 use crate::runtime::Runtime;
@@ -51,7 +52,8 @@ impl GarbageError {
     }
 }
 
-/// Collects garbage in a home directory: in its store, among its compiled plugins, and slugs that nobody can release any more.
+/// Collects garbage in a home directory: in its store, among its compiled plugins and the logs of runs, and slugs that
+/// nobody can release any more.
 pub fn collect(home: &Path, policy: &Policy) -> Result<Collected, GarbageError> {
     let store = Store::open_to_free(home)?;
     let mut collected = store.collect(policy, || roots(home, &store, policy))?;
@@ -66,6 +68,15 @@ pub fn collect(home: &Path, policy: &Policy) -> Result<Collected, GarbageError> 
     let (freed, kept) = plugin::collect_compiled(home, policy.unused_for, room).map_err(|source| GarbageError::Io {
         action: "clear",
         path: home.join("components"),
+        source,
+    })?;
+    collected.freed += freed;
+    collected.kept += kept;
+    // They only tell what was.
+    let room = policy.max_bytes.saturating_sub(collected.kept);
+    let (freed, kept) = Logs::of(home).collect(policy.unused_for, room).map_err(|source| GarbageError::Io {
+        action: "clear",
+        path: home.join("runs"),
         source,
     })?;
     collected.freed += freed;

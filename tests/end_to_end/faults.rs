@@ -369,11 +369,13 @@ fn what_is_kept_can_be_counted_and_let_go() {
     };
     let before = stats(&project);
     assert!(before["actions"].as_u64() >= Some(CHAIN as u64) && before["blob_bytes"].as_u64() > Some(0), "{before}");
+    assert!(before["runs"] == 1 && before["run_bytes"].as_u64() > Some(0), "{before}");
     let cleared = project.run(["store", "clear", "--json"]).success().stdout;
     let cleared: serde_json::Value = serde_json::from_str(&cleared).expect("JSON");
     assert!(cleared["freed"].as_u64() > Some(0), "{cleared}");
     let after = stats(&project);
     assert_eq!((after["actions"].as_u64(), after["blobs"].as_u64()), (Some(0), Some(0)), "{after}");
+    assert!(after["runs"] == 0 && after["run_bytes"] == 0, "{after}");
     assert_eq!(project.run(BUILD).success().steps("ran").len(), CHAIN);
     project.run(["store", "gc", "--max-size", "much"]).code(2);
 }

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use runner::event::log::Logs;
 use runner::garbage::{self, GarbageError};
 use runner::pipeline::parse_size;
 use runner::plugin;
@@ -38,7 +39,8 @@ enum StoreCommand {
         #[arg(long, value_name = "DAYS", default_value_t = 30, value_parser = whole::<u64>, allow_negative_numbers = true)]
         max_age: u64,
         /// Let go of what was of no use for longest, so that the rest fits: `500MiB`, `20GiB`. What targets run or could go back to
-        /// stays; what fits beside it is first what steps gave, then slugs that were never released, then compiled plugins.
+        /// stays; what fits beside it is first what steps gave, then slugs that were never released, then compiled plugins,
+        /// then logs of runs.
         #[arg(long, value_name = "SIZE", default_value = "50GiB", value_parser = bytes, allow_hyphen_values = true)]
         max_size: u64,
     },
@@ -76,7 +78,9 @@ fn nothing(args: &StoreArgs, place: PathBuf, context: &Context) -> Result<(), Fa
         return context.print(format!("nothing is kept yet at {}\n", place.display()));
     }
     context.print(match &args.command {
-        StoreCommand::Stats => format!("{}\n", json!(Stats { path: place, ..Stats::default() })),
+        StoreCommand::Stats => {
+            format!("{}\n", json!(Kept { store: Stats { path: place, ..Stats::default() }, runs: 0, run_bytes: 0 }))
+        }
         StoreCommand::Check => format!(
             "{}\n",
             json!({ "sound": true, "store": Checked::default(), "compiled": 0, "slugs": 0, "trees": 0 })
@@ -85,16 +89,29 @@ fn nothing(args: &StoreArgs, place: PathBuf, context: &Context) -> Result<(), Fa
     })
 }
 
+/// What is counted.
+#[derive(serde::Serialize)]
+struct Kept {
+    #[serde(flatten)]
+    store: Stats,
+    /// How many logs of runs.
+    runs: usize,
+    /// Their bytes.
+    run_bytes: u64,
+}
+
 fn stats(json: bool, context: &Context) -> Result<(), Failure> {
     let stats = context.store()?.stats()?;
+    let (runs, run_bytes) = Logs::of(&context.home()?).size();
     if json {
-        return context.print(format!("{}\n", json!(stats)));
+        return context.print(format!("{}\n", json!(Kept { store: stats, runs, run_bytes })));
     }
     let mut text = String::new();
     let _ = writeln!(text, "{:>10}  blobs and trees ({})", size(stats.blob_bytes), stats.blobs);
     let _ = writeln!(text, "{:>10}  actions ({})", size(stats.action_bytes), stats.actions);
     let _ = writeln!(text, "{:>10}  laid-out trees ({})", size(stats.layout_bytes), stats.layouts);
     let _ = writeln!(text, "{:>10}  on the disk in all, at {}", size(stats.disk_bytes), stats.path.display());
+    let _ = writeln!(text, "{:>10}  logs of runs, beside it ({runs})", size(run_bytes));
     context.print(text)
 }
 

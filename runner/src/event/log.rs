@@ -3,9 +3,10 @@
 //! A log is an account, not a promise: it is written as the run goes and never flushed to the disk, and where it cannot be
 //! written the run goes on without it.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
@@ -72,7 +73,11 @@ impl Logs {
         let mut number = known.first().map_or(1, |last| last + 1);
         loop {
             match File::create_new(self.path(number)) {
-                Ok(file) => return Ok(LogWriter { file: BufWriter::new(file), number }),
+                Ok(file) => {
+                    // Held until the run ends: garbage is collected around it. Where nothing can be locked it may be collected.
+                    let _ = file.try_lock();
+                    return Ok(LogWriter { file: BufWriter::new(file), number });
+                }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
                 Err(error) => return Err(error),
             }
@@ -106,6 +111,40 @@ impl Logs {
             events.extend(serde_json::from_value(event));
         }
         Ok(events)
+    }
+
+    /// How many logs there are, and their bytes.
+    pub fn size(&self) -> (usize, u64) {
+        let sizes = self.numbers().into_iter().filter_map(|number| Some(fs::metadata(self.path(number)).ok()?.len()));
+        sizes.fold((0, 0), |(count, sum), size| (count + 1, sum + size))
+    }
+
+    /// Removes the logs of runs that ended so long ago, and of the others the oldest, which do not fit into so many bytes; gives the
+    /// bytes that this frees, and those that stay.
+    pub fn collect(&self, ended_for: Duration, room: u64) -> io::Result<(u64, u64)> {
+        let (mut freed, mut kept) = (0, 0);
+        let mut is_full = false;
+        for number in self.numbers() {
+            let path = self.path(number);
+            // Another process may have removed it meanwhile.
+            let Ok(file) = File::open(&path) else { continue };
+            let metadata = file.metadata()?;
+            if !metadata.is_file() {
+                continue;
+            }
+            let is_old = SystemTime::now().duration_since(metadata.modified()?).is_ok_and(|age| age >= ended_for);
+            let goes_on = matches!(file.try_lock(), Err(TryLockError::WouldBlock));
+            is_full |= !goes_on && kept + metadata.len() > room;
+            if goes_on || !(is_old || is_full) {
+                kept += metadata.len();
+            } else {
+                match fs::remove_file(&path) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                    removed => freed += removed.map_or(0, |()| metadata.len()),
+                }
+            }
+        }
+        Ok((freed, kept))
     }
 
     fn path(&self, number: u64) -> PathBuf {
@@ -161,6 +200,27 @@ mod tests {
         }
         let numbers = logs.numbers();
         assert_eq!((numbers.len(), numbers[0], numbers[KEPT - 1]), (KEPT, KEPT as u64 + 5, 6));
+    }
+
+    #[test]
+    fn old_logs_and_those_that_do_not_fit_are_collected_but_never_that_of_a_run_that_goes_on() {
+        let home = tempfile::tempdir().expect("a directory");
+        let logs = Logs::of(home.path());
+        let goes_on = logs.begin().expect("begun");
+        for number in 2..=5 {
+            drop(logs.begin().expect("begun"));
+            fs::write(logs.path(number), [b' '; 100]).expect("written");
+        }
+        let day = Duration::from_hours(24);
+        let old = File::options().append(true).open(logs.path(5)).expect("opened");
+        old.set_modified(SystemTime::now() - 2 * day).expect("aged");
+        assert_eq!(logs.collect(day, 250).expect("collected"), (200, 200));
+        assert_eq!((logs.numbers(), logs.size()), (vec![4, 3, 1], (3, 200)));
+        assert_eq!(logs.collect(Duration::ZERO, 0).expect("collected"), (200, 0));
+        assert_eq!(logs.numbers(), [1]);
+        drop(goes_on);
+        logs.collect(Duration::ZERO, 0).expect("collected");
+        assert_eq!(logs.numbers(), [0; 0]);
     }
 
     #[test]
