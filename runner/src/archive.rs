@@ -78,7 +78,7 @@ pub enum ArchiveError {
         limit: String,
     },
     /// There is no such way to pack.
-    #[error("cannot pack as {0}")]
+    #[error("cannot pack as {0}: what can be packed is tar and tar.zst")]
     NoPacker(&'static str),
     /// The store failed.
     #[error(transparent)]

@@ -457,7 +457,9 @@ impl Executor {
 /// Why a program was not started, or was lost.
 fn not_run(error: &SandboxError, command: &Command) -> Failure {
     // A program that its own `PATH` hides is not missing on this machine.
-    if let (SandboxError::Program { program, .. }, Some(path)) = (error, command.env.get("PATH")) {
+    if let (SandboxError::Program { program, .. }, Some(path)) = (error, command.env.get("PATH"))
+        && !error.is_too_long()
+    {
         return Failure::of(Code::Failed, error).hint(format!(
             "`environment` sets PATH to `{path}`: leave PATH out, or add the directory to it that `{program}` is in"
         ));

@@ -57,7 +57,7 @@ pub use outside::{Lent, Outside};
 pub use pool::LAID_OUT;
 pub use until::Until;
 pub(crate) use walk::join;
-pub use walk::{Found, Globs};
+pub use walk::{Found, GlobError, Globs};
 
 use claim::Claims;
 use files::Files;
@@ -297,17 +297,31 @@ fn mend(root: &Path, live: &[Live]) -> Result<(Index, Survey, TakenBack), StoreE
 
 fn open_index(root: &Path) -> Result<Opened, StoreError> {
     match Index::open(&root.join(INDEX)) {
-        Err(error) if error.is_damage() => anew(root),
+        Err(error) if error.is_damage() || parts(root).iter().any(|part| is_in_the_way(part)) => anew(root),
         opened => opened,
     }
 }
 
+/// The files that the index is.
+fn parts(root: &Path) -> [PathBuf; 3] {
+    ["", "-wal", "-shm"].map(|end| root.join(format!("{INDEX}{end}")))
+}
+
+/// Whether a part of the index cannot be where this is: a directory, or a link, which is followed to the rows and to nothing else.
+/// It can only be damage.
+fn is_in_the_way(part: &Path) -> bool {
+    part.is_dir() || part.is_symlink() && !part.ends_with(INDEX)
+}
+
 /// Sets the index aside for an empty one.
 fn anew(root: &Path) -> Result<Opened, StoreError> {
-    for end in ["", "-wal", "-shm"] {
-        let name = format!("{INDEX}{end}");
-        let from = root.join(&name);
-        match fs::rename(&from, root.join("damaged").join(name)) {
+    for from in parts(root) {
+        let moved = if is_in_the_way(&from) {
+            fs::remove_file(&from).or_else(|_| fs::remove_dir_all(&from))
+        } else {
+            fs::rename(&from, root.join("damaged").join(from.file_name().unwrap_or_default()))
+        };
+        match moved {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 return Err(StoreError::io("move", &from)(error));
             }

@@ -96,6 +96,19 @@ fn an_entry_through_a_link_is_refused() {
 }
 
 #[test]
+fn what_cannot_be_packed_is_told_what_can() {
+    let (_home, store) = store();
+    let tree = TreeBuilder::new(&store, None).and_then(TreeBuilder::finish).expect("a tree");
+    for format in [Format::Zip, Format::TarGzip, Format::TarBzip2, Format::TarXz] {
+        let error = pack(&store, &tree, format, std::io::sink()).expect_err("refused").to_string();
+        assert_eq!(error, format!("cannot pack as {}: what can be packed is tar and tar.zst", format.name()));
+    }
+    for format in [Format::Tar, Format::TarZstd] {
+        pack(&store, &tree, format, std::io::sink()).expect("packed");
+    }
+}
+
+#[test]
 fn damaged_archives_are_errors_and_not_panics() {
     let (_home, store) = store();
     for format in [Format::Zip, Format::TarGzip, Format::TarBzip2, Format::TarXz, Format::TarZstd] {

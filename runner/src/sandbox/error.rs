@@ -29,6 +29,8 @@ pub enum SandboxError {
         program: String,
         /// What the kernel said.
         reason: String,
+        /// The error's number.
+        errno: i32,
     },
     /// What is to be mounted is not there.
     #[error("cannot show `{}` in a sandbox", .path.display())]
@@ -129,10 +131,19 @@ impl From<Refusal> for SandboxError {
 }
 
 impl SandboxError {
+    /// Whether a program was given more than the kernel hands over.
+    pub(crate) fn is_too_long(&self) -> bool {
+        matches!(self, Self::Program { errno, .. } if *errno == Errno::E2BIG as i32)
+    }
+
     /// What to do about it, where something is known.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Refused { mechanism, errno, .. } => mechanism.remedy(*errno),
+            Self::Program { .. } if self.is_too_long() => Some(
+                "a program can be given about 2 MiB of arguments and environment, and 128 KiB in one of them: give it the rest in a file"
+                    .to_owned(),
+            ),
             Self::Program { program, .. } => Some(format!(
                 "a sandbox holds the runtime and the inputs of the step: is `{program}` among them? `[tools]` adds one"
             )),

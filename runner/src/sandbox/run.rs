@@ -371,6 +371,7 @@ impl Child {
             Ok(Some((Report::NotStarted { errno }, _))) => Err(SandboxError::Program {
                 program: self.program.clone(),
                 reason: Errno::from_raw(errno).desc().to_lowercase(),
+                errno,
             }),
             // Even of one that ended well: what it gave hangs on how much memory there was. What is in `/tmp` counts too, and then
             // it is not always the program that is killed.

@@ -185,6 +185,24 @@ fn merging_refuses_keeps_or_replaces() {
 }
 
 #[test]
+fn globs_that_are_too_much_are_counted_and_the_longest_is_named() {
+    let said = |globs: &[String]| Globs::new(globs, &[]).map(drop).expect_err("refused").to_string();
+    let many: Vec<String> = (0..20_000).map(|number| format!("**/{number}-?/*.[ch]")).collect();
+    assert_eq!(
+        said(&many),
+        "too much to look for at once (globs: 20000; the longest, of 17 bytes, begins with `**/19999-?/*.[ch]`)"
+    );
+    assert_eq!(
+        said(&["*é".repeat(70_000)]),
+        format!(
+            "too much to look for at once (globs: 1; the longest, of 210000 bytes, begins with `{}`)",
+            "*é".repeat(20)
+        )
+    );
+    assert!(said(&["[".to_owned()]).contains("unclosed character class"));
+}
+
+#[test]
 fn globs_mean_files_directories_and_all_below() {
     let (_home, store) = store();
     let mut builder = TreeBuilder::new(&store, None).expect("a builder");

@@ -1,6 +1,6 @@
 //! Ways through a stored tree: one path, all paths, and the part that globs name.
 
-use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use globset::{ErrorKind, GlobBuilder, GlobSet, GlobSetBuilder};
 
 use super::extent::MOST;
 use super::{Store, StoreError, Until};
@@ -26,9 +26,45 @@ pub struct Globs {
     within: Vec<String>,
 }
 
+/// Why nothing can be looked for with globs.
+#[derive(Debug, thiserror::Error)]
+pub enum GlobError {
+    /// One of them is none.
+    #[error(transparent)]
+    Wrong(globset::Error),
+    /// Each of them is one, and together they are more than an automaton may have.
+    #[error("too much to look for at once (globs: {count}; the longest, of {length} bytes, begins with `{start}`)")]
+    TooLarge {
+        /// How many there are.
+        count: usize,
+        /// The bytes of the longest.
+        length: usize,
+        /// What it begins with.
+        start: String,
+    },
+}
+
+impl GlobError {
+    fn of(error: globset::Error, globs: &[String]) -> Self {
+        if !matches!(error.kind(), ErrorKind::Regex(_)) {
+            return Self::Wrong(error);
+        }
+        let longest = globs.iter().max_by_key(|glob| glob.len()).map_or("", String::as_str);
+        Self::TooLarge { count: globs.len(), length: longest.len(), start: longest.chars().take(40).collect() }
+    }
+
+    /// What to do about it.
+    pub const fn hint(&self) -> &'static str {
+        match self {
+            Self::Wrong(_) => "a `\\` before a character makes it stand for itself",
+            Self::TooLarge { .. } => "name the directories that hold it, or look for a part of it at a time",
+        }
+    }
+}
+
 impl Globs {
     /// Reads globs.
-    pub fn new(include: &[String], exclude: &[String]) -> Result<Self, globset::Error> {
+    pub fn new(include: &[String], exclude: &[String]) -> Result<Self, GlobError> {
         let within = include.iter().map(|glob| literal(plain(glob))).collect();
         Ok(Self { include: glob_set(include)?, exclude: glob_set(exclude)?, within })
     }
@@ -60,12 +96,15 @@ impl Globs {
     }
 }
 
-fn glob_set(globs: &[String]) -> Result<GlobSet, globset::Error> {
-    let mut set = GlobSetBuilder::new();
-    for glob in globs {
-        set.add(GlobBuilder::new(plain(glob)).literal_separator(true).build()?);
-    }
-    set.build()
+fn glob_set(globs: &[String]) -> Result<GlobSet, GlobError> {
+    let read = || {
+        let mut set = GlobSetBuilder::new();
+        for glob in globs {
+            set.add(GlobBuilder::new(plain(glob)).literal_separator(true).build()?);
+        }
+        set.build()
+    };
+    read().map_err(|error| GlobError::of(error, globs))
 }
 
 fn plain(glob: &str) -> &str {

@@ -132,6 +132,10 @@ fn many_run_side_by_side() {
 fn errors_name_the_program_or_the_place() {
     let error = Try::program(&["no-such-program"]).try_run(None).expect_err("there is none");
     assert_eq!(error.to_string(), "`no-such-program` cannot be started in the sandbox: no such file or directory");
+    assert!(error.hint().is_some_and(|hint| hint.contains("is `no-such-program` among them?")));
+    let error = Try::program(&["true", &"x".repeat(200_000)]).try_run(None).expect_err("too long");
+    assert_eq!(error.to_string(), "`true` cannot be started in the sandbox: argument list too long");
+    assert!(error.hint().is_some_and(|hint| hint.starts_with("a program can be given about 2 MiB of arguments")));
     let mut program = Try::shell("true");
     program.spec.cwd = "/app/src".into();
     let error = program.try_run(None).expect_err("there is none");

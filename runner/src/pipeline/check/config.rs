@@ -11,7 +11,7 @@ use crate::description::PluginDescription;
 use crate::diagnostic::Diagnostic;
 use crate::pipeline::config::escaped;
 use crate::pipeline::{Pipeline, Step};
-use crate::store::Globs;
+use crate::store::{GlobError, Globs};
 
 /// The format of a text that names files of a tree.
 const GLOB: &str = "glob";
@@ -188,7 +188,12 @@ fn wrong_glob(glob: &str) -> Option<(String, &'static str)> {
         return Some((why.to_owned(), "leave the `/` before it, and each `..`, out"));
     }
     let error = Globs::new(&[glob.to_owned()], &[]).err()?;
-    Some((error.kind().to_string(), "a `\\` before a character makes it stand for itself"))
+    let why = match &error {
+        // The glob itself is shown beside it.
+        GlobError::Wrong(wrong) => wrong.kind().to_string(),
+        GlobError::TooLarge { .. } => error.to_string(),
+    };
+    Some((why, error.hint()))
 }
 
 fn wanted(kind: &TypeKind) -> String {

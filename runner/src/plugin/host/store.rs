@@ -45,7 +45,7 @@ impl Host {
 
     fn globs(&mut self, include: &[String], exclude: &[String]) -> Result<Globs, Failure> {
         include.iter().chain(exclude).try_for_each(|glob| self.hold(glob))?;
-        Globs::new(include, exclude).map_err(|error| Failure::of(Code::InvalidConfig, &error))
+        Globs::new(include, exclude).map_err(|error| Failure::of(Code::InvalidConfig, &error).hint(error.hint()))
     }
 }
 

@@ -141,6 +141,30 @@ fn an_index_that_is_gone_is_made_anew_with_all_actions() {
 }
 
 #[test]
+fn what_is_in_the_way_of_the_index_makes_room_for_it() {
+    let (dir, link) = (false, true);
+    for (name, is_link) in [
+        ("index.db", dir),
+        ("index.db-wal", dir),
+        ("index.db-wal", link),
+        ("index.db-shm", dir),
+        ("index.db-shm", link),
+    ] {
+        let home = tempfile::tempdir().expect("a directory");
+        let (key, tree) = fill(home.path());
+        let path = home.path().join("store").join(name);
+        let _ = fs::remove_file(&path);
+        if is_link {
+            std::os::unix::fs::symlink("elsewhere", &path).expect("a link");
+        } else {
+            fs::create_dir_all(path.join("inside")).expect("a directory");
+        }
+        let store = Store::open(home.path()).expect("a store");
+        assert!(read(&store, &key, &tree).expect("all there"), "{name}");
+    }
+}
+
+#[test]
 fn an_index_that_was_never_whole_is_made_anew_with_all_actions() {
     for rest in ["DELETE FROM blobs", "DROP TABLE blobs", "DROP TABLE counters"] {
         let home = tempfile::tempdir().expect("a directory");
