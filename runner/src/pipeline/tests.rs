@@ -1473,6 +1473,7 @@ fn only_a_slug_can_be_released() {
               |
             8 | release = "all"
               |           ^^^^^ expected a step that gives a slug
+              = hint: one with `plugin = "slug"` does, of a project and its environment
         "#]],
     );
     misfit(
@@ -1482,6 +1483,7 @@ fn only_a_slug_can_be_released() {
               |
             8 | release = "lock"
               |           ^^^^^^ expected a step that gives a slug
+              = hint: one with `plugin = "slug"` does, of a project and its environment
         "#]],
     );
 }
