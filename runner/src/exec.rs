@@ -519,7 +519,7 @@ impl Permits {
         let mut free = free.lock().expect(POISONED);
         while *free == 0 {
             until.look()?;
-            free = changed.wait_timeout(free, PAUSE).expect(POISONED).0;
+            free = changed.wait_timeout(free, Until::PAUSE).expect(POISONED).0;
         }
         *free -= 1;
         Ok(Permit(Arc::clone(&self.free)))
@@ -533,8 +533,5 @@ impl Drop for Permit {
         changed.notify_one();
     }
 }
-
-/// The longest pause before another look whether a program is still wanted that waits for others.
-const PAUSE: Duration = Duration::from_millis(20);
 
 const POISONED: &str = "no thread panics while it holds a lock of the executor";

@@ -63,24 +63,20 @@ pub fn collect(home: &Path, policy: &Policy) -> Result<Collected, GarbageError> 
             registry.remove(&record.id)?;
         }
     }
+    let failed = |name: &str| {
+        let path = home.join(name);
+        |source| GarbageError::Io { action: "clear", path, source }
+    };
     // They are made anew in a moment: what steps gave goes before them.
     let room = policy.max_bytes.saturating_sub(collected.kept);
-    let (freed, kept) = plugin::collect_compiled(home, policy.unused_for, room).map_err(|source| GarbageError::Io {
-        action: "clear",
-        path: home.join("components"),
-        source,
-    })?;
-    collected.freed += freed;
-    collected.kept += kept;
+    let compiled = plugin::collect_compiled(home, policy.unused_for, room).map_err(failed("components"))?;
     // They only tell what was.
-    let room = policy.max_bytes.saturating_sub(collected.kept);
-    let (freed, kept) = Logs::of(home).collect(policy.unused_for, room).map_err(|source| GarbageError::Io {
-        action: "clear",
-        path: home.join("runs"),
-        source,
-    })?;
-    collected.freed += freed;
-    collected.kept += kept;
+    let room = room.saturating_sub(compiled.1);
+    let logs = Logs::of(home).collect(policy.unused_for, room).map_err(failed("runs"))?;
+    for (freed, kept) in [compiled, logs] {
+        collected.freed += freed;
+        collected.kept += kept;
+    }
     Ok(collected)
 }
 

@@ -4,12 +4,12 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use pipe_tests::Project;
+use pipe_tests::{Project, is_root};
 
 use super::small;
 
@@ -382,8 +382,7 @@ fn what_is_kept_can_be_counted_and_let_go() {
 
 /// Runs a script as root, or as what a user takes for that, with mounts of its own.
 fn script(text: &str) -> bool {
-    let is_root = fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0);
-    let own = if is_root { "--mount" } else { "--map-root-user" };
+    let own = if is_root() { "--mount" } else { "--map-root-user" };
     Command::new("unshare").args([own, "--mount", "sh", "-euc", text]).status().is_ok_and(|status| status.success())
 }
 

@@ -3,11 +3,10 @@
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use pipe_tests::{Outcome, Project, Said, Sshd};
+use pipe_tests::{Outcome, Project, Said, Sshd, is_root};
 use serde_json::Value;
 
 use super::small::{self, eventually, free_port, page};
@@ -152,7 +151,7 @@ fn a_host_is_set_up_with_one_command_and_takes_releases_like_this_machine() {
 /// Only root may make such a host.
 #[test]
 fn a_host_in_a_network_of_its_own_serves_there_and_not_here() {
-    if !fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0) {
+    if !is_root() {
         return;
     }
     let two = Two::with(Sshd::start_apart());

@@ -2,11 +2,9 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::thread;
-use std::time::{Duration, Instant};
 
 use pipe_tests::Project;
-pub(super) use pipe_tests::free_port;
+pub(super) use pipe_tests::{eventually, free_port};
 
 /// Says its version.
 const APP: &str = r#"
@@ -68,14 +66,4 @@ pub(super) fn get(port: u16, path: &str) -> String {
 /// The body of the page.
 pub(super) fn page(port: u16) -> String {
     get(port, "/").split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).expect("a body")
-}
-
-/// Waits until something is so; only a test that fails waits for long.
-#[track_caller]
-pub(super) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !is_so() {
-        assert!(began.elapsed() < Duration::from_mins(1), "{what}");
-        thread::sleep(Duration::from_millis(20));
-    }
 }

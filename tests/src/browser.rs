@@ -4,7 +4,6 @@ use std::io::Write as _;
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -46,11 +45,7 @@ impl Browser {
             .expect("the browser's driver starts");
         let data = format!("--user-data-dir={}", profile.path().display());
         let mut browser = Self { driver, port, session: String::new(), _profile: profile };
-        let until = Instant::now() + Duration::from_secs(30);
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(Instant::now() < until, "the browser's driver does not listen");
-            thread::sleep(Duration::from_millis(20));
-        }
+        crate::eventually("the browser's driver listens", || TcpStream::connect(("127.0.0.1", port)).is_ok());
         let arguments: Vec<&str> = ARGUMENTS.into_iter().chain([&*data]).collect();
         let options = json!({ "binary": BROWSER, "args": arguments });
         let begun = browser.ask(

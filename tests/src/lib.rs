@@ -15,9 +15,12 @@ mod sshd;
 
 use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Once;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -218,17 +221,31 @@ fn install() {
             .map(|(_, packages)| *packages)
             .collect();
         let is_container = !Path::new("/run/systemd/system").exists();
-        let is_root = fs::metadata("/proc/self").is_ok_and(|meta| std::os::unix::fs::MetadataExt::uid(&meta) == 0);
         if !missing.is_empty() && is_container {
             let script = format!(
                 "apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -qq -y \
                  --no-install-recommends {}",
                 missing.join(" ")
             );
-            let as_root = if is_root { &["sh", "-c"][..] } else { &["sudo", "-n", "sh", "-c"] };
+            let as_root = if is_root() { &["sh", "-c"][..] } else { &["sudo", "-n", "sh", "-c"] };
             let _ = Command::new(as_root[0]).args(&as_root[1..]).arg(script).stdout(Stdio::null()).status();
         }
     });
+}
+
+/// Whether the tests are root's.
+pub fn is_root() -> bool {
+    fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
+}
+
+/// Waits until something is so; only a test that fails waits for long.
+#[track_caller]
+pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < Duration::from_mins(1), "{what}");
+        thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// Says what to install where a program that a test needs is not there.

@@ -146,9 +146,10 @@ fn check(json: bool, context: &Context) -> Result<(), Failure> {
     let checked = Store::check(&home)?;
     let components = plugin::check_compiled(&home)
         .map_err(|error| Failure::of(Kind::Environment, &error).about("cannot check the compiled plugins"))?;
-    let slugs = Registry::of(&home).check(&context.store()?)?;
+    let store = context.store()?;
+    let slugs = Registry::of(&home).check(&store)?;
     // What nobody can write nobody can take out of use.
-    let trees = if checked.read_only { 0 } else { context.store()?.check_layouts()? };
+    let trees = if checked.read_only { 0 } else { store.check_layouts()? };
     let is_sound = checked.is_sound() && components == 0 && slugs == 0 && trees == 0;
     if json {
         context.print(format!(

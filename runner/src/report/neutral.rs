@@ -41,7 +41,7 @@ pub(super) fn neutral(text: &str, colours: bool) -> Cow<'_, str> {
 }
 
 /// Whether it is shown as something else than itself; with what turns the direction of writing round, and all that stands beside it.
-fn is_control(c: char) -> bool {
+pub(super) fn is_control(c: char) -> bool {
     c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 

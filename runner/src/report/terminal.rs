@@ -14,6 +14,7 @@ use terminal_size::{Height, Width, terminal_size};
 use unicode_width::UnicodeWidthChar;
 
 use super::lines::{Lines, duration};
+use super::neutral::is_control;
 use super::{Paint, Reader};
 
 pub(super) struct Terminal<W> {
@@ -226,7 +227,7 @@ fn at(stage: Stage) -> &'static str {
 fn cut(line: &str, columns: usize) -> String {
     let mut used = 0;
     line.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
+        .map(|c| if is_control(c) { ' ' } else { c })
         .take_while(|c| {
             used += c.width().unwrap_or(0);
             used <= columns

@@ -15,9 +15,6 @@ use super::{POISONED, Store, StoreError, Until};
 use crate::digest::Digest;
 use crate::private;
 
-/// The longest pause before another look whether a claim is free, and whether anybody still waits for it.
-const PAUSE: Duration = Duration::from_millis(20);
-
 /// All that this process has claimed.
 pub(super) struct Claims {
     path: PathBuf,
@@ -64,7 +61,7 @@ impl Claims {
                 return Ok(());
             }
             until.look()?;
-            held = self.changed.wait_timeout(held, PAUSE).expect(POISONED).0;
+            held = self.changed.wait_timeout(held, Until::PAUSE).expect(POISONED).0;
         }
     }
 
@@ -138,7 +135,7 @@ impl Store {
             }
             self.until().look()?;
             std::thread::sleep(pause);
-            pause = (pause * 2).min(PAUSE);
+            pause = (pause * 2).min(Until::PAUSE);
         }
     }
 }

@@ -75,6 +75,7 @@ impl Store {
         let _gate = Gate::enter(self.root())?;
         self.0.lease.mark(tree)
     }
+
     fn look_at_layout(&self, tree: &Digest, home: &Path) -> Result<Layout, StoreError> {
         if !home.is_dir() {
             return Ok(Layout::None);

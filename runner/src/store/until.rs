@@ -7,9 +7,6 @@ use std::time::{Duration, Instant};
 
 use super::StoreError;
 
-/// The longest pause before another look.
-const PAUSE: Duration = Duration::from_millis(20);
-
 /// Until when somebody wants what comes of some work; for ever, unless told otherwise.
 #[derive(Debug, Clone, Default)]
 pub struct Until {
@@ -25,6 +22,9 @@ struct Over {
 }
 
 impl Until {
+    /// The longest pause of whoever waits before another look.
+    pub(crate) const PAUSE: Duration = Duration::from_millis(20);
+
     /// Until this is set.
     pub fn cancelled(cancel: &Arc<AtomicBool>) -> Self {
         Self { cancel: Some(Arc::clone(cancel)), over: None }
@@ -48,7 +48,7 @@ impl Until {
             self.look()?;
             match end.saturating_duration_since(Instant::now()) {
                 Duration::ZERO => return Ok(()),
-                left => thread::sleep(left.min(PAUSE)),
+                left => thread::sleep(left.min(Self::PAUSE)),
             }
         }
     }

@@ -8,7 +8,6 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, Once};
-use std::time::{Duration, Instant};
 
 use runner::digest::Digest;
 use runner::event::{Event, Events};
@@ -22,6 +21,8 @@ use runner::slug::Manifest;
 use runner::store::Store;
 use runner::tree::Entry;
 use tempfile::TempDir;
+
+pub(crate) use pipe_tests::eventually;
 
 /// The application of all slugs: says its version at `/`, and more elsewhere.
 const APP: &str = r#"
@@ -414,14 +415,4 @@ pub(crate) fn request(target: &Target, path: &str, headers: &str) -> Option<Stri
 pub(crate) fn page(target: &Target, path: &str) -> String {
     let answer = request(target, path, "").expect("an answer");
     answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).expect("a body")
-}
-
-/// Waits until something is so; only a test that fails waits for long.
-#[track_caller]
-pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !is_so() {
-        assert!(began.elapsed() < Duration::from_mins(1), "{what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }

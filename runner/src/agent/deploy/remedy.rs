@@ -35,7 +35,8 @@ pub(super) fn asked_again() -> String {
 }
 
 /// What is to be known of a release command that has failed, where it migrates and nothing better is known of its output: what
-/// Django has applied by then it keeps. Where a shell has found no program, nothing was. That a table is missing is not better, for it is what migrates that makes tables.
+/// Django has applied by then it keeps. Where a shell has found no program, nothing was. That a table is missing is not better,
+/// for it is what migrates that makes tables.
 pub(super) fn half_way(command: &str, exit: &Exit, output: &str) -> Option<String> {
     let has_begun = match exit {
         Exit::NotStarted { .. } => false,
