@@ -7,7 +7,9 @@ mod systemd;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde::{Deserialize, Serialize};
 
@@ -123,6 +125,20 @@ pub(super) fn off(home: &Path, target: &str) -> Result<bool, BootError> {
         cron::remove(home)?;
     }
     Ok(true)
+}
+
+/// Runs a program that is to outlast the session, or the service, of who asks for it: systemd may end all that was started there.
+pub(super) fn outlasting(program: &Path) -> Command {
+    // By its name: what begins it is another program.
+    if let Ok(name) = program.canonicalize()
+        && let Some(mut scope) = systemd::scope()
+    {
+        scope.arg(name);
+        return scope;
+    }
+    let mut command = Command::new(program);
+    command.arg0("pipe");
+    command
 }
 
 /// Puts this very program where the machine finds it when it comes up.

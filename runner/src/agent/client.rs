@@ -6,15 +6,14 @@ use std::net::Shutdown;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::instance::executable;
-use super::keeper;
 use super::protocol::{Answer, PROTOCOL, Progress, Reply, Request};
+use super::{boot, keeper};
 
 /// How long an agent may take to listen.
 const START: Duration = Duration::from_secs(20);
@@ -224,8 +223,7 @@ pub(super) fn start(home: &Path, how: &[&str]) -> io::Result<Child> {
     DirBuilder::new().recursive(true).mode(0o700).create(home.join("agent"))?;
     let home = home.canonicalize()?;
     let log = OpenOptions::new().create(true).append(true).mode(0o600).open(log(&home))?;
-    Command::new(executable())
-        .arg0("pipe")
+    boot::outlasting(&executable())
         .arg("agent")
         .args(how)
         .env("PIPE_HOME", home)

@@ -137,9 +137,32 @@ WantedBy={}
     }
 }
 
+/// What runs another program in a scope of its own. None where that would be no gain: what is a user's own ends with his last session,
+/// unless he lingers.
+pub(super) fn scope() -> Option<Command> {
+    let units = Units::own().filter(|_| is_there())?;
+    if units.user.as_deref().is_some_and(|user| !lingers(user)) {
+        return None;
+    }
+    let run = || {
+        let mut run = Command::new("systemd-run");
+        run.args(["--scope", "--quiet", "--collect", "--description=pipe agent", "--property=TasksMax=infinity"]);
+        if units.user.is_some() {
+            // Known to who has logged in, and to services and cron entries of a user not always.
+            run.arg("--user").env("XDG_RUNTIME_DIR", format!("/run/user/{}", geteuid()));
+        }
+        run
+    };
+    quiet(run().arg("true")).then(run)
+}
+
+fn lingers(user: &str) -> bool {
+    Path::new(LINGERING).join(user).exists()
+}
+
 /// Has the services of a user begin with the machine; what is to be said where that is not allowed.
 fn linger(user: &str) -> Option<(String, String)> {
-    let lingers = || Path::new(LINGERING).join(user).exists();
+    let lingers = || lingers(user);
     let _ = lingers() || quiet(Command::new("loginctl").args(["--no-ask-password", "enable-linger"]));
     (!lingers()).then(|| {
         let message = format!("services of `{user}` begin only once somebody logs in as that user");
