@@ -354,6 +354,9 @@ pub struct Target {
     /// counts instead of what `env` says.
     #[schemars(default, with = "Option<String>")]
     pub env_file: Option<Spanned<PathBuf>>,
+    /// Names of variables whose values are made up, at random, by the first release that has none: secret keys. The target's config keeps them.
+    #[schemars(default)]
+    pub generate: Vec<Spanned<String>>,
     /// Commands that run once for each release, before it is switched to: migrations.
     #[schemars(default)]
     pub release_commands: Vec<Spanned<String>>,

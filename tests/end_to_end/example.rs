@@ -67,7 +67,7 @@ fn a_run_ends_with_a_page_that_is_served_and_goes_on_being_served() {
     serves(staging, "/");
 
     project.run(["config", "staging", "set", "COLOUR=green"]).success();
-    assert_eq!(project.run(["config", "staging", "--json"]).success().stdout, "[\n  \"COLOUR\"\n]\n");
+    assert_eq!(project.run(["config", "staging", "--json"]).success().stdout, "[\n  \"COLOUR\",\n  \"SECRET_KEY\"\n]\n");
     let migrated = project.run(["logs", "staging", "--process", "release", "--json"]).success().events();
     assert!(migrated.iter().any(|line| line["text"] == "Running migrations:" && line["release"] == 4), "{migrated:?}");
 
@@ -110,7 +110,7 @@ fn what_django_thinks_of_a_release_is_told_before_it_gets_requests() {
         let said = project.run(["run"]).success();
         said.stdout + &said.stderr
     };
-    project.edit("release.pipeline", "for-a-demonstration-on-this-machine-only-called-staging", "short");
+    project.edit("release.pipeline", "generate = [\"SECRET_KEY\"]  ", "env = { SECRET_KEY = \"short\" }  ");
     let first = told(&project);
     assert!(first.contains("`manage.py check --deploy` says") && first.contains("(security.W009)"), "{first}");
     assert!(!first.contains("(security.W004)"), "the target has no TLS: {first}");

@@ -1,7 +1,7 @@
 //! What an order comes to once it is its turn: the release to be made, out of what the target runs by then. Starts nothing.
 
 use super::protocol::{ConfigChange, Failure, Order, Wish};
-use crate::release::{Contents, Formation, History, HistoryError, How, Release, Target};
+use crate::release::{Contents, Formation, History, HistoryError, How, Release, Settings, Target};
 
 /// Names that a config cannot set.
 const RESERVED: [&str; 1] = ["PORT"];
@@ -20,7 +20,9 @@ pub(super) fn wanted(history: &History, order: &Order) -> Result<Option<Wanted>,
     let current = history.current(app, target).map_err(failed)?;
     match wish {
         Wish::Slug { target: settings, slug, how, .. } => {
-            let config = history.config_version(app, target).map_err(failed)?;
+            let Settings { generate, env, .. } = &settings.settings;
+            let generated = generate.iter().filter(|name| !env.contains_key(*name));
+            let config = history.config_with(app, target, generated).map_err(failed)?;
             let formation = formation(history, app, target).map_err(failed)?;
             let contents = Contents { slug: *slug, config, formation };
             Ok(Some(Wanted { target: (**settings).clone(), contents, how: how.clone() }))
@@ -35,7 +37,7 @@ pub(super) fn wanted(history: &History, order: &Order) -> Result<Option<Wanted>,
         }
         Wish::Config(ConfigChange { values: changes, .. }) => {
             if let Some(name) = changes.keys().find(|name| RESERVED.contains(&name.as_str())) {
-                return Err(Failure::new(format!("`{name}` is the front's to choose"))
+                return Err(Failure::usage(format!("`{name}` is the front's to choose"))
                     .hint("set the target's `address` to where it is to listen"));
             }
             let before = history.config_version(app, target).and_then(|version| history.config(app, target, version));

@@ -8,6 +8,8 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::rand::{SecureRandom, SystemRandom};
 
@@ -58,6 +60,13 @@ impl Sealer {
             .map_err(|_| SealError)?;
         serde_json::from_slice(opened).map_err(|_| SealError)
     }
+}
+
+/// A text that nobody guesses, of 64 letters, digits, `-` and `_`.
+pub(crate) fn made_up() -> Result<String, SealError> {
+    let mut bytes = [0; 48];
+    SystemRandom::new().fill(&mut bytes).map_err(|_| SealError)?;
+    Ok(BASE64_URL_SAFE_NO_PAD.encode(bytes))
 }
 
 /// Makes a key; where two do so at once, both get the same one.

@@ -79,6 +79,7 @@ impl Target {
             env,
             branch: target.branch.as_ref().map(ToString::to_string),
             expires: target.expires.as_deref().copied(),
+            generate: texts(&target.generate),
             release_commands: texts(&target.release_commands),
             cron: target.cron.iter().map(|(name, entry)| (name.clone(), entry.to_string())).collect(),
             data: texts(&target.data),

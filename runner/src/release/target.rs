@@ -28,6 +28,9 @@ pub struct Target {
 pub struct Settings {
     /// The environment of the processes, from `env` and `env-file`; the target's config comes on top of it.
     pub env: BTreeMap<String, String>,
+    /// Names of variables that its config is given at random where nothing else gives them.
+    #[serde(default)]
+    pub generate: Vec<String>,
     /// The branch that it is for, where it is for one.
     #[serde(default)]
     pub branch: Option<String>,
@@ -115,6 +118,7 @@ impl Default for Settings {
             env: BTreeMap::new(),
             branch: None,
             expires: None,
+            generate: Vec::new(),
             release_commands: Vec::new(),
             cron: BTreeMap::new(),
             data: Vec::new(),

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
-use runner::release::{self, ConfigChange, History, ReleaseError};
+use runner::release::{self, ConfigChange, History, ReleaseError, Target};
 
 use super::host::{Host, Slug, page};
 
@@ -57,6 +57,40 @@ fn what_is_set_before_the_first_release_counts_from_there_on() {
     let needy = Slug { environment: vec!["SIZE".into()], ..Slug::new("one") };
     host.release(&target, &needy).up();
     assert!(page(&target, "/env").contains("SIZE=7\n"));
+}
+
+#[test]
+fn what_a_target_is_to_make_up_is_its_own_and_stays() {
+    let host = Host::new();
+    let needy = Slug { environment: vec!["SECRET_KEY".into()], ..Slug::new("one") };
+    let [staging, production] = ["staging", "production"].map(|name| {
+        let mut target = host.target(name);
+        target.settings.generate = vec!["SECRET_KEY".into(), "GIVEN".into()];
+        target.settings.env.insert("GIVEN".into(), "by the pipeline".into());
+        target
+    });
+    let key = |target: &Target| {
+        let env = page(target, "/env");
+        assert!(env.contains("GIVEN=by the pipeline\n"), "{env}");
+        env.lines().find_map(|line| line.strip_prefix("SECRET_KEY=")).expect("a key").to_owned()
+    };
+    for target in [&staging, &production] {
+        host.release(target, &needy).up();
+        let key = key(target);
+        assert!(key.len() == 64 && key.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c)), "{key}");
+    }
+    let first = key(&staging);
+    assert_ne!(first, key(&production));
+    // The same is no other release, and another one has the same.
+    assert_eq!(host.release(&staging, &needy).up().number, 1);
+    let next = Slug { version: "two", ..needy };
+    host.release(&staging, &next).up();
+    assert_eq!(key(&staging), first);
+    release::stop(&host.place(), None).expect("stopped");
+    host.release(&staging, &next).up();
+    assert_eq!(key(&staging), first);
+    host.configure(&staging, &[("SECRET_KEY", Some("chosen"))]).expect("a release");
+    assert_eq!(key(&staging), "chosen");
 }
 
 /// Refuses a change of config, and says why.

@@ -102,7 +102,8 @@ driver = "local"
 # address = "127.0.0.1:8000"   # by default the first free port from 8000 on, which then stays
 release-commands = ["python manage.py migrate --noinput"]
 data = ["db.sqlite3", "media"]      # kept from release to release
-env = { DJANGO_SETTINGS_MODULE = "polls.settings", SECRET_KEY = "for-a-first-look-on-this-machine-only-replace-it-by-an-env-file" }
+env = { DJANGO_SETTINGS_MODULE = "polls.settings" }
+generate = ["SECRET_KEY"]    # made up at the first release; `pipe config staging set SECRET_KEY=…` replaces it
 # env-file = ".env.staging"   # what a slug and a repository must not hold, instead of what `env` says
 
 # Never built: `pipe promote staging production` releases the very slug that staging runs.
@@ -112,7 +113,8 @@ driver = "local"
 # address = "127.0.0.1:8000"   # by default the first free port from 8000 on, which then stays
 release-commands = ["python manage.py migrate --noinput"]
 data = ["db.sqlite3", "media"]      # kept from release to release
-env = { DJANGO_SETTINGS_MODULE = "polls.settings", SECRET_KEY = "for-a-first-look-on-this-machine-only-replace-it-by-an-env-file" }
+env = { DJANGO_SETTINGS_MODULE = "polls.settings" }
+generate = ["SECRET_KEY"]    # made up at the first release; `pipe config production set SECRET_KEY=…` replaces it
 # env-file = ".env.production"   # what a slug and a repository must not hold, instead of what `env` says
 "#;
     assert_eq!(project.text(), expected);
@@ -640,7 +642,7 @@ fn of_settings_that_are_classes_the_one_for_production_is_taken() {
         class Production(Base):\n    X = values.SecretValue()\n";
     let text = Project::new(&[("manage.py", &script), ("polls/settings.py", settings)]).text();
     assert!(text.contains("environment = { DJANGO_CONFIGURATION = \"Production\", DJANGO_X = \"unset\" }"), "{text}");
-    assert!(text.contains("DJANGO_SECRET_KEY = \"for-a-first-look"), "{text}");
+    assert!(text.contains("generate = [\"DJANGO_SECRET_KEY\"]"), "{text}");
 }
 
 #[test]

@@ -28,8 +28,8 @@ const WHERE: &[&str] =
     &["DATABASE", "DB", "ENGINE", "HOST", "HOSTNAME", "NAME", "PASSWORD", "PGPORT", "PORT", "URL", "USER", "USERNAME"];
 /// Over so many lines goes no call; a bracket in a comment may look like one that does.
 const LONGEST_CALL: usize = 12;
-/// A key that protects nothing but a first look at the application.
-const KEY: &str = "for-a-first-look-on-this-machine-only-replace-it-by-an-env-file";
+/// A key for the build, where it protects nothing: each target makes up one of its own.
+const KEY: &str = "made-up-to-build-and-of-no-use-elsewhere";
 
 /// Django's SQLite, and where its file is.
 const ENGINE: &str = "django.db.backends.sqlite3";
@@ -68,6 +68,11 @@ impl Variable {
     /// Whether it says that the database is a PostgreSQL that runs elsewhere.
     pub(super) fn is_postgres(&self) -> bool {
         self.value == POSTGRES
+    }
+
+    /// Whether each target is to have a value of its own, which nobody else knows.
+    pub(super) fn is_key(&self) -> bool {
+        self.value == KEY
     }
 
     /// Whether the value says nothing but that there is one.

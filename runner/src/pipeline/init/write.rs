@@ -335,7 +335,8 @@ fn target(out: &mut String, project: &Project, name: &str) {
     }
     let mut env: Vec<String> =
         settings.module.iter().map(|module| format!("DJANGO_SETTINGS_MODULE = {}", string(module))).collect();
-    env.extend(settings.variables.iter().map(assignment));
+    let (keys, others): (Vec<_>, Vec<_>) = settings.variables.iter().partition(|variable| variable.is_key());
+    env.extend(others.into_iter().map(assignment));
     if !env.is_empty() {
         if settings.variables.iter().any(Variable::is_open) {
             out.push_str("# What is `unset` lets it start: put in what is right, best in an `env-file`.\n");
@@ -346,6 +347,15 @@ fn target(out: &mut String, project: &Project, name: &str) {
             );
         }
         let _ = writeln!(out, "env = {{ {} }}", env.join(", "));
+    }
+    if !keys.is_empty() {
+        let names: Vec<&str> = keys.iter().map(|variable| variable.name.as_str()).collect();
+        let _ = writeln!(
+            out,
+            "generate = {}    # made up at the first release; `pipe config {name} set {}=…` replaces it",
+            list(&names),
+            names[0]
+        );
     }
     // A file that the project names needs nobody to say where it is.
     let has_file = data.iter().any(|path| is_database(path));

@@ -56,6 +56,7 @@ fn target(mut fields: Fields<'_, '_>) -> Option<Target> {
     let expires = fields.string("expires").and_then(|text| time(reader, &text));
     let env = fields.get("env").map(|item| env(reader, &item)).unwrap_or_default();
     let env_file = fields.string("env-file").map(|text| text.map(PathBuf::from));
+    let generate = fields.strings("generate").into_iter().filter_map(|name| variable(reader, name)).collect();
     let release_commands = fields.strings("release-commands");
     let cron = fields.get("cron").map(|item| cron::cron(reader, &item)).unwrap_or_default();
     let data = fields.strings("data").into_iter().filter_map(|path| data_path(reader, path)).collect();
@@ -92,6 +93,7 @@ fn target(mut fields: Fields<'_, '_>) -> Option<Target> {
         expires,
         env,
         env_file,
+        generate,
         release_commands,
         cron,
         data,
@@ -190,6 +192,16 @@ fn env(reader: &Reader, item: &Item<'_>) -> BTreeMap<String, Spanned<String>> {
         Some((name.into_inner(), value?))
     });
     entries.collect()
+}
+
+fn variable(reader: &Reader, name: Spanned<String>) -> Option<Spanned<String>> {
+    match check_variable(&name, "") {
+        Ok(()) => Some(name),
+        Err(error) => {
+            reader.report(reader.error(name.span(), error.to_string()).hint(error.hint()));
+            None
+        }
+    }
 }
 
 fn data_path(reader: &Reader, text: Spanned<String>) -> Option<Spanned<String>> {

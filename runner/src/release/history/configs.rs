@@ -4,7 +4,7 @@ use rusqlite::params;
 
 use super::{History, HistoryError, Release, target_row};
 use crate::release::How;
-use crate::release::sealed::Values;
+use crate::release::sealed::{self, Values};
 
 impl History {
     /// A version of a target's config; version 0 is the empty one.
@@ -39,6 +39,27 @@ impl History {
         )?;
         let versions = versions.query_map(params![app, target], |row| row.get(0))?.collect::<Result<Vec<u64>, _>>()?;
         Ok(versions.into_iter().find(|version| !refused.contains(version)).unwrap_or(0))
+    }
+
+    /// The same, where none of some variables is missing: what is has a value at random from there on.
+    pub(crate) fn config_with<'a>(
+        &self,
+        app: &str,
+        target: &str,
+        names: impl Iterator<Item = &'a String>,
+    ) -> Result<u64, HistoryError> {
+        let version = self.config_version(app, target)?;
+        let mut names = names.peekable();
+        if names.peek().is_none() {
+            return Ok(version);
+        }
+        let before = self.config(app, target, version)?;
+        let mut values = before.clone();
+        for name in names.filter(|name| !before.contains_key(*name)) {
+            let value = sealed::made_up().map_err(|source| self.sealed(format!("a value for `{name}`"), source))?;
+            values.insert(name.clone(), value);
+        }
+        if values == before { Ok(version) } else { self.add_config(app, target, &values) }
     }
 
     /// Forgets what was to follow the config of what a target runs, and came to no release.
