@@ -1,6 +1,7 @@
 //! One more program in the place of a target's processes, for a person: same files, data, environment and user. It is the
 //! command's own child and not the agent's, so it ends with the command: what that is told to end by, the program is told too.
-//! Unaware of how a terminal is shown.
+//! Where nothing serves it is put where the newest release was tried, so that what that lacks can be brought. Unaware of how a
+//! terminal is shown.
 
 use std::fs::{self, File};
 use std::io::{self, IsTerminal as _};
@@ -19,7 +20,7 @@ use tokio::signal::unix::{self, SignalKind};
 use super::protocol::Failure;
 use super::root::Root;
 use super::shim::end;
-use crate::release::{Deed, Ending, History, HistoryError, Who};
+use crate::release::{Deed, Ending, History, HistoryError, Release, Who};
 use crate::sandbox::{self, Child, Ended, Mount, SandboxError, Spec, Stdio};
 
 /// How long a program has to end once it is told to.
@@ -32,9 +33,9 @@ const LOCK: &str = "lock";
 /// Why a program did not run.
 #[derive(Debug, thiserror::Error)]
 pub enum ExecError {
-    /// The target runs nothing.
-    #[error("target `{0}` runs nothing whose place a program could be put in")]
-    NothingRuns(String),
+    /// The target has never had a release.
+    #[error("target `{0}` has no release in whose place a program could be put")]
+    NoRelease(String),
     /// What the target runs cannot be made ready.
     #[error("{}", .0.message)]
     Root(Box<Failure>),
@@ -53,7 +54,7 @@ impl ExecError {
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::NothingRuns(_) => Some("release to it first: `pipe run`".into()),
+            Self::NoRelease(_) => Some("release to it first: `pipe run`".into()),
             Self::Root(failure) => failure.hint.clone(),
             Self::History(error) => error.hint(),
             Self::Directory(_) => None,
@@ -70,28 +71,43 @@ pub struct Session {
 }
 
 impl Session {
-    /// Starts a program where the processes of a target run, and writes down who has it run.
+    /// Starts a program where the processes of a target run, and writes down who has it run. Where none run, `instead` is
+    /// first given the number of the release in whose place it is put.
     pub fn start(
         (home, who): (&Path, &Who),
-        app: &str,
-        target: &str,
+        (app, target): (&str, &str),
         argv: &[String],
         stdio: Stdio,
+        instead: impl FnOnce(u64),
     ) -> Result<Self, ExecError> {
         let history = History::open(home)?;
-        let started = Self::begin(home, &history, (app, target), argv, stdio);
+        let started = Self::find(&history, app, target).and_then(|release| {
+            if !release.current {
+                instead(release.number);
+            }
+            Self::begin(home, &history, &release, argv, stdio)
+        });
         history.audit(who, &Deed::of(app, target, format!("exec {}", argv.join(" "))), &Ending::of(&started))?;
         started
+    }
+
+    /// What the target runs, or what was tried last.
+    fn find(history: &History, app: &str, target: &str) -> Result<Release, ExecError> {
+        let release = match history.current(app, target)? {
+            None => history.releases(app, target)?.pop(),
+            current => current,
+        };
+        release.ok_or_else(|| ExecError::NoRelease(target.to_owned()))
     }
 
     fn begin(
         home: &Path,
         history: &History,
-        (app, target): (&str, &str),
+        release: &Release,
         argv: &[String],
         stdio: Stdio,
     ) -> Result<Self, ExecError> {
-        let release = history.current(app, target)?.ok_or_else(|| ExecError::NothingRuns(target.to_owned()))?;
+        let (app, target) = (&release.target.app, &release.target.name);
         let contents = release.contents();
         let config = history.config(app, target, contents.config)?;
         let user = history.given(app, target)?.user.filter(|_| nix::unistd::geteuid().is_root());

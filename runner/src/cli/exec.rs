@@ -19,7 +19,7 @@ const NOT_STARTED: u8 = 127;
 /// Runs a program where a target's processes run: `pipe exec staging -- python manage.py shell`.
 ///
 /// It has the same files, data, environment and user, and a terminal where this command has one. It is not in the way of what
-/// serves, and ends with this command.
+/// serves, and ends with this command. Where nothing serves, it runs in the place of its newest release.
 #[derive(Debug, clap::Args)]
 pub(super) struct ExecArgs {
     #[command(flatten)]
@@ -39,7 +39,14 @@ pub(super) fn exec(args: &ExecArgs, context: &Context) -> Result<ExitCode, Failu
         match pass_on(server, &arguments.collect::<Vec<_>>(), terminal, context)? {}
     }
     let who = context.who();
-    let start = |stdio| Session::start((&home, &who), &target.app, &target.name, &args.command, stdio);
+    let start = |stdio| {
+        Session::start((&home, &who), (&target.app, &target.name), &args.command, stdio, |number| {
+            eprintln!(
+                "note: nothing serves on `{}`: this runs in the place of release {number}, the newest one",
+                target.name
+            );
+        })
+    };
     let code = if io::stdin().is_terminal() && io::stdout().is_terminal() {
         let pty = Pty::open().map_err(|error| failed(&error))?;
         let session = start(pty.stdio().map_err(|error| failed(&error))?)?;
@@ -68,7 +75,7 @@ impl From<ExecError> for Failure {
                 .ends_with(NOT_STARTED);
         }
         let kind = match &error {
-            ExecError::NothingRuns(_) => Kind::Usage,
+            ExecError::NoRelease(_) => Kind::Usage,
             ExecError::Root(_) => Kind::Release,
             _ => Kind::Environment,
         };

@@ -60,3 +60,23 @@ fn a_program_is_told_what_its_command_is_told_and_nothing_is_left_of_it() {
     assert_eq!(next.wait().expect("it ends").code(), Some(3));
     assert_eq!(left(&host), 0, "the next one clears up");
 }
+
+#[test]
+fn a_first_release_that_lacks_a_file_of_its_data_can_be_given_it() {
+    let host = Host::new();
+    let mut target = host.target("staging");
+    target.settings.data = vec!["media".into()];
+    target.settings.release_commands = vec!["cat media/key".into()];
+    let bring = || {
+        let mut exec = Command::new(env!("CARGO_BIN_EXE_pipe"));
+        exec.args(["exec", "demo/staging", "--", "sh", "-c", "echo secret > media/key"]);
+        exec.env("PIPE_HOME", host.home.path()).output().expect("a command")
+    };
+    assert_eq!(bring().status.code(), Some(2), "nothing was ever tried");
+    host.release(&target, &Slug::new("one")).refused();
+    let brought = bring();
+    let note = "note: nothing serves on `staging`: this runs in the place of release 1, the newest one\n";
+    assert_eq!((brought.status.code(), String::from_utf8_lossy(&brought.stderr).as_ref()), (Some(0), note));
+    host.release(&target, &Slug::new("one")).up();
+    assert_eq!(bring().stderr, b"", "the one that serves has been given it");
+}
