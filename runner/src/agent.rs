@@ -326,8 +326,7 @@ impl Agent {
     /// The static files that a target's front serves: the slug's, and those of the last releases for pages that are still open.
     async fn assets(&self, root: &Root, release: &Release) -> Option<Assets> {
         let manifest = &root.arrived.manifest;
-        let url = manifest.static_url.as_deref().filter(|url| url.starts_with('/') && url.len() > 1)?;
-        let url = format!("{}/", url.trim_end_matches('/'));
+        let address = front::Address::of(manifest.static_url.as_deref()?)?;
         let own = Collection { tree: *manifest.trees.get(STATIC)?, directory: root.arrived.trees.get(STATIC)?.clone() };
         let Target { app, name, .. } = &release.target;
         let releases = self.history.releases(app, name).unwrap_or_default();
@@ -342,7 +341,7 @@ impl Agent {
                 // What of it is gone cannot be served, which is no fault of this release.
                 collections.extend(earlier_assets(&store, other).filter(|other| !collections.contains(other)));
             }
-            Assets { store, collections, url, written, since }
+            Assets { store, collections, address, written, since }
         });
         collected.await.ok()
     }

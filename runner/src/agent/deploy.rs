@@ -228,6 +228,7 @@ impl Deploy<'_> {
         self.root.prepare().map_err(|error| Failure::new(format!("cannot make the target's directories: {error}")))?;
         self.advance(Stage::ReleasePhase)?;
         self.tell_of_hidden_files();
+        self.tell_of_static_files();
         self.tell_of_migrations();
         for command in self.release_commands() {
             self.run_release_command(&command).await?;

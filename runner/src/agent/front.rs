@@ -26,7 +26,7 @@ use tokio_rustls::TlsAcceptor;
 use super::DRAIN;
 use crate::release::{Limits, Settings};
 
-pub(crate) use assets::{Assets, Collection};
+pub(crate) use assets::{Address, Assets, Collection};
 pub(crate) use certificate::{Certificate, Files};
 pub(crate) use connection::{Connection, Left};
 pub(crate) use listener::{Inherited, Listener, Listeners, Way};

@@ -6,9 +6,9 @@ use std::process::{Command, Output};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use runner::release::{self, Target, Tls};
+use runner::release::{self, Settings, Target, Tls};
 
-use super::host::{Host, Slug, eventually, page};
+use super::host::{Host, Slug, eventually, page, request_of};
 
 /// A certificate of its own for some domains, and its key, in files of these names.
 fn certificate(directory: &Path, name: &str, domains: &[&str]) -> Tls {
@@ -249,4 +249,30 @@ fn a_certificate_that_cannot_be_used_is_refused_and_one_that_is_odd_is_told() {
     let error = host.release(&two, &Slug::new("two")).refused();
     assert!(error.to_string().starts_with("cannot listen on `127.0.0.1:"), "{error}");
     assert!(error.hint().is_some_and(|hint| hint.contains("`http` and `https`")), "{:?}", error.hint());
+}
+
+#[test]
+fn static_files_of_a_name_of_their_own_are_served_there_or_told() {
+    let host = Host::new();
+    let slug = Slug { static_url: "https://static.test/", ..Slug::new("one") };
+    let mut target = host.target("one");
+    let said = host.release(&target, &slug);
+    assert!(said.warnings.starts_with("pages ask for static files at `https://static.test/`"), "{}", said.warnings);
+    said.up();
+    let again = Slug { static_url: "https://static.test/", ..Slug::new("two") };
+    assert_eq!(host.release(&target, &again).warnings, "", "it was told of what serves");
+
+    target.settings.domains = vec!["a.test".into(), "Static.test".into()];
+    target.settings.http = Some(host.address("http"));
+    let said = host.release(&target, &slug);
+    assert_eq!(said.warnings, "");
+    said.up();
+    let front = Target { settings: Settings { address: target.settings.http, ..Settings::default() }, ..target };
+    let asked = |name: &str, path: &str| {
+        let answer = request_of(&front, path, name).expect("an answer");
+        answer.split_once("\r\n\r\n").expect("a body").1.to_owned()
+    };
+    assert_eq!(asked("static.test", "/css/base.0123456789ab.css"), "body {}");
+    assert_eq!(asked("a.test", "/css/base.0123456789ab.css"), "one", "the application answers");
+    assert_eq!(asked("static.test", "/"), "one");
 }

@@ -122,6 +122,8 @@ pub(crate) struct Slug {
     pub(crate) web: &'static str,
     pub(crate) worker: Option<&'static str>,
     pub(crate) environment: Vec<String>,
+    /// Where its pages ask for static files.
+    pub(crate) static_url: &'static str,
     /// What its second migration says.
     pub(crate) migration: Option<&'static str>,
 }
@@ -136,7 +138,8 @@ pub(crate) struct Said {
 
 impl Slug {
     pub(crate) fn new(version: &'static str) -> Self {
-        Self { version, web: "exec python3 app.py", worker: None, environment: Vec::new(), migration: None }
+        let (web, static_url) = ("exec python3 app.py", "/static/");
+        Self { version, web, worker: None, environment: Vec::new(), static_url, migration: None }
     }
 
     pub(crate) fn web(version: &'static str, web: &'static str) -> Self {
@@ -216,7 +219,7 @@ impl Host {
             python: None,
             release: None,
             runtime: self.runtime,
-            static_url: Some("/static/".into()),
+            static_url: Some(slug.static_url.into()),
             trees: ["src", "static", "venv"].map(|name| (name.to_owned(), tree(name))).into(),
         };
         let manifest = serde_json::to_vec(&manifest).expect("plain data");
@@ -403,8 +406,17 @@ impl Said {
 /// The answer to a request, with its head; nothing where nobody listens.
 pub(crate) fn request(target: &Target, path: &str, headers: &str) -> Option<String> {
     let address = target.settings.address.expect("an address");
-    let mut stream = TcpStream::connect(address).ok()?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{headers}\r\n").ok()?;
+    sent(target, path, &format!("Host: {address}\r\n{headers}"))
+}
+
+/// The answer to a request for another name.
+pub(crate) fn request_of(target: &Target, path: &str, name: &str) -> Option<String> {
+    sent(target, path, &format!("Host: {name}\r\n"))
+}
+
+fn sent(target: &Target, path: &str, headers: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(target.settings.address.expect("an address")).ok()?;
+    write!(stream, "GET {path} HTTP/1.1\r\nConnection: close\r\n{headers}\r\n").ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
     Some(answer)

@@ -60,6 +60,14 @@ pub(super) fn lost_database(command: &str, path: &str) -> Progress {
     Progress::Warning { message, hint: Some(hint) }
 }
 
+/// Static files that the target would serve, and is not asked for.
+pub(super) fn static_elsewhere(url: &str, target: &str) -> Progress {
+    let message = format!("pages ask for static files at `{url}`, which is no domain of target `{target}`");
+    let hint = "name it in the target's `domains`, or set `STATIC_URL` to a path such as `/static/`; whoever else serves that name, \
+                such as a CDN, is given the files by this target under the same name";
+    Progress::Warning { message, hint: Some(hint.to_owned()) }
+}
+
 /// What to do where a page is refused for the name that it is asked by.
 pub(super) fn refused_name(host: &str) -> String {
     let name = host.split(':').next().unwrap_or(host);

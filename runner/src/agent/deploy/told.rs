@@ -1,14 +1,16 @@
-//! What is told of a release before it gets requests: files that nobody will see, migrations that somebody should know of, and what
+//! What is told of a release before it gets requests: files that nobody will see or be given, migrations that somebody should know of, and what
 //! Django thinks of the slug. Stops no release.
 
-use super::super::lock;
+use super::super::front::Address;
 use super::super::log;
 use super::super::preflight;
 use super::super::process::{RELEASE, Slot};
 use super::super::protocol::Failure;
-use super::{Deploy, LONGEST_ANSWER, hidden, migrations};
-use crate::release::{How, Release, Target};
-use crate::slug::{self, Change};
+use super::super::{STATIC, lock};
+use super::{Deploy, LONGEST_ANSWER, hidden, migrations, remarks};
+use crate::release::{How, Release, Settings, Target};
+use crate::slug::{self, Change, Manifest};
+use crate::store::Store;
 
 /// Which of the release commands, as logs have it, asks Django what it thinks.
 const PREFLIGHT: u32 = 2;
@@ -20,6 +22,16 @@ impl Deploy<'_> {
         let serving = self.agent.history.current(&release.target.app, &release.target.name).ok().flatten();
         for told in hidden::of_new(&self.agent.store, serving.as_ref(), &release).unwrap_or_default() {
             let _ = self.say.send(told);
+        }
+    }
+
+    /// Tells of static files that pages ask for where the target does not serve them, unless what serves asks there too.
+    pub(super) fn tell_of_static_files(&self) {
+        let release = lock(&self.release).clone();
+        let Some(url) = asked_elsewhere(&self.agent.store, &release) else { return };
+        let serving = self.agent.history.current(&release.target.app, &release.target.name).ok().flatten();
+        if serving.and_then(|serving| asked_elsewhere(&self.agent.store, &serving)).as_ref() != Some(&url) {
+            let _ = self.say.send(remarks::static_elsewhere(&url, &release.target.name));
         }
     }
 
@@ -90,4 +102,16 @@ impl Deploy<'_> {
         }
         Ok(())
     }
+}
+
+/// Where pages of a release ask for the files that were collected for it, if that is under a name that is none of the target's.
+fn asked_elsewhere(store: &Store, release: &Release) -> Option<String> {
+    let (_, manifest) = Manifest::read(store, &release.slug.tree).ok()?;
+    let url = manifest.static_url?;
+    let asked = Address::of(&url)?.host?;
+    let Settings { domains, host, .. } = &release.target.settings;
+    let is_own = domains.iter().chain(host).any(|name| name.eq_ignore_ascii_case(&asked));
+    // Where another storage keeps them, none are collected.
+    let collected = store.tree(manifest.trees.get(STATIC)?).ok()?;
+    (!is_own && collected.entries().next().is_some()).then_some(url)
 }

@@ -4,6 +4,7 @@
 //! found in what the target released before, for pages that browsers still show. A file has a tag, which is its digest, and
 //! no time: a slug knows none. What processes wrote below the static files while they ran comes last.
 
+mod address;
 mod conditions;
 mod kind;
 
@@ -23,6 +24,7 @@ use super::proxy::{Body, empty, reads};
 use crate::digest::Digest;
 use crate::store::Store;
 use crate::tree::Entry;
+pub(crate) use address::Address;
 use conditions::{Range, accepts, is_known, range};
 use kind::{content_type, is_hashed};
 
@@ -40,8 +42,8 @@ pub(crate) struct Assets {
     pub(crate) store: Store,
     /// Those of the release that serves, and after them those of others.
     pub(crate) collections: Vec<Collection>,
-    /// The path of their address, with a slash at both ends.
-    pub(crate) url: String,
+    /// Where pages ask for them.
+    pub(crate) address: Address,
     /// What processes wrote, and the first release whose processes serve.
     pub(crate) written: Written,
     pub(crate) since: u64,
@@ -85,7 +87,7 @@ impl Content {
 impl Assets {
     /// What a request is for, where that is one of the files.
     pub(super) fn find<B>(&self, request: &Request<B>) -> Option<Found> {
-        let path = decode(request.uri().path().strip_prefix(&self.url)?)?;
+        let path = decode(self.address.within(request)?)?;
         if !reads(request.method()) {
             return None;
         }

@@ -242,7 +242,7 @@ impl Sites {
 }
 
 /// The name that is asked for, without the port.
-fn domain_of<B>(request: &Request<B>) -> Option<&str> {
+pub(super) fn domain_of<B>(request: &Request<B>) -> Option<&str> {
     let host = match request.headers().get(header::HOST) {
         Some(host) => host.to_str().ok()?,
         None => request.uri().authority()?.as_str(),
