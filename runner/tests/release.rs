@@ -376,6 +376,43 @@ fn a_page_that_is_refused_is_up_with_a_warning() {
 }
 
 #[test]
+fn a_name_that_is_refused_in_whatever_way_is_told_with_one_that_is_not() {
+    let host = Host::new();
+    let mut target = host.target("staging");
+    target.settings.domains = vec!["static.test".into(), "www.test".into()];
+    target.settings.http = Some(host.address("http"));
+    let refusing = |status: u16| {
+        let code = format!(
+            "import http.server as h, os; H = h.BaseHTTPRequestHandler; \
+             H.do_GET = lambda s: s.send_error(200 if s.headers['host'] == 'www.test' else {status}); \
+             h.HTTPServer(('127.0.0.1', int(os.environ['PORT'])), H).serve_forever()"
+        );
+        Slug::web("one", Box::leak(format!("exec python3 -c \"{code}\"").into_boxed_str()))
+    };
+    let told = |text: &str| {
+        text.contains(
+            "the name `static.test`, and 200 OK the one to `www.test`: set the target's `host = \"www.test\"`",
+        )
+    };
+    let error = host.release(&target, &refusing(500)).refused();
+    assert_eq!(error.to_string(), "`GET /` is answered with 500 Internal Server Error");
+    assert!(error.hint().is_some_and(|hint| told(&hint)), "{:?}", error.hint());
+    let said = host.release(&target, &refusing(404));
+    assert!(said.warnings.contains("404 Not Found") && told(&said.warnings), "{}", said.warnings);
+    said.up();
+
+    // From this machine it is asked by its own name then.
+    target.settings.host = Some("www.test".into());
+    for status in [404, 500] {
+        let said = host.release(&target, &refusing(status));
+        assert_eq!(said.warnings, "");
+        said.up();
+        let answer = request(&target, "/", "").expect("an answer");
+        assert!(answer.contains(" 200 OK\r\n"), "{answer}");
+    }
+}
+
+#[test]
 fn a_release_that_refuses_names_that_are_answered_now_does_not_come_up() {
     let host = Host::new();
     let target = host.target("staging");

@@ -5,6 +5,7 @@
 
 mod hidden;
 mod migrations;
+mod names;
 mod others;
 mod raised;
 mod refuse;
@@ -348,14 +349,15 @@ impl Deploy<'_> {
                         let look = move || listening::in_public(shim?, port);
                         let public = tokio::task::spawn_blocking(look).await.ok().flatten();
                         let public = public.map(|address| remarks::past_the_front(&process.slot, address));
-                        for remark in remarks::remarks(&healthy).into_iter().chain(public) {
+                        let other = self.other_name(&process, &healthy).await;
+                        for remark in remarks::remarks(&healthy, other.as_ref()).into_iter().chain(public) {
                             let _ = self.say.send(remark);
                         }
                     }
                     accepted.get_or_insert(healthy.host);
                 }
                 Err(Unhealthy::Ended(exit)) => return Err(self.failure(&what, &process.slot, &exit)),
-                Err(Unhealthy::Error(page)) => return Err(self.error_page(path, &process.slot, &page).await),
+                Err(Unhealthy::Error(page)) => return Err(self.error_page(path, &process, &page).await),
                 Err(Unhealthy::Elsewhere(addresses)) => {
                     let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
                     let message = format!(

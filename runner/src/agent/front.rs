@@ -31,7 +31,7 @@ pub(crate) use certificate::{Certificate, Files};
 pub(crate) use connection::{Connection, Left};
 pub(crate) use listener::{Inherited, Listener, Listeners, Way};
 use proxy::{Body, Idle, Manner};
-pub(crate) use proxy::{Scheme, get};
+pub(crate) use proxy::{Scheme, get, refuses_name};
 pub(crate) use public::{Public, Site, Sites, Wanted};
 pub(crate) use threads::Threads;
 use trial::Part;

@@ -144,12 +144,12 @@ async fn ask(port: u16, path: &str, hosts: &[String]) -> Result<Healthy, Unhealt
     Err(last)
 }
 
-/// One answer: the first that is no refusal, else the first. There is none where a name gets none: it may be the one that is taken.
+/// One answer: the first that refuses nothing, else the first. There is none where a name gets none: it may be the one that is taken.
 async fn ask_once(port: u16, path: &str, hosts: &[String], patience: Duration) -> Option<Healthy> {
     let mut first = None;
     for host in hosts {
         let healthy = tokio::time::timeout(patience, visit(port, path, host)).await.ok().flatten()?;
-        if !healthy.status.is_client_error() {
+        if !healthy.status.is_client_error() && !healthy.status.is_server_error() {
             return Some(healthy);
         }
         first.get_or_insert(healthy);
@@ -199,6 +199,12 @@ fn path_of(url: &Url) -> String {
 /// What a process answers now, where it answers soon.
 pub(super) async fn now(port: u16, path: &str, hosts: &[String]) -> Option<StatusCode> {
     ask_once(port, path, hosts, BESIDE).await.map(|healthy| healthy.status)
+}
+
+/// The page by the first of some names by which it comes, where it comes soon.
+pub(super) async fn by_name(port: u16, path: &str, names: &[String]) -> Option<Healthy> {
+    let is_page = |page: &Healthy| !page.status.is_client_error() && !page.status.is_server_error();
+    ask_once(port, path, names, BESIDE).await.filter(is_page)
 }
 
 /// What there is of an answer by now, by the name that is not refused.

@@ -9,9 +9,9 @@ use super::super::process::Slot;
 use super::super::protocol::Progress;
 use crate::pipeline::is_database;
 
-/// What is to be said of an application that is up.
-pub(super) fn remarks(healthy: &Healthy) -> Vec<Progress> {
-    let Healthy { host, path, status, tls } = healthy;
+/// What is to be said of an application that is up; `other` is its page by another name, where the one that counts is refused.
+pub(super) fn remarks(healthy: &Healthy, other: Option<&Healthy>) -> Vec<Progress> {
+    let Healthy { path, status, tls, .. } = healthy;
     let mut remarks = Vec::new();
     match tls {
         Tls::NotWanted => {}
@@ -32,7 +32,7 @@ pub(super) fn remarks(healthy: &Healthy) -> Vec<Progress> {
         }),
     }
     if status.is_client_error() {
-        remarks.push(refused_page(*status, path, host));
+        remarks.push(refused_page(healthy, other));
     }
     remarks
 }
@@ -77,7 +77,19 @@ pub(super) fn refused_name(host: &str) -> String {
     )
 }
 
-fn refused_page(status: StatusCode, path: &str, host: &str) -> Progress {
-    let hint = (status == StatusCode::BAD_REQUEST).then(|| refused_name(host));
+/// What to do where a page comes by another name than the one that counts.
+pub(super) fn other_name(refused: &Healthy, other: &Healthy) -> String {
+    format!(
+        "that is its answer to the name `{}`, and {} the one to `{name}`: set the target's `host = \"{name}\"`",
+        refused.host,
+        other.status,
+        name = other.host
+    )
+}
+
+fn refused_page(page: &Healthy, other: Option<&Healthy>) -> Progress {
+    let Healthy { host, path, status, .. } = page;
+    let of_name = || (*status == StatusCode::BAD_REQUEST).then(|| refused_name(host));
+    let hint = other.map(|other| other_name(page, other)).or_else(of_name);
     Progress::Warning { message: format!("the application is up, but answers `GET {path}` with {status}"), hint }
 }

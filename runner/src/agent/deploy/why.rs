@@ -4,16 +4,18 @@ use std::path::Path;
 
 use hyper::StatusCode;
 
+use super::super::front;
 use super::super::health::{self, Healthy};
 use super::super::instance::Exit;
 use super::super::log;
-use super::super::process::Slot;
+use super::super::process::{Process, Slot};
 use super::super::protocol::Failure;
 use super::super::{lock, starved};
-use super::{Deploy, LONGEST_ANSWER, hidden, migrations, raised, remarks, remedy};
+use super::{Deploy, LONGEST_ANSWER, hidden, migrations, names, raised, remarks, remedy};
 
-/// Which of the release commands, as logs have it, asks Django for a page.
+/// Which of the release commands, as logs have it, ask Django for a page, and for the names that it answers to.
 const RAISED: u32 = 3;
+const NAMES: u32 = 4;
 
 /// How many of the last lines of a process are shown when it fails.
 const SHOWN_LINES: usize = 60;
@@ -65,10 +67,13 @@ impl Deploy<'_> {
     }
 
     /// A page that is an error, and what is behind it: what the application has written, or else what Django says when it is asked.
-    pub(super) async fn error_page(&self, path: &str, process: &Slot, page: &Healthy) -> Failure {
+    pub(super) async fn error_page(&self, path: &str, process: &Process, page: &Healthy) -> Failure {
         let Healthy { path: end, status, .. } = page;
         let leads = if end == path { String::new() } else { format!(" leads to `{end}`, which") };
-        let failure = self.unhealthy(process, format!("`GET {path}`{leads} is answered with {status}"));
+        let failure = self.unhealthy(&process.slot, format!("`GET {path}`{leads} is answered with {status}"));
+        if let Some(other) = self.other_name(process, page).await {
+            return failure.hint(remarks::other_name(page, &other));
+        }
         let says_why = |output: &str| raised::is_traceback(output) || remedy::known(output).is_some();
         if failure.output.as_deref().is_some_and(says_why) {
             return failure;
@@ -81,6 +86,21 @@ impl Deploy<'_> {
             None if failure.hint.is_some() => failure,
             None => failure.hint(remedy::silent()),
         }
+    }
+
+    /// The page by another name that may be the application's, where it comes by that and is refused by the name that counts.
+    pub(super) async fn other_name(&self, process: &Process, page: &Healthy) -> Option<Healthy> {
+        if !front::refuses_name(page.status) {
+            return None;
+        }
+        let settings = &self.root.settings;
+        let mut names = settings.domains.clone();
+        if settings.name().is_none() && settings.preflight && self.root.is_django() {
+            let slot = self.ask(NAMES, &names::command()).await;
+            names.extend(names::allowed(&self.last_lines(&slot, LONGEST_ANSWER).unwrap_or_default()));
+        }
+        names.retain(|name| *name != page.host);
+        health::by_name(process.port, self.root.health(), &names).await
     }
 
     /// What Django raises when it is asked for a page in a process of its own.

@@ -25,7 +25,7 @@ use super::{Claim, Share, Upstream, go_on_for_ever};
 
 pub(super) use kept::Idle;
 use kept::{Answer, Kept};
-pub(crate) use local::{Manner, Scheme};
+pub(crate) use local::{Manner, Scheme, refuses_name};
 pub(super) use received::Received;
 
 /// The body of an answer.

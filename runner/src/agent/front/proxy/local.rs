@@ -71,6 +71,12 @@ pub(crate) struct Manner {
     pub(crate) over_tls: bool,
 }
 
+/// Whether an answer may be one to the name that was asked by: 400 by Django itself, 404 where no site or tenant is found by it, 500
+/// where that is not caught, or the page that tells of it is an error too.
+pub(crate) fn refuses_name(status: StatusCode) -> bool {
+    [StatusCode::BAD_REQUEST, StatusCode::NOT_FOUND, StatusCode::INTERNAL_SERVER_ERROR].contains(&status)
+}
+
 /// Where a request is seen: the application may be asked for it elsewhere.
 pub(super) struct Original {
     host: HeaderValue,
@@ -120,7 +126,7 @@ impl Original {
 
     /// The manner to try next after an answer, where it refuses the one that it was asked in.
     pub(super) fn next<B>(&self, manner: Manner, answer: &Response<B>) -> Option<Manner> {
-        if answer.status() == StatusCode::BAD_REQUEST && self.name.is_some() && !manner.by_name {
+        if refuses_name(answer.status()) && self.name.is_some() && !manner.by_name {
             return Some(Manner { by_name: true, ..manner });
         }
         let wants_tls = !manner.over_tls && self.place_over_tls(manner, answer).is_some();
@@ -130,7 +136,7 @@ impl Original {
     /// Whether an answer in a new manner is no refusal of the same kind.
     pub(super) fn is_better<B>(&self, before: Manner, now: Manner, answer: &Response<B>) -> bool {
         if now.by_name != before.by_name {
-            return answer.status() != StatusCode::BAD_REQUEST;
+            return !refuses_name(answer.status());
         }
         let page = self.page.as_ref().map_or("/", PathAndQuery::as_str);
         self.place_over_tls(now, answer).is_none_or(|place| place != page)
@@ -240,14 +246,17 @@ mod tests {
     #[test]
     fn what_an_answer_refuses_is_tried_otherwise() {
         let with_name = original(Some("polls.test"));
-        assert_eq!(with_name.next(PLAIN, &answer(400, "")), Some(NAMED));
+        for status in [400, 404, 500] {
+            assert_eq!(with_name.next(PLAIN, &answer(status, "")), Some(NAMED));
+        }
+        assert_eq!(with_name.next(PLAIN, &answer(403, "")), None);
         assert_eq!(with_name.next(NAMED, &answer(400, "")), None);
         assert_eq!(with_name.next(NAMED, &answer(301, "https://polls.test/a?b")), Some(BOTH));
         assert_eq!(with_name.next(BOTH, &answer(301, "https://polls.test/a?b")), None);
         assert!(!with_name.is_better(NAMED, BOTH, &answer(301, "https://polls.test/a?b")));
         assert!(with_name.is_better(NAMED, BOTH, &answer(302, "https://polls.test/other")));
         assert!(with_name.is_better(PLAIN, NAMED, &answer(301, "https://polls.test/a?b")));
-        assert!(!with_name.is_better(PLAIN, NAMED, &answer(400, "")));
+        assert!(!with_name.is_better(PLAIN, NAMED, &answer(404, "")));
         let without = original(None);
         assert_eq!(without.next(PLAIN, &answer(400, "")), None);
         assert_eq!(without.next(PLAIN, &answer(301, "https://localhost/a?b")), Some(OVER_TLS));
