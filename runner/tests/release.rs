@@ -462,6 +462,22 @@ fn release_commands_run_once_before_the_switch_and_see_the_data() {
 }
 
 #[test]
+fn a_directory_of_data_and_a_database_are_kept_apart_whatever_they_are_called() {
+    let host = Host::new();
+    let mut target = host.target("staging");
+    target.settings.release_commands = vec!["echo kept > db.sqlite3; echo kept > /app/data/own.db".into()];
+    for data in [["/app/data", "db.sqlite3"], ["db.sqlite3", "/app/data"]] {
+        target.settings.data = data.map(str::to_owned).into();
+        host.release(&target, &Slug::new("one")).up();
+        assert_eq!(page(&target, "/run/ls%20/app/data;cat%20db.sqlite3"), "own.db\nkept\n");
+    }
+    target.settings.data.push("/app/data/own.db".into());
+    let error = host.release(&target, &Slug::new("one")).refused();
+    assert!(error.to_string().ends_with("a file of that name is in `/app/data`, which it keeps already"), "{error}");
+    assert_eq!(page(&target, "/run/cat%20/app/data/own.db"), "kept\n");
+}
+
+#[test]
 fn a_migration_that_fails_half_way_says_that_a_part_of_it_stays() {
     let host = Host::new();
     let mut target = host.target("staging");

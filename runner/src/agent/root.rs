@@ -31,8 +31,8 @@ pub(super) const SOURCE: &str = "/app/src";
 /// Where the collected static files are.
 const STATIC: &str = "/app/static";
 
-/// Where files are kept that the target names as data, one directory each.
-const KEPT: &str = "/app/data";
+/// Where files are kept that the target names as data, one directory each: no name that an application has for its own.
+const KEPT: &str = "/app/.kept";
 
 /// Where in the directory of an instance the layer of its source is.
 const BESIDE: &str = "src";
@@ -303,6 +303,20 @@ impl Root {
         };
         let data = self.settings.data.iter().map(String::as_str);
         data.filter(|path| !is_database(path)).find(|path| Path::new(&inside(path)).ancestors().any(is_there))
+    }
+
+    /// A database of the data that a directory of the data has a file for, and that directory.
+    pub(crate) fn database_in_data(&self) -> Option<(&str, &str)> {
+        let data = || self.settings.data.iter().map(String::as_str);
+        let holds = |database: &str, directory: &str| {
+            let below = inside(database).strip_prefix(&format!("{}/", inside(directory))).map(str::to_owned);
+            let file = below.and_then(|below| fs::symlink_metadata(self.kept(directory).join(below)).ok());
+            file.is_some_and(|file| file.is_file())
+        };
+        data().filter(|path| is_database(path)).find_map(|database| {
+            let directory = data().find(|path| !is_database(path) && holds(database, path))?;
+            Some((database, directory))
+        })
     }
 
     /// Where a directory of data lies over the link to the static files, they are mounted once more above it: the application

@@ -24,7 +24,8 @@ pub(super) fn unfit(root: &Root, target: &str, how: &How, for_some: bool) -> Res
     }
     cron_of_other_names(root, target)?;
     missing_environment(root, target)?;
-    data_for_static(root, target)
+    data_for_static(root, target)?;
+    data_in_the_way(root, target)
 }
 
 /// A count of a process that the slug does not have would wait for ever for its process.
@@ -122,4 +123,13 @@ fn data_for_static(root: &Root, target: &str) -> Result<(), Failure> {
     let Some(path) = root.data_in_static() else { return Ok(()) };
     Err(Failure::new(format!("target `{target}` would keep `{path}` as its data, which is where the slug's static files are"))
         .hint("take it out of the target's `data`: static files come with each release; uploads belong in a directory of their own"))
+}
+
+/// A database that is to be kept by itself would take the place of one that a directory of data holds.
+fn data_in_the_way(root: &Root, target: &str) -> Result<(), Failure> {
+    let Some((database, directory)) = root.database_in_data() else { return Ok(()) };
+    Err(Failure::new(format!(
+        "target `{target}` would keep `{database}` by itself, and a file of that name is in `{directory}`, which it keeps already"
+    ))
+    .hint(format!("take `{database}` out of the target's `data`: it is kept with `{directory}`")))
 }
