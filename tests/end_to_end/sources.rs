@@ -76,3 +76,35 @@ fn what_a_build_needs_is_built_where_it_has_no_wheel() {
     let lock = std::fs::read_to_string(project.path().join("pipe.lock")).expect("what was pinned");
     assert!(lock.contains("pipe_test_tool-1.0.tar.gz"), "{lock}");
 }
+
+/// Packs a wheel of one module, which another wheel has too.
+fn wheel(project: &Project, name: &str) {
+    let info = format!("{name}-1.0.dist-info");
+    for (path, text) in [
+        ("shared.py".to_owned(), format!("OF = '{name}'\n")),
+        (format!("{info}/METADATA"), format!("Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")),
+        (format!("{info}/WHEEL"), "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n".to_owned()),
+        (format!("{info}/RECORD"), format!("shared.py,,\n{info}/METADATA,,\n{info}/WHEEL,,\n{info}/RECORD,,\n")),
+    ] {
+        project.write(&format!("unpacked/{name}/{path}"), &text);
+    }
+    std::fs::create_dir_all(project.path().join("sdists")).expect("a directory");
+    let file = project.path().join(format!("sdists/{name}-1.0-py3-none-any.whl"));
+    let packed = Command::new("python3")
+        .args(["-m", "zipfile", "-c"])
+        .arg(file)
+        .args(["shared.py", &info])
+        .current_dir(project.path().join(format!("unpacked/{name}")))
+        .status();
+    assert!(packed.expect("python runs").success());
+}
+
+#[test]
+fn of_two_packages_with_one_file_both_are_named() {
+    let (pipeline, _) = PIPELINE.split_once("\n[steps.use]").expect("a step");
+    let project = Project::new().pipeline(pipeline).file("requirements.txt", "pipe-test-a==1.0\npipe-test-b==1.0\n");
+    wheel(&project, "pipe_test_a");
+    wheel(&project, "pipe_test_b");
+    let said = project.run(["run", "--no-release", "--json"]).success();
+    assert!(said.stdout.contains("pipe-test-a and pipe-test-b: both sides hold a different `"), "{}", said.stdout);
+}

@@ -9,9 +9,10 @@ use crate::layout::Layout;
 /// one's stays, as with pip, and the log says so.
 pub(crate) fn environment(layout: &Layout, installed: &[Installed]) -> Result<Tree, Failure> {
     let venv = TreeBuilder::new(None);
-    for wheel in installed {
+    for (index, wheel) in installed.iter().enumerate() {
         if let Err(conflict) = venv.put_tree("", &wheel.tree, Conflict::Refuse) {
-            warn(&format!("{}: {}; the file of `{}` is taken", wheel.name, conflict.message, wheel.name));
+            let other = holder(&installed[..index], &conflict.message).map_or("others", |other| &other.name);
+            warn(&format!("{other} and {name}: {}; that of `{name}` is taken", conflict.message, name = wheel.name));
             venv.put_tree("", &wheel.tree, Conflict::Replace)?;
         }
     }
@@ -22,4 +23,10 @@ pub(crate) fn environment(layout: &Layout, installed: &[Installed]) -> Result<Tr
     // An empty lock makes an environment too.
     venv.put_directory(&layout.site())?;
     TreeBuilder::finish(venv)
+}
+
+/// The last of some packages that has the path which a conflict names.
+fn holder<'a>(before: &'a [Installed], conflict: &str) -> Option<&'a Installed> {
+    let path = conflict.split('`').nth(1)?;
+    before.iter().rfind(|wheel| matches!(wheel.tree.kind(path), Ok(Some(_))))
 }
