@@ -160,6 +160,12 @@ fn code(line: &str) -> Option<String> {
              `static` and `slug` take its result as `overlay`"
         ));
     }
+    if line.contains("Missing staticfiles manifest entry for ") || line.contains(" is missing from offline manifest") {
+        return Some(format!(
+            "the manifest of the static files lacks it, or is looked for elsewhere: where the settings read `STATIC_ROOT` from a \
+             variable, it has to be the same in `environment` of the `django-static` step and {SAID}"
+        ));
+    }
     let variable = between(line, "Set the ", " environment variable")
         .or_else(|| between(line, "UndefinedValueError: ", " not found"))
         .or_else(|| line.trim().strip_prefix("KeyError: '")?.strip_suffix('\'').filter(|name| is_variable(name)))
@@ -296,6 +302,7 @@ mod tests {
                 "django.core.exceptions.ImproperlyConfigured: settings.DATABASES is improperly configured. Please supply the NAME",
                 "which database",
             ),
+            ("ValueError: Missing staticfiles manifest entry for 'css/site.css'", "`STATIC_ROOT`"),
             ("django.template.exceptions.TemplateDoesNotExist: index.html", "no template `index.html`"),
         ] {
             assert!(remedy(line).is_some_and(|text| text.contains(remedied)), "{line}: {:?}", remedy(line));
