@@ -102,6 +102,19 @@ impl Fields for KeyBuilder {
     }
 }
 
+/// Both are told the same.
+impl Fields for (KeyBuilder, Explanation) {
+    fn add(&mut self, name: &str, value: &[u8]) {
+        self.0.add(name, value);
+        self.1.add(name, value);
+    }
+
+    fn add_digest(&mut self, name: &str, digest: &Digest) {
+        self.0.add_digest(name, digest);
+        self.1.add_digest(name, digest);
+    }
+}
+
 impl Fields for Explanation {
     fn add(&mut self, name: &str, value: &[u8]) {
         let shown = match str::from_utf8(value) {

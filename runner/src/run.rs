@@ -254,7 +254,8 @@ impl Project {
             (RUNTIME_OF_PROGRAMS, runtime.build_digest().to_string()),
         ];
         let tools = runtime.tools().iter().map(|(name, digest)| (format!("tool.{name}"), digest.to_string()));
-        known.map(|(name, value)| (name.to_owned(), value)).into_iter().chain(tools).collect()
+        let machine = runtime.made_of().iter().map(|(name, value)| (format!("machine.{name}"), value.clone()));
+        known.map(|(name, value)| (name.to_owned(), value)).into_iter().chain(tools).chain(machine).collect()
     }
 
     /// How steps ask for versions: one way that resolves what `pipe.lock` does not say, and one that does not.

@@ -20,11 +20,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::fetch::Fetcher;
-use crate::key::{Fields as _, KeyBuilder};
+use crate::key::{Explanation, Fields as _, KeyBuilder};
 use crate::lockfile::LockFile;
 use crate::pipeline::{self, Pipeline};
 use crate::sandbox::Mount;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 pub use error::RuntimeError;
 pub use host::Interpreter;
@@ -85,6 +85,7 @@ pub struct Resolver<'a> {
 pub struct Runtime {
     digest: Digest,
     build_digest: Digest,
+    made_of: Explanation,
     python: String,
     mounts: Vec<Mount>,
     build_mounts: Vec<Mount>,
@@ -106,6 +107,8 @@ enum Record {
 struct Parts {
     record: Record,
     digest: Digest,
+    /// What of the machine is in it, each with what identifies it.
+    made_of: Explanation,
     python: String,
     mounts: Vec<Mount>,
     /// In place of the mounts and the digest, for builds.
@@ -148,6 +151,9 @@ impl Runtime {
         let record = serde_json::to_vec(&parts.record).expect("a record is plain data");
         if resolver.store.action(&key)?.is_none_or(|known| known != record) {
             resolver.store.put_action(&key, &record, &parts.record.refs())?;
+        }
+        if let Some(packages) = parts.made_of.get(host::PACKAGES) {
+            remember_packages(packages, resolver.store)?;
         }
         let tools = tools::resolve(&wish.tools, &mut identities)?;
         identities.save();
@@ -241,6 +247,7 @@ impl Runtime {
         Self {
             digest: parts.digest,
             build_digest: key.finish(),
+            made_of: parts.made_of,
             python: parts.python,
             mounts: parts.mounts,
             build_mounts,
@@ -264,6 +271,11 @@ impl Runtime {
         self.build_digest
     }
 
+    /// What of this machine is in it, by name, each with what identifies it; nothing where it is the same on every machine.
+    pub fn made_of(&self) -> &[(String, String)] {
+        &self.made_of.0
+    }
+
     /// The tools that builds see besides, by name, each with what identifies it.
     pub fn tools(&self) -> &[(String, Digest)] {
         &self.tools
@@ -283,6 +295,27 @@ impl Runtime {
     pub fn path(&self) -> &str {
         &self.path
     }
+}
+
+/// Keeps which packages of the machine a digest identifies, for whoever asks later what has changed.
+fn remember_packages(digest: &str, store: &Store) -> Result<(), RuntimeError> {
+    let key = packages_key(digest);
+    if store.action(&key)?.is_none()
+        && let Some(packages) = host::packages_of(digest)
+    {
+        store.put_action(&key, packages.join("\n").as_bytes(), &[])?;
+    }
+    Ok(())
+}
+
+/// The packages of a machine by the digest that identifies all of them: name, architecture and version of each. None where that
+/// is not known any more.
+pub(crate) fn packages(digest: &str, store: &Store) -> Result<Option<String>, StoreError> {
+    Ok(store.action(&packages_key(digest))?.and_then(|list| String::from_utf8(list).ok()))
+}
+
+fn packages_key(digest: &str) -> Digest {
+    KeyBuilder::new("packages of the machine").field("digest", digest.as_bytes()).finish()
 }
 
 impl Record {

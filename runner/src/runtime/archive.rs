@@ -8,7 +8,7 @@ use super::{Parts, Record, Resolver, RuntimeError, host};
 use crate::archive::{Format, unpack};
 use crate::digest::Digest;
 use crate::fetch::Request;
-use crate::key::KeyBuilder;
+use crate::key::{Explanation, KeyBuilder};
 use crate::sandbox::Mount;
 use crate::store::Store;
 use crate::tree::Entry;
@@ -48,10 +48,12 @@ pub(super) fn of_tree(
     if let Some(wanted) = version.filter(|wanted| !host::has_version(&found, wanted)) {
         return Err(fail(format!("the archive holds {found}, and `[app] python` is {wanted}")));
     }
-    let mut key = KeyBuilder::new("runtime archive").field("python", tree.as_bytes());
+    let mut key = (KeyBuilder::new("runtime archive").field("python", tree.as_bytes()), Explanation::default());
     let mut mounts = host::system(&mut key, identities)?;
     mounts.push(Mount::Bind { source: store.lay_out(tree)?, at: "/opt/python".into(), writable: false });
-    Ok(Parts { record: Record::Archive { tree: *tree }, digest: key.finish(), python: found, mounts, build: None })
+    let (key, made_of) = key;
+    let record = Record::Archive { tree: *tree };
+    Ok(Parts { record, digest: key.finish(), made_of, python: found, mounts, build: None })
 }
 
 /// What the headers say, for there is no need to run it.

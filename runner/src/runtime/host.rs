@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::identity::{Identities, Stamp};
 use super::{Parts, Record, RuntimeError};
 use crate::digest::Digest;
-use crate::key::{Fields as _, KeyBuilder};
+use crate::key::{Explanation, Fields, KeyBuilder};
 use crate::sandbox::Mount;
 
 /// What an interpreter says about itself.
@@ -24,6 +24,12 @@ v = sysconfig.get_config_var
 shared = v('INSTSONAME') if v('Py_ENABLE_SHARED') else None
 print(json.dumps({'version': '%d.%d.%d' % sys.version_info[:3], 'prefix': sys.base_prefix,
     'library': (v('LIBDIR') + '/' + shared) if shared else None}))";
+
+/// The field of all packages that are installed.
+pub(super) const PACKAGES: &str = "packages";
+
+/// Where Debian keeps account of them.
+const DPKG: &str = "/var/lib/dpkg/status";
 
 /// Directories of the root that are links into `/usr` on most machines, and directories on some.
 const TOP: [&str; 6] = ["bin", "sbin", "lib", "lib32", "lib64", "libx32"];
@@ -65,13 +71,14 @@ pub(super) fn resolve(
     identities: &mut Identities,
 ) -> Result<Parts, RuntimeError> {
     let python = Interpreter::find(path, version, identities)?;
-    let mut key = KeyBuilder::new("runtime host");
+    let mut key = (KeyBuilder::new("runtime host"), Explanation::default());
     let mut mounts = system(&mut key, identities)?;
     python.identify(&mut key, identities)?;
     python.mount(&mut mounts);
     Ok(Parts {
         record: Record::Host { executable: python.executable() },
-        digest: key.finish(),
+        digest: key.0.finish(),
+        made_of: key.1,
         python: python.version,
         mounts,
         build: None,
@@ -79,9 +86,9 @@ pub(super) fn resolve(
 }
 
 /// The machine's programs and libraries, without an interpreter of ours.
-pub(super) fn system(key: &mut KeyBuilder, identities: &mut Identities) -> Result<Vec<Mount>, RuntimeError> {
+pub(super) fn system(key: &mut impl Fields, identities: &mut Identities) -> Result<Vec<Mount>, RuntimeError> {
     key.add("machine", std::env::consts::ARCH.as_bytes());
-    key.add("packages", installed(identities)?.as_bytes());
+    key.add_digest(PACKAGES, &installed(identities)?);
     let mut mounts = vec![bind("/usr", "/usr")];
     if Path::new("/usr/local").is_dir() {
         mounts.push(Mount::Tmpfs { at: "/usr/local".into(), size: 1 << 20 });
@@ -98,9 +105,9 @@ pub(super) fn system(key: &mut KeyBuilder, identities: &mut Identities) -> Resul
         let at = format!("/etc/{name}");
         let path = Path::new(&at);
         if path.is_dir() {
-            key.add(&at, identities.directory(path)?.as_bytes());
+            key.add_digest(&at, &identities.directory(path)?);
         } else if path.is_file() {
-            key.add(&at, identities.file(path)?.as_bytes());
+            key.add_digest(&at, &identities.file(path)?);
         } else {
             continue;
         }
@@ -115,11 +122,11 @@ fn bind(source: impl Into<PathBuf>, at: &str) -> Mount {
 
 /// What is installed, by whatever keeps account of it.
 fn installed(identities: &mut Identities) -> Result<Digest, RuntimeError> {
-    let debian = Path::new("/var/lib/dpkg/status");
+    let debian = Path::new(DPKG);
     if debian.is_file() {
         let text = identities.remember("packages".into(), Stamp::of([debian]), || {
             let status = fs::read(debian).map_err(RuntimeError::io("read", debian))?;
-            Ok(debian_packages(&String::from_utf8_lossy(&status)).to_string())
+            Ok(identity_of(&debian_packages(&String::from_utf8_lossy(&status))).to_string())
         })?;
         return Ok(text.parse().unwrap_or_else(|_| Digest::of(text.as_bytes())));
     }
@@ -147,7 +154,7 @@ fn installed(identities: &mut Identities) -> Result<Digest, RuntimeError> {
 }
 
 /// The installed packages of a `dpkg` status file: name, architecture and version of each.
-fn debian_packages(status: &str) -> Digest {
+fn debian_packages(status: &str) -> Vec<String> {
     let field = |paragraph: &str, name: &str| {
         let value = paragraph.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
         value.unwrap_or_default().to_owned()
@@ -158,9 +165,19 @@ fn debian_packages(status: &str) -> Digest {
         .map(|paragraph| ["Package", "Architecture", "Version"].map(|name| field(paragraph, name)).join(" "))
         .collect();
     packages.sort();
+    packages
+}
+
+fn identity_of(packages: &[String]) -> Digest {
     let mut key = KeyBuilder::new("dpkg");
     key.add_list("packages", packages.iter().map(String::as_str));
     key.finish()
+}
+
+/// Those that a digest identifies, where they are installed now and Debian keeps account of them.
+pub(super) fn packages_of(digest: &str) -> Option<Vec<String>> {
+    let packages = debian_packages(&String::from_utf8_lossy(&fs::read(DPKG).ok()?));
+    (identity_of(&packages).to_string() == digest).then_some(packages)
 }
 
 /// Where pyenv and uv put interpreters that need not be on `PATH`, in a fixed order: the highest names first.
@@ -245,27 +262,27 @@ impl Interpreter {
         self.prefix == Path::new("/usr")
     }
 
-    fn identify(&self, key: &mut KeyBuilder, identities: &mut Identities) -> Result<(), RuntimeError> {
+    fn identify(&self, key: &mut impl Fields, identities: &mut Identities) -> Result<(), RuntimeError> {
         key.add("python", self.version.as_bytes());
-        key.add("interpreter", identities.file(&self.executable())?.as_bytes());
+        key.add_digest("interpreter", &identities.file(&self.executable())?);
         if let Some(library) = &self.library {
-            key.add("library", identities.file(library)?.as_bytes());
+            key.add_digest("library", &identities.file(library)?);
             // It is found at the place that the interpreter was built for, so that is seen.
             key.add("library path", library.as_os_str().as_bytes());
         }
         if self.is_packaged() {
             let local = format!("/etc/python{}", self.short_version());
             if Path::new(&local).is_dir() {
-                key.add(&local, identities.installed(local.as_ref(), &[])?.as_bytes());
+                key.add_digest(&local, &identities.installed(local.as_ref(), &[])?);
             }
             return Ok(());
         }
         let lib = self.prefix.join("lib");
         let standard = lib.join(format!("python{}", self.short_version()));
-        key.add("standard library", identities.installed(&standard, &INSTALLED)?.as_bytes());
+        key.add_digest("standard library", &identities.installed(&standard, &INSTALLED)?);
         for library in shared_libraries(&lib)? {
             let name = library.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            key.add(&format!("lib/{name}"), identities.file(&library)?.as_bytes());
+            key.add_digest(&format!("lib/{name}"), &identities.file(&library)?);
         }
         Ok(())
     }

@@ -17,7 +17,7 @@ use super::host::{link_python, usr_links};
 use super::{Parts, Record, Resolver, RuntimeError};
 use crate::digest::Digest;
 use crate::fetch::Request;
-use crate::key::{Fields as _, KeyBuilder};
+use crate::key::{Explanation, Fields as _, KeyBuilder};
 use crate::sandbox::Mount;
 use crate::store::Store;
 use crate::tree::Entry;
@@ -201,7 +201,7 @@ pub(super) fn of_tree(store: &Store, tree: &Digest, python: &str) -> Result<Part
     let digest =
         KeyBuilder::new("runtime packages").field("tree", tree.as_bytes()).field("python", python.as_bytes()).finish();
     let record = Record::Packages { tree: *tree, python: python.to_owned() };
-    Ok(Parts { record, digest, python: python.to_owned(), mounts, build: None })
+    Ok(Parts { record, digest, made_of: Explanation::default(), python: python.to_owned(), mounts, build: None })
 }
 
 /// What is seen of a tree of packages.

@@ -4,18 +4,22 @@
 //! there is the least to tell; where there is none, what the step of this name was last run with. A step that its own pipeline
 //! has not run yet has no earlier run, though others' may be of the same family.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use super::{FRUITLESS, Prepared, StepRecord, input_field, latest_note, note_key, read};
 use crate::digest::Digest;
 use crate::key::{BELIEVED_SINCE, Explanation};
 use crate::plugin::{Changed, How, Observation};
+use crate::runtime;
 use crate::store::{Store, StoreError};
 
 /// The most that is looked at of what is no longer as an earlier run saw it.
 const MOST: usize = 1000;
 /// The longest value that is shown in a reason, in bytes.
 const SHOWN: usize = 60;
+/// What fields are called that tell what of this machine is in the runtime.
+const OF_MACHINE: &str = "context machine.";
 /// Where nothing else is different.
 const GONE: &str = "its outputs are no longer in the store";
 
@@ -84,7 +88,7 @@ impl Prepared<'_> {
         Ok(match observation {
             Observation::Context { name, value } => {
                 let now = self.given.context.get(name);
-                vec![context_change(name, value.as_ref(), now, &record.explanation, &self.explain())]
+                vec![context_change(store, name, value.as_ref(), now, &record.explanation, &self.explain())?]
             }
             Observation::Secret { name, .. } => vec![format!("the secret `{name}` has changed")],
             Observation::Pin { .. } => vec!["`pipe.lock` pins other versions".to_owned()],
@@ -120,27 +124,57 @@ fn told(changed: &Changed, port: &str) -> String {
 
 /// A difference in what the pipeline says about the run. What the runtime is made of stands beside it in the explanations.
 fn context_change(
+    store: &Store,
     name: &str,
     before: Option<&String>,
     now: Option<&String>,
     then_all: &Explanation,
     now_all: &Explanation,
-) -> String {
+) -> Result<String, StoreError> {
     if !name.starts_with("runtime.") {
-        return value_change(&format!("`{name}` of the pipeline"), before.map(String::as_str), now.map(String::as_str));
+        let [before, now] = [before, now].map(|value| value.map(String::as_str));
+        return Ok(value_change(&format!("`{name}` of the pipeline"), before, now));
     }
-    let parts = now_all.differences(then_all).into_iter().filter_map(|field| {
-        if let Some(tool) = field.strip_prefix("context tool.") {
-            return Some(match (then_all.get(field), now_all.get(field)) {
+    let (mut told, mut of_machine) = (Vec::new(), Vec::new());
+    for field in now_all.differences(then_all) {
+        let (then, now) = (then_all.get(field), now_all.get(field));
+        if field == "context runtime.python" {
+            told.push(value_change("the runtime's Python", then, now));
+        } else if let Some(tool) = field.strip_prefix("context tool.") {
+            told.push(match (then, now) {
                 (None, _) => format!("the tool `{tool}` is new"),
                 (_, None) => format!("the tool `{tool}` is gone"),
                 _ => format!("the tool `{tool}` has changed"),
             });
+        } else if let (Some("packages"), Some(then), Some(now)) = (field.strip_prefix(OF_MACHINE), then, now) {
+            let (then, now) = (runtime::packages(then, store)?, runtime::packages(now, store)?);
+            told.extend(packages_changes(then.as_deref(), now.as_deref()));
+        } else if let (Some(part), Some(_), Some(_)) = (field.strip_prefix(OF_MACHINE), then, now) {
+            // Of Python's version is told above; most others follow from packages.
+            of_machine.extend((part != "python").then(|| format!("this machine's `{part}` has changed")));
         }
-        let python = field == "context runtime.python";
-        python.then(|| value_change("the runtime's Python", then_all.get(field), now_all.get(field)))
-    });
-    first_and_rest(parts.collect()).unwrap_or_else(|| "the runtime has changed".to_owned())
+    }
+    told.extend(of_machine);
+    Ok(first_and_rest(told).unwrap_or_else(|| "the runtime has changed".to_owned()))
+}
+
+/// What is different about the packages of this machine, as far as both lists are known.
+fn packages_changes(before: Option<&str>, now: Option<&str>) -> Vec<String> {
+    let (Some(before), Some(now)) = (before, now) else {
+        return vec!["packages of this machine have changed".to_owned()];
+    };
+    let versions = |list: &str| -> BTreeMap<String, String> {
+        let packages = list.lines().filter_map(|line| line.rsplit_once(' '));
+        packages.map(|(name, version)| (name.replace(' ', ":"), version.to_owned())).collect()
+    };
+    let (before, now) = (versions(before), versions(now));
+    let names: BTreeSet<_> = before.keys().chain(now.keys()).collect();
+    let changed = names.into_iter().filter(|name| before.get(*name) != now.get(*name));
+    let told = |name: &String| {
+        let [before, now] = [&before, &now].map(|all| all.get(name).map(String::as_str));
+        value_change(&format!("this machine's package `{name}`"), before, now)
+    };
+    changed.map(told).collect()
 }
 
 /// What is different about the step itself, the most telling first.
@@ -280,6 +314,8 @@ mod tests {
 
     #[test]
     fn a_runtime_is_told_by_the_part_that_is_different() {
+        let home = tempfile::tempdir().expect("a directory");
+        let store = Store::open(home.path()).expect("a store");
         let context = |python: &str, node: &str| {
             explained(&[
                 ("context runtime.python", python),
@@ -289,20 +325,31 @@ mod tests {
         };
         let (old, new) = ("old".to_owned(), "new".to_owned());
         let told = |before: &Explanation, now: &Explanation| {
-            context_change("runtime.build", Some(&old), Some(&new), before, now)
+            context_change(&store, "runtime.build", Some(&old), Some(&new), before, now).expect("a store")
         };
+        let machine = |packages: &str, cache: &str| {
+            explained(&[("context machine.packages", packages), ("context machine./etc/ld.so.cache", cache)])
+        };
+        let packages = |before: &str, now: &str| packages_changes(Some(before), Some(now)).join("; ");
         let before = context("3.11.2", "blake3:01");
         let cases = [
             told(&before, &context("3.12.1", "blake3:01")),
             told(&before, &context("3.11.2", "blake3:02")),
             told(&before, &before),
-            context_change("app.python", Some(&"3.11".to_owned()), Some(&"3.12".to_owned()), &before, &before),
-            context_change("platform", Some(&"a".to_owned()), None, &before, &before),
+            told(&machine("1", "1"), &machine("1", "2")),
+            told(&machine("1", "1"), &machine("2", "2")),
+            packages("libc6 amd64 2\nlibx amd64 1\nold amd64 1", "libc6 amd64 3\nlibx amd64 1\nnew amd64 1"),
+            context_change(&store, "app.python", Some(&"3.11".to_owned()), Some(&"3.12".to_owned()), &before, &before)
+                .expect("a store"),
+            context_change(&store, "platform", Some(&"a".to_owned()), None, &before, &before).expect("a store"),
         ];
         expect![[r"
             the runtime's Python is `3.12.1`, before `3.11.2`
             the tool `node` has changed
             the runtime has changed
+            this machine's `/etc/ld.so.cache` has changed
+            packages of this machine have changed (and 1 more)
+            this machine's package `libc6:amd64` is `3`, before `2`; this machine's package `new:amd64` is new: `1`; this machine's package `old:amd64` is gone: it was `1`
             `app.python` of the pipeline is `3.12`, before `3.11`
             `platform` of the pipeline is gone: it was `a`"]]
         .assert_eq(&cases.join("\n"));
