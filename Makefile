@@ -18,10 +18,10 @@ test: build
 bench: build
 	python3 -B tests/bench $(ROWS)
 
-# Kills, power cuts, full and read-only disks, damage and many runs at once, each tried hundreds of times; as root, with loop
-# devices. Takes about an hour.
+# Kills, power cuts, full and read-only disks, damage and many runs at once, each tried hundreds of times, and a machine
+# under systemd that is restarted; as root, with loop devices. Takes about an hour.
 torture: build
-	PIPE_TORTURE=1 $(CARGO) test --locked --release --workspace --test end_to_end -- faults a_host_whose_disk --include-ignored --test-threads 1
+	PIPE_TORTURE=1 $(CARGO) test --locked --release --workspace --test end_to_end -- faults a_host_whose_disk systemd --include-ignored --test-threads 1
 	PIPE_TORTURE=1 $(CARGO) test --locked --release --workspace --test release -- load:: --test-threads 1
 
 # The whole workspace, as the tests do: a selection of other packages has other features, and compiles wasmtime again.

@@ -23,5 +23,6 @@ mod seen;
 mod small;
 mod sources;
 mod steps;
+mod systemd;
 mod updates;
 mod upgrades;

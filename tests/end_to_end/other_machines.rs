@@ -159,11 +159,7 @@ fn a_host_in_a_network_of_its_own_serves_there_and_not_here() {
     two.project.edit("release.pipeline", &format!("address = \"127.0.0.1:{}\"", two.port), &own);
     two.run(["target", "add", "production", &two.address(), "--no-boot"]).success();
     two.promote();
-    let page = || {
-        let url = format!("http://{}:{}/", two.sshd.host(), two.port);
-        let asked = Command::new("curl").args(["-sS", "--noproxy", "*", &url]).output().expect("curl");
-        String::from_utf8(asked.stdout).expect("text")
-    };
+    let page = || small::page_of(two.sshd.host(), two.port);
     assert_eq!(page(), "one");
     assert!(TcpStream::connect(("127.0.0.1", two.port)).is_err(), "this machine has no such port");
     two.project.write("src/version", "two");

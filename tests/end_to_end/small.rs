@@ -1,7 +1,8 @@
 //! A project that is no more than a page, for tests of where it is served; and what asks for it.
 
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, TcpStream};
+use std::process::Command;
 
 use pipe_tests::Project;
 pub(super) use pipe_tests::{eventually, free_port};
@@ -66,4 +67,11 @@ pub(super) fn get(port: u16, path: &str) -> String {
 /// The body of the page.
 pub(super) fn page(port: u16) -> String {
     get(port, "/").split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).expect("a body")
+}
+
+/// The body of the page of another host; nothing where it does not answer.
+pub(super) fn page_of(host: Ipv4Addr, port: u16) -> String {
+    let url = format!("http://{host}:{port}/");
+    let asked = Command::new("curl").args(["-sS", "--noproxy", "*", "--max-time", "5", &url]).output().expect("curl");
+    String::from_utf8(asked.stdout).expect("text")
 }

@@ -9,6 +9,7 @@
 //! ```
 
 mod browser;
+mod machine;
 mod network;
 mod port;
 mod sshd;
@@ -26,6 +27,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 pub use browser::Browser;
+pub use machine::Machine;
 pub use port::free_port;
 pub use sshd::Sshd;
 
@@ -210,13 +212,18 @@ const PROGRAMS: [(&str, &str); 7] = [
     ("/usr/sbin/ip", "iproute2"),
 ];
 
+/// The same, of `make torture` only.
+const OF_TORTURE: [(&str, &str); 1] = [(machine::PROGRAM, "systemd-container libpam-systemd dbus")];
+
 /// Installs the programs that are not there, in a container, by who is root or becomes it without being asked; elsewhere that is for
 /// whoever the machine belongs to. All of them before any test begins: programs that come to the machine make another runtime.
 fn install() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
+        let of_torture = OF_TORTURE.iter().filter(|_| std::env::var_os("PIPE_TORTURE").is_some());
         let missing: Vec<&str> = PROGRAMS
             .iter()
+            .chain(of_torture)
             .filter(|(program, _)| !Path::new(program).exists())
             .map(|(_, packages)| *packages)
             .collect();
@@ -251,6 +258,7 @@ pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
 /// Says what to install where a program that a test needs is not there.
 pub fn needs(program: &str) {
     install();
-    let packages = PROGRAMS.iter().find(|(known, _)| *known == program).map_or(program, |(_, packages)| packages);
+    let mut known = PROGRAMS.iter().chain(&OF_TORTURE);
+    let packages = known.find(|(known, _)| *known == program).map_or(program, |(_, packages)| packages);
     assert!(Path::new(program).exists(), "install what the test needs: `apt-get install {packages}`");
 }

@@ -58,7 +58,7 @@ impl Sshd {
         fs::write(path("sshd_config"), server).expect("written");
         let child = serve(directory.path(), network.as_ref(), "unlimited");
         let mut sshd = Self { directory, address, port, child, network };
-        sshd.configure("ssh_config", "user_key");
+        configure(sshd.directory.path(), "ssh_config", "user_key");
         sshd.know(&sshd.public_key());
         sshd.wait();
         sshd
@@ -84,18 +84,8 @@ impl Sshd {
         let key = self.directory.path().join(name);
         new_key(&key);
         let config = format!("{name}.config");
-        self.configure(&config, name);
+        configure(self.directory.path(), &config, name);
         (key.with_extension("pub"), format!("ssh -F {}", self.directory.path().join(config).display()))
-    }
-
-    fn configure(&self, config: &str, key: &str) {
-        let path = |name: &str| self.directory.path().join(name).display().to_string();
-        let client = format!(
-            "Host *\n  IdentityFile {}\n  IdentitiesOnly yes\n  UserKnownHostsFile {}\n  GlobalKnownHostsFile /dev/null\n",
-            path(key),
-            path("known_hosts")
-        );
-        fs::write(path(config), client).expect("written");
     }
 
     /// A command that makes a connection stand still once so many bytes have gone to `pipe` over there; it takes the place of
@@ -201,19 +191,30 @@ fn serve(directory: &Path, network: Option<&Network>, longest_file: &str) -> Chi
         .expect("sshd starts")
 }
 
-fn new_key(path: &PathBuf) {
+/// Writes the configuration of a client that has a key, and knows the hosts that are named beside it.
+pub(crate) fn configure(directory: &Path, config: &str, key: &str) {
+    let path = |name: &str| directory.join(name).display().to_string();
+    let client = format!(
+        "Host *\n  IdentityFile {}\n  IdentitiesOnly yes\n  UserKnownHostsFile {}\n  GlobalKnownHostsFile /dev/null\n",
+        path(key),
+        path("known_hosts")
+    );
+    fs::write(path(config), client).expect("written");
+}
+
+pub(crate) fn new_key(path: &Path) {
     let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(path).status();
     assert!(made.expect("ssh-keygen runs").success());
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("a mode");
 }
 
-fn children(parent: u32) -> Vec<u32> {
+pub(crate) fn children(parent: u32) -> Vec<u32> {
     let lists = fs::read_dir(format!("/proc/{parent}/task")).into_iter().flatten().flatten();
     let lists = lists.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
     lists.flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>()).collect()
 }
 
-fn kill(pid: u32) {
+pub(crate) fn kill(pid: u32) {
     let _ = Command::new("sh").args(["-c", &format!("kill -KILL {pid}")]).status();
 }
 
