@@ -67,7 +67,10 @@ fn a_run_ends_with_a_page_that_is_served_and_goes_on_being_served() {
     serves(staging, "/");
 
     project.run(["config", "staging", "set", "COLOUR=green"]).success();
-    assert_eq!(project.run(["config", "staging", "--json"]).success().stdout, "[\n  \"COLOUR\",\n  \"SECRET_KEY\"\n]\n");
+    assert_eq!(
+        project.run(["config", "staging", "--json"]).success().stdout,
+        "[\n  \"COLOUR\",\n  \"SECRET_KEY\"\n]\n"
+    );
     let migrated = project.run(["logs", "staging", "--process", "release", "--json"]).success().events();
     assert!(migrated.iter().any(|line| line["text"] == "Running migrations:" && line["release"] == 4), "{migrated:?}");
 

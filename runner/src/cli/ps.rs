@@ -24,16 +24,21 @@ pub(super) struct PsArgs {
 }
 
 pub(super) fn ps(args: &PsArgs, context: &Context) -> Result<(), Failure> {
-    let status = if args.targets.is_empty() {
+    let named = args.targets.iter().map(|name| find(name, context)).collect::<Result<Vec<_>, _>>()?;
+    let status = if named.is_empty() {
         everywhere(context, release::status, |found| (&found.app, &found.target))?
     } else {
-        of_targets(&args.targets, context)?
+        of_targets(&named)?
     };
     if args.json {
         return context.print_json(&status.iter().map(json).collect::<Vec<_>>());
     }
+    let mut still = String::new();
+    for known in named.iter().filter(|known| !status.iter().any(|found| known.is(found))) {
+        still.push_str(&known.nothing_runs()?);
+    }
     if status.is_empty() {
-        return context.print("nothing runs; `pipe run` releases\n");
+        return context.print(if named.is_empty() { "nothing runs; `pipe run` releases\n" } else { &still });
     }
     let names: Vec<String> = status.iter().map(|target| format!("{}/{}", target.app, target.target)).collect();
     let width = names.iter().map(String::len).max().unwrap_or_default().max(6);
@@ -80,21 +85,18 @@ pub(super) fn ps(args: &PsArgs, context: &Context) -> Result<(), Failure> {
             text.push_str(&row(width, columns, address));
         }
     }
-    context.print(text + &starved)
+    context.print(text + &starved + &still)
 }
 
 /// What runs of the targets that are named. Each machine is asked once.
-fn of_targets(names: &[String], context: &Context) -> Result<Vec<TargetStatus>, Failure> {
-    let named = names.iter().map(|name| find(name, context)).collect::<Result<Vec<_>, _>>()?;
+fn of_targets(named: &[Known]) -> Result<Vec<TargetStatus>, Failure> {
     let mut status = Vec::new();
     for (at, Known { place, .. }) in named.iter().enumerate() {
         if named[..at].iter().any(|before| before.place == *place) {
             continue;
         }
-        let is_named = |found: &TargetStatus| {
-            let mut of_place = named.iter().filter(|known| known.place == *place);
-            of_place.any(|known| (&known.app, &known.name) == (&found.app, &found.target))
-        };
+        let is_named =
+            |found: &TargetStatus| named.iter().filter(|known| known.place == *place).any(|known| known.is(found));
         status.extend(release::status(place)?.into_iter().filter(is_named));
     }
     Ok(status)

@@ -50,7 +50,7 @@ fn show(target: &Known, json: bool, context: &Context) -> Result<(), Failure> {
         return context.print_json(&formation);
     }
     context.print(match formation.map(|formation| formation.to_string()) {
-        None => "nothing runs; `pipe run` releases\n".to_owned(),
+        None => target.nothing_runs()?,
         Some(counts) if counts.is_empty() => "one of each process\n".to_owned(),
         Some(counts) => format!("{counts}, and one of each other process\n"),
     })

@@ -10,7 +10,9 @@ use std::path::Path;
 use runner::diagnostic::nearest;
 use runner::event::Location;
 use runner::pipeline::{self, FILE_NAME, Pipeline, Spanned};
-use runner::release::{BootError, History, HistoryError, Place, ReleaseError, Repeated, SettingsError, Target};
+use runner::release::{
+    BootError, History, HistoryError, Place, Release, ReleaseError, Repeated, SettingsError, Target, TargetStatus,
+};
 use runner::remote::RemoteError;
 use runner::source;
 
@@ -57,6 +59,24 @@ impl Known {
     /// What it is called among the targets of all applications.
     pub(super) fn full_name(&self) -> String {
         format!("{}/{}", self.app, self.name)
+    }
+
+    /// Whether it is the one that something runs for.
+    pub(super) fn is(&self, status: &TargetStatus) -> bool {
+        (&self.app, &self.name) == (&status.app, &status.target)
+    }
+
+    /// That nothing runs there, and what brings back what did.
+    pub(super) fn nothing_runs(&self) -> Result<String, Failure> {
+        let name = &self.name;
+        let releases = self.place.releases(&self.app, name)?;
+        Ok(match releases.iter().rev().find(|release| release.stage.is_switched()) {
+            Some(Release { number, .. }) => {
+                format!("nothing runs on `{name}`; `pipe rollback {name} {number}` brings release {number} back\n")
+            }
+            None if releases.is_empty() => format!("nothing runs on `{name}`, which has no release\n"),
+            None => format!("nothing runs on `{name}`, whose releases have all failed: `pipe releases {name}`\n"),
+        })
     }
 }
 

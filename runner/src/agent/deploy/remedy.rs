@@ -91,8 +91,8 @@ fn database(line: &str) -> Option<String> {
     }
     if let Some(model) = between(line, ".DoesNotExist: ", " matching query does not exist") {
         return Some(format!(
-            "the application takes for granted that the database has a `{model}`: what puts it there, such as `loaddata`, \
-             belongs in the target's `release-commands`"
+            "the application takes for granted that the database has a `{model}`: put it there, such as by `loaddata`: once, \
+             with `pipe exec`, or in the target's `release-commands` if that may be done with each release"
         ));
     }
     if line.contains("The SECRET_KEY setting must not be empty") {
