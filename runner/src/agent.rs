@@ -24,6 +24,7 @@ mod family;
 mod front;
 mod handover;
 mod health;
+mod held;
 mod instance;
 mod keeper;
 mod life;
@@ -170,10 +171,10 @@ fn part(mut args: impl Iterator<Item = OsString>) -> Option<Result<Option<Follow
             let how = args.next();
             let home = std::env::var_os("PIPE_HOME")?;
             let kept = match how.as_deref().and_then(OsStr::to_str) {
-                Some(keeper::WATCH) => keeper::watch(Path::new(&home), args.next()?.to_str()?.parse().ok()?),
-                Some(keeper::SUCCEED) => keeper::keep(Path::new(&home), keeper::SUCCEED),
+                Some(keeper::WATCH) => keeper::watch(Path::new(&home)),
+                Some(keeper::SUCCEED) => keeper::keep(Path::new(&home), keeper::SUCCEED, Vec::new()),
                 Some(keeper::APART) => keeper::start_apart(Path::new(&home)),
-                _ => keeper::keep(Path::new(&home), keeper::SERVE),
+                _ => keeper::keep(Path::new(&home), keeper::SERVE, Vec::new()),
             };
             kept.map_err(|error| Failure::of(&error))
         }

@@ -21,6 +21,9 @@ const START: Duration = Duration::from_secs(20);
 /// From when on a command tells that it waits for an agent of another build.
 const TOLD: Duration = Duration::from_secs(2);
 
+/// How long one whose keeper is there has to come back by itself: it then has the sockets of fronts.
+const RETURN: Duration = Duration::from_secs(3);
+
 /// How often a command that waits for the agent looks whether it still should.
 const LOOK_UP: Duration = Duration::from_millis(50);
 
@@ -205,6 +208,7 @@ fn connect_or_start(home: &Path) -> Result<UnixStream, ClientError> {
             return Ok(stream);
         }
         match &mut started {
+            None if began.elapsed() < RETURN && keeper::is_there(home) => {}
             None => started = Some(start(home, &[]).map_err(io_error("start the agent"))?),
             // Another command's agent may hold the lock while it still comes up, or while it ends: then this one ends well.
             Some(child) => match child.try_wait().map_err(io_error("start the agent"))? {

@@ -1,23 +1,25 @@
-//! The parent of the agent: starts it, and starts it again when it is killed, so that fronts come back by themselves. It
-//! listens to nobody, so that nothing but a kill of its own ends it early; the agent then starts another one, which waits for the end of
-//! an agent that is not its child. Where both are killed at once, the shims of what serves start them. Unaware of what the agent does.
+//! The parent of the agent: starts it, and starts it again when it is killed, so that fronts come back by themselves; meanwhile it
+//! holds their sockets. It listens to nobody else, so that nothing but a kill of its own ends it early; the agent then starts another
+//! one, which waits for the end of an agent that is not its child. Where both are killed at once, the shims of what serves start them.
+//! Unaware of what the agent does.
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd as _, FromRawFd as _, OwnedFd};
+use std::net::Shutdown;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::unistd::getppid;
+use nix::unistd::{dup2_stdin, getppid};
 
+use super::front::{Inherited, Listeners};
 use super::instance::executable;
 use super::process::back_off;
-use super::{AgentError, client, log, shim};
+use super::{AgentError, client, held, log, shim};
 use crate::release;
 
 /// The subcommand that is the agent itself.
@@ -26,7 +28,7 @@ pub(super) const SERVE: &str = "agent-serve";
 /// The same where it is to take the place of one of another build.
 pub(super) const SUCCEED: &str = "agent-succeed";
 
-/// How a keeper is told of an agent that lost its first one; the agent's process id follows.
+/// How a keeper is started by an agent that lost its first one.
 pub(super) const WATCH: &str = "agent-watch";
 
 /// An agent that has lived for so long was no failure: what ended it is not waited out, for clients wait meanwhile.
@@ -44,8 +46,22 @@ const KEPT: &str = "agent/kept";
 /// How long an agent without a keeper may be taken to be about to have one.
 const UNKEPT: Duration = Duration::from_millis(1500);
 
+/// What this agent's keeper holds of an earlier one's, and where to give it more: both come by standard input, which leads nowhere
+/// then, so that the keeper sees the end of the agent alone.
+pub(super) fn given() -> io::Result<(UnixStream, Vec<Inherited>)> {
+    let keeper = taken_from_stdin()?;
+    let inherited = held::take(&keeper);
+    Ok((keeper, inherited))
+}
+
+fn taken_from_stdin() -> io::Result<UnixStream> {
+    let socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+    dup2_stdin(File::open("/dev/null")?)?;
+    Ok(socket)
+}
+
 /// Sees to it, from within the agent, that there is a keeper as long as the agent lives. Never comes back.
-pub(super) fn stay_kept(home: &Path) {
+pub(super) fn stay_kept(home: &Path, listeners: &Listeners) {
     let parent = getppid();
     while getppid() == parent {
         thread::sleep(LOOK);
@@ -53,22 +69,34 @@ pub(super) fn stay_kept(home: &Path) {
     let mut quick_ends = 0;
     loop {
         let mut command = Command::new(executable());
-        command.arg0("pipe").args(["agent", WATCH, &std::process::id().to_string()]).env("PIPE_HOME", home);
+        command.arg0("pipe").args(["agent", WATCH]).env("PIPE_HOME", home);
         let began = Instant::now();
-        // It never ends by itself before this process.
-        let _ = command.stdin(Stdio::null()).status();
+        if let Ok((mut keeper, socket)) = start(&mut command) {
+            listeners.keep_at(socket);
+            // It never ends by itself before this process.
+            let _ = keeper.wait();
+        }
         quick_ends = if began.elapsed() < STEADY { quick_ends + 1 } else { 1 };
         thread::sleep(back_off(quick_ends));
     }
 }
 
-/// Waits until an agent has ended, and keeps the next one. Where it has ended since there is nothing left to do, so does that.
-pub(super) fn watch(home: &Path, agent: u32) -> Result<(), AgentError> {
+/// Starts a program, with a socket to it.
+fn start(command: &mut Command) -> io::Result<(Child, UnixStream)> {
+    let (ours, theirs) = UnixStream::pair()?;
+    Ok((command.stdin(OwnedFd::from(theirs)).spawn()?, ours))
+}
+
+/// Waits until the agent that has started this keeper has ended, and keeps the next one. Where it has ended since there is nothing
+/// left to do, so does that.
+pub(super) fn watch(home: &Path) -> Result<(), AgentError> {
     let failed = |doing| move |source| AgentError::Io { doing, source };
     let _ = nix::unistd::setsid();
     let _kept = told_of(home);
-    wait_for(agent).map_err(failed("wait for the agent"))?;
-    keep(home, SERVE)
+    let agent = taken_from_stdin().map_err(failed("wait for the agent"))?;
+    let mut sockets = Vec::new();
+    held::hold(&agent, &mut sockets);
+    keep(home, SERVE, sockets)
 }
 
 /// Says for as long as the lock is held that there is a keeper. Where that cannot be said, a second one does no harm: its agent
@@ -117,23 +145,14 @@ pub(super) fn start_apart(home: &Path) -> Result<(), AgentError> {
     client::start(home, &[]).map(drop).map_err(|source| AgentError::Io { doing: "start", source })
 }
 
-#[expect(unsafe_code, reason = "no safe wrapper of pidfd_open is at hand")]
-fn wait_for(agent: u32) -> io::Result<()> {
-    // SAFETY: takes numbers, and gives a descriptor that nobody else has.
-    let fd = unsafe {
-        let fd = Errno::result(libc::syscall(libc::SYS_pidfd_open, agent, 0))?;
-        OwnedFd::from_raw_fd(i32::try_from(fd).map_err(io::Error::other)?)
-    };
-    loop {
-        match poll(&mut [PollFd::new(fd.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE) {
-            Err(Errno::EINTR) => {}
-            result => return Ok(result.map(drop)?),
-        }
-    }
+/// Whether one is there.
+pub(super) fn is_there(home: &Path) -> bool {
+    lock_file(home).is_ok_and(|file| file.try_lock().is_err())
 }
 
-/// Runs the agent of a home directory until it has nothing left to do; the `first` that it runs is one of the above.
-pub(super) fn keep(home: &Path, first: &str) -> Result<(), AgentError> {
+/// Runs the agent of a home directory until it has nothing left to do; the `first` that it runs is one of the above, and begins with
+/// the `sockets` of an earlier one.
+pub(super) fn keep(home: &Path, first: &str, mut sockets: Vec<Inherited>) -> Result<(), AgentError> {
     let failed = |doing| move |source| AgentError::Io { doing, source };
     // Not killed with the terminal of the command that needed it.
     let _ = nix::unistd::setsid();
@@ -145,7 +164,15 @@ pub(super) fn keep(home: &Path, first: &str) -> Result<(), AgentError> {
     loop {
         log::bound(&home.join("agent/agent.log"));
         let began = Instant::now();
-        let status = Command::new(executable()).arg0("pipe").arg(command).status().map_err(failed("start"))?;
+        let started = start(Command::new(executable()).arg0("pipe").arg(command));
+        let (mut agent, link) = started.map_err(failed("start"))?;
+        for Inherited { way, address, socket } in &sockets {
+            // An agent that has ended already takes none.
+            let _ = held::give(&link, way, *address, socket);
+        }
+        let _ = link.shutdown(Shutdown::Write);
+        held::hold(&link, &mut sockets);
+        let status = agent.wait().map_err(failed("start"))?;
         if status.success() {
             return Ok(());
         }

@@ -40,6 +40,7 @@ pub(super) fn serve(home: &Path, succeeds: bool) -> Result<(), AgentError> {
     DirBuilder::new().recursive(true).mode(0o700).create(&run).map_err(failed("make its directory"))?;
     // Bodies of requests that are too long for memory: no disk of the machine is known to be one, but this.
     let _ = tempfile::env::override_temp_dir(&run);
+    let (keeper, inherited) = keeper::given().map_err(failed("take what its keeper holds"))?;
     let lock = File::create(home.join("agent/lock")).map_err(failed("open its lock"))?;
     let is_free = match lock.try_lock() {
         Ok(()) => true,
@@ -52,11 +53,12 @@ pub(super) fn serve(home: &Path, succeeds: bool) -> Result<(), AgentError> {
     let work = Builder::new_multi_thread().worker_threads(2).thread_stack_size(STACK).enable_all().build();
     let work = work.map_err(failed("start its threads"))?;
     let (connections, _running) = Threads::start().map_err(failed("start its threads"))?;
-    let place = if is_free { Ok(Place::new(lock)) } else { Place::take(home, lock) };
+    let place = if is_free { Ok(Place { listeners: inherited, ..Place::new(lock) }) } else { Place::take(home, lock) };
     let Place { lock, commands, listeners, earlier } = place.map_err(failed("take the place of another agent"))?;
-    let kept = home.to_owned();
-    std::thread::spawn(move || keeper::stay_kept(&kept));
     let listeners = Arc::new(Listeners::new(Arc::clone(&connections), listeners));
+    listeners.keep_at(keeper);
+    let kept = (home.to_owned(), Arc::clone(&listeners));
+    std::thread::spawn(move || keeper::stay_kept(&kept.0, &kept.1));
     let public = Public::new(&listeners);
     let agent = Arc::new(Agent {
         acme: Acme::new(home, public.sites()),
@@ -90,6 +92,7 @@ pub(super) fn serve(home: &Path, succeeds: bool) -> Result<(), AgentError> {
         End::Done => Ok(()),
         End::Succeeded(handover) => {
             let is_alone = agent.is_alone.subscribe();
+            listeners.stop();
             drop(agent);
             let left = leave(handover, lock, work, &connections, &listeners, is_alone);
             left.map_err(failed("give its place to another agent"))
@@ -115,7 +118,6 @@ fn leave(
     listeners: &Listeners,
     is_alone: watch::Receiver<bool>,
 ) -> io::Result<()> {
-    listeners.stop();
     // With it ends all that supervises: what ends from now on is started again by the other agent alone.
     work.shutdown_timeout(LAST_WORK);
     handover.give_place(&lock)?;

@@ -2,19 +2,21 @@
 //! here; `make torture` goes on for long.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use runner::event::Events;
 use runner::release::{self, CanaryWish, History, How, Place, ProcessState, SlugRef, Stage, Target};
 
-use super::host::{Host, Slug, eventually, request};
+use super::host::{Host, Slug, eventually, page, request};
+use super::scale::parent;
 
 /// What is to be released by the process in whose environment it is.
 const ORDER: &str = "PIPE_TEST_ORDER";
@@ -173,6 +175,62 @@ fn no_request_fails_while_releases_come_and_go() {
     });
     assert!(load.end().expect("no request of wrk fails") > 100);
     assert!(asked.load(Ordering::SeqCst) > 100);
+}
+
+#[test]
+fn whoever_connects_while_a_killed_agent_comes_back_waits_and_is_answered() {
+    let host = Host::new();
+    let mut target = host.target("staging");
+    host.release(&target, &Slug::new("one")).up();
+    let address = target.settings.address.expect("an address");
+    let kill_agent = || {
+        let agent = host.agent().expect("an agent");
+        kill(Pid::from_raw(agent.cast_signed()), Signal::SIGKILL).expect("killed");
+        eventually("another agent is there", || host.agent().is_some_and(|other| other != agent));
+        thread::sleep(Duration::from_millis(500));
+    };
+    let (clients, kills) = (3, times(4, 60));
+    let (done, cut, longest) = (AtomicBool::new(false), AtomicUsize::new(0), Mutex::new(Duration::ZERO));
+    let ask = || {
+        while !done.load(Ordering::SeqCst) {
+            let began = Instant::now();
+            let mut open = Open::new(address).expect("nobody is refused");
+            match open.get("Connection: close\r\n") {
+                Ok(answer) => is_page(Ok(answer)).expect("a page"),
+                // The agent that was killed had it.
+                Err(_) => drop(cut.fetch_add(1, Ordering::SeqCst)),
+            }
+            let mut longest = longest.lock().expect("no panic");
+            *longest = began.elapsed().max(*longest);
+        }
+    };
+    thread::scope(|scope| {
+        let asking: Vec<_> = (0..clients).map(|_| scope.spawn(ask)).collect();
+        for round in 0..kills {
+            if round == kills / 2 {
+                kill(Pid::from_raw(parent(host.agent().expect("an agent"))), Signal::SIGKILL).expect("killed");
+                // Until there is another keeper.
+                thread::sleep(Duration::from_secs(2));
+            }
+            kill_agent();
+        }
+        done.store(true, Ordering::SeqCst);
+        for client in asking {
+            client.join().expect("all are answered");
+        }
+    });
+    let (cut, longest) = (cut.into_inner(), longest.into_inner().expect("no panic"));
+    assert!(cut <= clients * kills, "those alone that are being answered are cut off: {cut}");
+    assert!(longest < Duration::from_secs(20), "nobody waits for long: {longest:?}");
+
+    // Whatever is not listened at any more is nobody's.
+    target.settings.address = Some(host.address("elsewhere"));
+    host.release(&target, &Slug::new("two")).up();
+    let is_free = || TcpListener::bind(address).is_ok();
+    eventually("the keeper lets go of it", is_free);
+    kill_agent();
+    assert!(is_free(), "the next agent does not come back to it");
+    assert_eq!(page(&target, "/"), "two");
 }
 
 #[test]

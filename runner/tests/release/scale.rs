@@ -105,8 +105,12 @@ fn a_killed_agent_finds_all_processes_again() {
 }
 
 /// The process that has started another one.
-fn parent(process: u32) -> i32 {
-    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).expect("it is there");
+pub(crate) fn parent(process: u32) -> i32 {
+    above(format!("/proc/{process}").as_ref())
+}
+
+fn above(process: &std::path::Path) -> i32 {
+    let stat = std::fs::read_to_string(process.join("stat")).expect("it is there");
     stat.rsplit_once(") ").expect("a name").1.split(' ').nth(1).expect("a parent").parse().expect("a number")
 }
 
@@ -119,7 +123,7 @@ fn a_keeper_that_is_killed_has_a_successor() {
     kill(Pid::from_raw(parent(agent)), Signal::SIGKILL).expect("killed");
     let watches = |entry: std::fs::DirEntry| {
         let words = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        words == format!("pipe\0agent\0agent-watch\0{agent}\0").as_bytes()
+        words == b"pipe\0agent\0agent-watch\0" && above(&entry.path()) == agent.cast_signed()
     };
     let is_kept = || std::fs::read_dir("/proc").expect("processes").flatten().any(watches);
     eventually("another keeper is there", is_kept);

@@ -3,15 +3,19 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
+use nix::sys::socket::{Shutdown, shutdown};
 use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
-use super::super::lock;
+use super::super::{held, lock};
 use super::Entrance;
 use super::connection::{Connection, Heir, go_on, welcome};
 use super::threads::Threads;
@@ -45,6 +49,8 @@ pub(crate) struct Listeners {
     threads: Arc<Threads>,
     open: Mutex<Vec<Weak<Listener>>>,
     inherited: Mutex<Vec<Inherited>>,
+    /// Who holds the same sockets for the next agent.
+    keeper: Mutex<Option<UnixStream>>,
     heir: watch::Sender<Option<Heir>>,
 }
 
@@ -56,12 +62,28 @@ pub(crate) struct Listener {
     socket: Weak<TcpListener>,
     accepts: Arc<Notify>,
     accepting: JoinHandle<()>,
+    /// Whether somebody else listens there from now on.
+    is_given: AtomicBool,
 }
 
 impl Listeners {
     pub(crate) fn new(threads: Arc<Threads>, inherited: Vec<Inherited>) -> Self {
         let inherited = Mutex::new(inherited);
-        Self { threads, open: Mutex::default(), inherited, heir: watch::Sender::new(None) }
+        let (open, keeper) = (Mutex::default(), Mutex::default());
+        Self { threads, open, inherited, keeper, heir: watch::Sender::new(None) }
+    }
+
+    /// Has a keeper hold all that is listened at, now and later.
+    pub(crate) fn keep_at(&self, keeper: UnixStream) {
+        *lock(&self.keeper) = Some(keeper);
+        self.all().iter().for_each(|listener| self.keep(listener));
+    }
+
+    fn keep(&self, listener: &Listener) {
+        if let (Some(keeper), Some(socket)) = (&*lock(&self.keeper), listener.socket()) {
+            // One that is gone is followed by another.
+            let _ = held::give(keeper, &listener.way, listener.address, &socket);
+        }
     }
 
     /// Listens, where that is not done already; whoever connects waits until [`Listener::accept`].
@@ -92,10 +114,14 @@ impl Listeners {
                 listen(&socket, &Arc::new(entrance), &heir, &threads).await;
             })
         };
-        let listener = Arc::new(Listener { way, address, socket: weak, accepts, accepting });
-        let mut open = lock(&self.open);
-        open.retain(|listener| listener.strong_count() > 0);
-        open.push(Arc::downgrade(&listener));
+        let is_given = AtomicBool::new(false);
+        let listener = Arc::new(Listener { way, address, socket: weak, accepts, accepting, is_given });
+        {
+            let mut open = lock(&self.open);
+            open.retain(|listener| listener.strong_count() > 0);
+            open.push(Arc::downgrade(&listener));
+        }
+        self.keep(&listener);
         Ok(listener)
     }
 
@@ -122,7 +148,7 @@ impl Listeners {
 
     /// Closes what an earlier agent listened at and nobody has asked for.
     pub(crate) fn close_inherited(&self) {
-        lock(&self.inherited).clear();
+        lock(&self.inherited).drain(..).for_each(|inherited| close(&inherited.socket));
     }
 
     /// Goes on with a connection that an earlier agent had.
@@ -134,6 +160,7 @@ impl Listeners {
     /// Accepts nobody any more: whoever connects waits for somebody else who has the same sockets.
     pub(crate) fn stop(&self) {
         for listener in self.all() {
+            listener.is_given.store(true, Ordering::SeqCst);
             listener.accepting.abort();
         }
     }
@@ -163,8 +190,16 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
+        if let Some(socket) = self.socket().filter(|_| !self.is_given.load(Ordering::SeqCst)) {
+            close(&socket);
+        }
         self.accepting.abort();
     }
+}
+
+/// Has nobody listen at a socket any more, whoever holds it too: who did lets go of it then.
+fn close(socket: &impl AsRawFd) {
+    let _ = shutdown(socket.as_raw_fd(), Shutdown::Read);
 }
 
 async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
