@@ -65,6 +65,7 @@ pub use exec::{ExecError, Session};
 
 pub(crate) use boot::Told;
 pub(crate) use instance::executable;
+pub(crate) use process::WEB;
 
 use account::{Account, Ports};
 use acme::Acme;

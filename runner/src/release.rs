@@ -5,6 +5,7 @@
 
 mod arrival;
 mod audit;
+mod became;
 mod deed;
 mod difference;
 mod env_file;
@@ -131,7 +132,19 @@ pub enum ReleaseError {
     /// There is nothing before.
     #[error("target `{0}` has no earlier release to go back to")]
     NothingEarlier(String),
-    /// Whoever makes it fell silent after it had begun.
+    /// Whoever made it fell silent, and who came then has undone it.
+    #[error("release {number} of `{target}` is undone: {why}")]
+    Undone {
+        /// The target.
+        target: String,
+        /// The release.
+        number: u64,
+        /// What is written down there of its end.
+        why: String,
+        /// Why no more was heard.
+        source: Box<ReleaseError>,
+    },
+    /// Whoever makes it fell silent after it had begun, and nobody has come since who would know.
     #[error("nobody says what became of release {number} of `{target}`")]
     Silent {
         /// The target.
@@ -161,6 +174,9 @@ impl ReleaseError {
             Self::NotWhole { from, number, to, .. } => Some(format!(
                 "`pipe ps {from}` says whether it stays up by now; `pipe promote {from}@{number} {to}` promotes it all the same"
             )),
+            Self::Undone { .. } => {
+                Some("nothing of it runs; what its release commands have done stays: try it again".to_owned())
+            }
             Self::Silent { target, .. } => {
                 Some(format!("what was not switched is undone: `pipe releases {target}` says what became of it"))
             }
@@ -255,6 +271,12 @@ fn order(
         }
     };
     let answer = place.order(order, slug, cancel, &mut on_sent, &mut report);
+    let answer = match answer {
+        Err(error @ (ReleaseError::Agent(_) | ReleaseError::Remote(_))) if number > 0 => {
+            became::became(place, (app, target, number), error, events, cancel)
+        }
+        answer => answer,
+    };
     let (outcome, url, result) = match answer {
         Ok(Answer::Released { number, url }) => {
             let url = if url.is_empty() { url } else { place.seen(url) };
@@ -292,10 +314,6 @@ fn order(
             (Outcome::Failed, url, Err(ReleaseError::NotReleased(Box::new(failure))))
         }
         Ok(_) => (Outcome::Failed, None, Err(ReleaseError::Answer)),
-        Err(error @ (ReleaseError::Agent(_) | ReleaseError::Remote(_))) if number > 0 => {
-            let silent = ReleaseError::Silent { target: target.to_owned(), number, source: Box::new(error) };
-            (Outcome::Failed, None, Err(silent))
-        }
         Err(error) => (Outcome::Failed, None, Err(error)),
     };
     if number > 0 {

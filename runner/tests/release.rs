@@ -25,7 +25,7 @@ mod written;
 
 use std::time::Duration;
 
-use host::{Host, Slug, eventually, page, request};
+use host::{Host, Said, Slug, eventually, page, request};
 use runner::event::Event;
 use runner::release::{self, History, How, ProcessState, ReleaseError, Settings, Stage, Target};
 
@@ -878,24 +878,55 @@ fn what_is_waited_for_is_told_and_what_nobody_wants_any_more_is_not_waited_for()
 }
 
 #[test]
-fn a_release_whose_agent_is_killed_says_where_to_look() {
+fn a_release_whose_agent_is_killed_says_what_became_of_it() {
     let host = Host::new();
     let mut target = host.target("staging");
+    let killed_at = |target: &Target, slug: &Slug, is_time: &(dyn Fn(&Event) -> bool + Sync)| {
+        host.release_until(target, slug, |event| {
+            if is_time(event) {
+                kill(host.agent().expect("an agent"));
+            }
+            false
+        })
+    };
+    let undone = |number: u64, said: Said| {
+        let error = said.refused();
+        assert_eq!(error.to_string(), format!("release {number} of `staging` is undone: interrupted"));
+        let hint = "nothing of it runs; what its release commands have done stays: try it again";
+        assert_eq!(error.hint().as_deref(), Some(hint));
+        let history = History::open(host.home.path()).expect("a history");
+        assert_eq!(
+            history.releases("demo", "staging").expect("releases").last().map(|last| last.stage),
+            Some(Stage::Failed)
+        );
+    };
+    let stage =
+        |wanted: Stage| move |event: &Event| matches!(event, Event::ReleaseStage { stage, .. } if *stage == wanted);
+    // The first one too, before which nothing served.
+    undone(1, killed_at(&target, &Slug::web("one", "sleep 617"), &stage(Stage::Starting)));
     host.release(&target, &Slug::new("one")).up();
     target.settings.release_commands = vec!["sleep 617".into()];
+    undone(3, killed_at(&target, &Slug::new("two"), &stage(Stage::ReleasePhase)));
+    assert_eq!(page(&target, "/"), "one");
+    // Whoever does not wait for that is told where to look.
     let said = host.release_until(&target, &Slug::new("two"), |event| {
-        if matches!(event, Event::ReleaseOutput { text, .. } if text.contains("sleep 617")) {
+        let is_time = stage(Stage::ReleasePhase)(event);
+        if is_time {
             kill(host.agent().expect("an agent"));
         }
-        false
+        is_time
     });
     let error = said.refused();
-    assert_eq!(error.to_string(), "nobody says what became of release 2 of `staging`");
+    assert_eq!(error.to_string(), "nobody says what became of release 4 of `staging`");
     let hint = "what was not switched is undone: `pipe releases staging` says what became of it";
     assert_eq!(error.hint().as_deref(), Some(hint));
-    eventually("another agent answers", || request(&target, "/", "").is_some_and(|answer| answer.ends_with("one")));
-    let history = History::open(host.home.path()).expect("a history");
-    eventually("it is undone", || history.releases("demo", "staging").expect("releases")[1].stage == Stage::Failed);
+    target.settings.release_commands.clear();
+    // What has been switched already is finished; its worker is still watched then.
+    let slug = Slug { worker: Some("exec sleep 617"), ..Slug::new("two") };
+    let released = killed_at(&target, &slug, &stage(Stage::Switched)).up();
+    let address = target.settings.address.expect("an address");
+    assert_eq!((released.number, released.url), (5, format!("http://{address}/")));
+    assert_eq!(page(&target, "/"), "two");
 }
 
 #[test]

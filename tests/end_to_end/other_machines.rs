@@ -331,8 +331,10 @@ fn a_release_is_undone_where_nobody_wants_it_any_more_or_the_connection_is_lost(
     let promote = begin(3);
     two.sshd.cut();
     let output = promote.wait_with_output().expect("pipe ends");
-    assert_eq!(output.status.code(), Some(5), "{}", String::from_utf8_lossy(&output.stderr));
-    eventually("it is undone", || two.releases()[0]["outcome"] == "failed");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(5), "{said}");
+    assert!(said.contains("release 3 of `production` is undone: cancelled"), "{said}");
+    assert_eq!(two.releases()[0]["outcome"], "failed");
     assert_eq!(two.page(), "one");
     assert_eq!(two.releases()[2]["outcome"], "serves");
 }

@@ -20,7 +20,7 @@ use crate::release::{History, HistoryError, ProcessRecord};
 use crate::sandbox;
 
 /// The process that answers requests.
-pub(super) const WEB: &str = "web";
+pub(crate) const WEB: &str = "web";
 
 /// What release commands are called among processes.
 pub(super) const RELEASE: &str = "release";

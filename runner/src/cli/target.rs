@@ -295,7 +295,10 @@ impl From<ReleaseError> for Failure {
             | ReleaseError::NothingEarlier(_) => Kind::Usage,
             ReleaseError::People(error) => kind(error.is_usage()),
             ReleaseError::Remote(error) => kind(error.is_usage()),
-            ReleaseError::Agent(_) | ReleaseError::History(_) | ReleaseError::Silent { .. } => Kind::Environment,
+            ReleaseError::Agent(_)
+            | ReleaseError::History(_)
+            | ReleaseError::Undone { .. }
+            | ReleaseError::Silent { .. } => Kind::Environment,
             ReleaseError::Answer => Kind::Internal,
             ReleaseError::Cancelled => Kind::Cancelled,
         };
