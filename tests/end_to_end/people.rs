@@ -282,6 +282,7 @@ fn what_is_done_or_refused_is_written_down_with_who_asked() {
     admin.run(&two, &["config", "production", "set", "TOKEN=hunter2"]).success();
     admin.run(&two, &["config", "production", "export"]).success();
     admin.run(&two, &["exec", "production", "--", "true"]).success();
+    admin.run(&two, &["exec", "production", "--", "false"]).code(1);
     deployer.run(&two, &["exec", "production", "--", "id"]).code(2);
     deployer.run(&two, &["releases", "production"]).success();
     deployer.run(&two, &["audit", "production"]).code(2);
@@ -306,7 +307,10 @@ fn what_is_done_or_refused_is_written_down_with_who_asked() {
             ["dora", "deployer", "config set TOKEN", "refused"],
             ["adam", "admin", "config set TOKEN", "done"],
             ["adam", "admin", "read the config", "done"],
+            ["adam", "admin", "begin exec true", "done"],
             ["adam", "admin", "exec true", "done"],
+            ["adam", "admin", "begin exec false", "done"],
+            ["adam", "admin", "exec false", "failed"],
             ["dora", "deployer", "exec demo/production -- id", "refused"],
             ["dora", "deployer", "read the audit trail", "refused"],
             ["adam", "admin", "remove dora", "done"],
@@ -318,6 +322,7 @@ fn what_is_done_or_refused_is_written_down_with_who_asked() {
     let slug = two.releases()[0]["slug"].as_str().expect("a slug")["blake3:".len()..][..12].to_owned();
     assert!(first.contains(&format!("promote staging 1, demo/production: release 1 of {slug}")), "{first}");
     assert!(said.contains("dora (127.0.0.1)") && !said.contains("hunter2"), "{said}");
+    assert!(said.contains("failed: it ended with 1\n"), "{said}");
     let state = fs::read(two.home().join("agent/state.db")).expect("the state");
     assert!(!state.windows(7).any(|window| window == b"hunter2"));
 

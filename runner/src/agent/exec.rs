@@ -65,14 +65,21 @@ impl ExecError {
 
 /// A program that runs. Dropped, it ends.
 pub struct Session {
+    program: Program,
+    history: History,
+    who: Who,
+    deed: Deed,
+}
+
+struct Program {
     child: Child,
     directory: TempDir,
     _lock: File,
 }
 
 impl Session {
-    /// Starts a program where the processes of a target run, and writes down who has it run. Where none run, `instead` is
-    /// first given the number of the release in whose place it is put.
+    /// Starts a program where the processes of a target run, and writes down who has it run: before it can have done much. Where
+    /// none run, `instead` is first given the number of the release in whose place it is put.
     pub fn start(
         (home, who): (&Path, &Who),
         (app, target): (&str, &str),
@@ -81,26 +88,42 @@ impl Session {
         instead: impl FnOnce(u64),
     ) -> Result<Self, ExecError> {
         let history = History::open(home)?;
-        let started = Self::find(&history, app, target).and_then(|release| {
+        let started = find(&history, app, target).and_then(|release| {
             if !release.current {
                 instead(release.number);
             }
-            Self::begin(home, &history, &release, argv, stdio)
+            Program::start(home, &history, &release, argv, stdio)
         });
-        history.audit(who, &Deed::of(app, target, format!("exec {}", argv.join(" "))), &Ending::of(&started))?;
-        started
+        let what = format!("exec {}", argv.join(" "));
+        let begun = if started.is_ok() { format!("begin {what}") } else { what.clone() };
+        history.audit(who, &Deed::of(app, target, begun), &Ending::of(&started))?;
+        Ok(Self { program: started?, history, who: who.clone(), deed: Deed::of(app, target, what) })
     }
 
-    /// What the target runs, or what was tried last.
-    fn find(history: &History, app: &str, target: &str) -> Result<Release, ExecError> {
-        let release = match history.current(app, target)? {
-            None => history.releases(app, target)?.pop(),
-            current => current,
+    /// Waits for the program's end, writes down what that was, and gives the code that a shell would.
+    pub fn wait(self) -> Result<u8, ExecError> {
+        let Self { program, history, who, deed } = self;
+        let ended = program.wait();
+        let ending = match &ended {
+            Ok(code) if *code > 0 => Ending::Failed(format!("it ended with {code}")),
+            ended => Ending::of(ended),
         };
-        release.ok_or_else(|| ExecError::NoRelease(target.to_owned()))
+        history.audit(&who, &deed, &ending)?;
+        ended
     }
+}
 
-    fn begin(
+/// What a target runs, or what was tried last.
+fn find(history: &History, app: &str, target: &str) -> Result<Release, ExecError> {
+    let release = match history.current(app, target)? {
+        None => history.releases(app, target)?.pop(),
+        current => current,
+    };
+    release.ok_or_else(|| ExecError::NoRelease(target.to_owned()))
+}
+
+impl Program {
+    fn start(
         home: &Path,
         history: &History,
         release: &Release,
@@ -135,8 +158,7 @@ impl Session {
         Ok(Self { child, directory, _lock: lock })
     }
 
-    /// Waits for the program's end, and gives the code that a shell would.
-    pub fn wait(mut self) -> Result<u8, ExecError> {
+    fn wait(mut self) -> Result<u8, ExecError> {
         let ended = self.child.wait();
         drop(self.child);
         // What is left of its writable layer may not be ours to remove without help.

@@ -30,7 +30,7 @@ pub struct Audited {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Ending {
-    /// It was done; of a program that somebody ran, that it was begun.
+    /// It was done.
     Done,
     /// Whoever asked may not have it done.
     Refused,
