@@ -213,6 +213,8 @@ fn a_target_that_is_removed_leaves_its_data_until_that_goes_too() {
     assert_eq!((two.page(), two.releases().len()), ("one".to_owned(), 2));
     let said = two.run(["target", "remove", "production", "--data"]).success().stdout;
     assert!(said.contains("are removed"), "{said}");
+    let home = two.home().canonicalize().expect("a path");
+    assert!(said.contains(&format!("share stays there: `pipe` and its store in {}; `rm -r", home.display())), "{said}");
     assert!(!kept.exists() && TcpStream::connect(("127.0.0.1", two.port)).is_err());
     assert_eq!(two.releases(), Vec::<Value>::new());
     two.run(["promote", "staging", "production"]).success();

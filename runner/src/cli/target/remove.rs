@@ -1,7 +1,9 @@
 //! `pipe target remove`.
 
 use std::fmt::Write as _;
+use std::path::Path;
 
+use runner::diagnostic::quoted;
 use runner::release::{self, History, Removed};
 
 use crate::cli::target::TargetArg;
@@ -30,6 +32,13 @@ pub(super) fn remove(args: &RemoveArgs, context: &Context) -> Result<(), Failure
     if !args.forget {
         let removed = release::remove(&target.place, &target.app, &target.name, args.data)?;
         text = told(&name, &removed, args.data);
+        if let Some(server) = target.place.server() {
+            // Who may not see them may not remove them either.
+            let people = target.place.people().unwrap_or_default();
+            let people: Vec<&str> = people.iter().map(|person| person.name.as_str()).collect();
+            let home = removed.directory.ancestors().nth(3).unwrap_or(&removed.directory);
+            text.push_str(&shared(&server.to_string(), home, &target.name, &people));
+        }
     }
     if let Some(server) = target.place.server() {
         if let Some(history) = History::existing(&context.home()?)? {
@@ -59,4 +68,31 @@ fn told(name: &str, removed: &Removed, data: bool) -> String {
         );
     }
     text
+}
+
+/// What is no single target's.
+fn shared(server: &str, home: &Path, target: &str, people: &[&str]) -> String {
+    let home = home.display();
+    let mut text = format!("what all targets at {server} share stays there: `pipe` and its store in {home}");
+    if !people.is_empty() {
+        let names = quoted(people.iter().copied());
+        let _ = write!(text, ", and the keys of {names}; `pipe people {target} remove NAME` takes one away");
+    }
+    let _ = writeln!(text, "; `rm -r {home}` there ends it, with whatever targets have left in it");
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stays_at_a_host_is_told_with_how_it_goes() {
+        let told = |people: &[&str]| shared("ssh://host", Path::new("/srv/pipe"), "production", people);
+        let stays = "what all targets at ssh://host share stays there: `pipe` and its store in /srv/pipe";
+        let all = "; `rm -r /srv/pipe` there ends it, with whatever targets have left in it\n";
+        assert_eq!(told(&[]), format!("{stays}{all}"));
+        let keys = ", and the keys of `ada` and `bo`; `pipe people production remove NAME` takes one away";
+        assert_eq!(told(&["ada", "bo"]), format!("{stays}{keys}{all}"));
+    }
 }
