@@ -52,7 +52,7 @@ pub(crate) use arrival::Arrived;
 pub(crate) use history::ProcessRecord;
 #[cfg(test)]
 pub(crate) use people::tests::KEY;
-pub(crate) use people::{is_person, origin, user};
+pub(crate) use people::{ASKER, is_person, origin, user};
 pub(crate) use place::read_config;
 
 /// A release that serves.

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Output};
 
-use pipe_tests::{Outcome, Said};
+use pipe_tests::{Outcome, Said, is_root};
 use serde_json::Value;
 
 use super::other_machines::Two;
@@ -333,6 +333,21 @@ fn what_is_done_or_refused_is_written_down_with_who_asked() {
     assert!(done.success());
     let said = two.run(["audit", "production"]).code(5);
     assert!(said.stderr.contains("entry 5 is gone") && said.stdout.contains("exec true"), "{}", said.stderr);
+}
+
+#[test]
+fn whoever_logs_in_has_one_name_whatever_he_asks_for() {
+    let two = Two::new();
+    two.run(["run"]).success();
+    let as_ada = [("PIPE_SSH", &*two.sshd.client()), ("SUDO_USER", "ada")];
+    let ask = |args: &[&str]| two.project.run_with(&as_ada, args).success();
+    ask(&["promote", "staging", "production"]);
+    ask(&["exec", "production", "--", "true"]);
+    let trail = trail(&two);
+    let names: Vec<&str> = trail.iter().map(|entry| entry[0].as_str()).collect();
+    assert_eq!((names.len(), names[1], names[2]), (3, names[0], names[0]));
+    // Of those who work as root he is known by his own name.
+    assert!(names[0] == "ada@127.0.0.1" || !is_root(), "{names:?}");
 }
 
 #[test]

@@ -23,6 +23,9 @@ const KINDS: [&str; 7] = [
     "ssh-rsa",
 ];
 
+/// Where a `pipe` elsewhere says the name of its user, as it does in every call of its protocol.
+pub(crate) const ASKER: &str = "PIPE_ASKER";
+
 /// What somebody may do. Each may do what those before it may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -112,7 +115,7 @@ impl Who {
     /// The user of this process: whoever may run programs as the owner of pipe's data may do anything with it.
     pub fn here() -> Self {
         match origin() {
-            Some(from) => Self::at(&user(), from),
+            Some(from) => Self::at(&std::env::var(ASKER).unwrap_or_else(|_| user()), from),
             None => Self { name: user(), role: Role::Admin, from: None },
         }
     }

@@ -14,6 +14,8 @@ use super::script::{Script, line};
 use super::{Address, RemoteError};
 use crate::digest::Digest;
 use crate::event::Fault;
+use crate::release::{ASKER, user};
+use crate::shell::quoted;
 
 /// What replaces the command `ssh`, with arguments of its own: `ssh -F config`.
 const PROGRAM: &str = "PIPE_SSH";
@@ -124,10 +126,11 @@ impl Ssh {
         self.script(Script::Pipe, arguments, Asking::Never)
     }
 
-    /// `pipe` over there, with this process's own streams, and with a terminal where it has one.
+    /// `pipe` over there, with this process's own streams, and with a terminal where it has one; it is told who asks.
     pub(super) fn pipe_here(&self, arguments: &[&str], terminal: bool) -> Command {
         let mut command = self.command([if terminal { "-t" } else { "-T" }, "-q"], Asking::Never);
-        command.arg(self.remote(Script::Pipe, arguments));
+        let script = format!("{ASKER}={}; export {ASKER}; {}", quoted(&user()), Script::Pipe.text());
+        command.arg(line(&script, self.address.home().unwrap_or_default(), arguments));
         command
     }
 
