@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::TcpStream;
 
-use pipe_tests::Project;
+use pipe_tests::{Project, Said};
 use serde_json::Value;
 
 use super::small::{free_port, get};
@@ -104,6 +104,23 @@ fn a_page_that_makes_its_style_sheet_when_it_is_asked_for_is_served_with_it() {
     assert!(serves(staging, style).ends_with("\r\n\r\nbody { color: green }"));
     assert_eq!(project.run(["run", "--json"]).success().end()["slug"], slug);
     serves(staging, style);
+}
+
+#[test]
+fn static_files_that_templates_ask_for_and_nobody_has_are_told() {
+    let (project, _) = example();
+    let told = |said: Said| {
+        let all = said.stdout + &said.stderr;
+        let lost = "templates ask for static files that were not collected: `lost.css` in `polls/base.html`";
+        assert!(all.contains(lost), "{all}");
+    };
+    let base = "polls/polls/templates/polls/base.html";
+    project.edit(base, "{% load static %}", "{% load static %}{% static 'lost.css' %}");
+    // The storage would raise an error when the page is rendered.
+    told(project.run(["run", "--no-release"]).code(1));
+    let (strict, plain) = ("whitenoise.storage.CompressedManifest", "django.contrib.staticfiles.storage.");
+    project.edit("polls/mysite/settings.py", strict, plain);
+    told(project.run(["run", "--no-release"]).success());
 }
 
 #[test]

@@ -189,14 +189,19 @@ def link(root, request):
 
 
 def check(request, report):
-    """Refuses what would be an error 500 at run time; what may never be reached becomes a warning."""
+    """Refuses what would be an error 500 at run time; what may never be reached, or is only not found, becomes a warning."""
     if report["storage"] is None:
         return []
     from django.conf import settings
     from django.contrib.staticfiles.storage import ManifestFilesMixin, staticfiles_storage as storage
 
+    def is_missing(path):
+        return not storage.exists(path.partition("#")[0].partition("?")[0])
+
     if not isinstance(storage._wrapped, ManifestFilesMixin):
-        return []
+        lost = [f"`{path}` in `{template}`" for template, path, _ in sorted(set(missing_references(is_missing, request["source"])))]
+        more = f" and {len(lost) - 8} more" if len(lost) > 8 else ""
+        return [f"templates ask for static files that were not collected: {', '.join(lost[:8])}{more}"] if lost else []
     settings.DEBUG = False  # else the storage doesn't look at its manifest
     if not storage.hashed_files and hasattr(storage, "load_manifest"):
         loaded = storage.load_manifest()
@@ -204,8 +209,16 @@ def check(request, report):
     lost = sorted(path for path in storage.hashed_files.values() if not os.path.exists(storage.path(path)))
     if lost:
         raise Refused(f"the manifest of static files names {quote(lost)}, which was not collected")
+
+    def is_unknown(path):
+        try:
+            storage.url(path)
+        except ValueError:
+            return True
+        return False
+
     certain, possible = [], []
-    for template, path, rendered in sorted(set(missing_references(storage, request["source"]))):
+    for template, path, rendered in sorted(set(missing_references(is_unknown, request["source"]))):
         (certain if rendered else possible).append(f"`{path}` in `{template}`")
     if certain:
         raise Refused("templates ask for static files that were not collected: " + ", ".join(certain[:8]))
@@ -217,16 +230,15 @@ def quote(names):
     return ", ".join(f"`{name}`" for name in names[:5]) + more
 
 
-def missing_references(storage, source):
-    """Literal `{% static %}` paths of the project's own templates without an entry in the manifest: (template, path,
-    whether every rendering of a template that the project's code names comes by it)."""
+def missing_references(is_missing, source):
+    """Literal `{% static %}` paths of the project's own templates that are missing: (template, path, whether every rendering of
+    a template that the project's code names comes by it)."""
     templates, missing = own_templates(source), []
     for name, template in sorted(templates.items()):
         for path, place in references(template.nodelist, ALWAYS):
             try:
-                storage.url(path)
-            except ValueError:
-                missing.append((name, path, place))
+                if is_missing(path):
+                    missing.append((name, path, place))
             except Exception:  # noqa: B902: a storage of the project's own
                 pass
     if not missing:

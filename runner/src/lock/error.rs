@@ -83,12 +83,15 @@ pub enum LockError {
 /// What uv says of a file that it cannot read.
 const UNREADABLE: [&str; 2] = ["Error parsing", "Couldn't parse requirement"];
 
+/// What uv says where it has no Python to run.
+const NO_PYTHON: &str = "No interpreter found";
+
 impl LockError {
     /// Whether the machine or the network is at fault, and not the project.
-    pub const fn is_environment(&self) -> bool {
+    pub fn is_environment(&self) -> bool {
         match self {
             Self::Project { .. } | Self::Locked { .. } | Self::Unpinned(_) => false,
-            Self::Unresolvable { offline, .. } => *offline,
+            Self::Unresolvable { offline, output, .. } => *offline || output.contains(NO_PYTHON),
             _ => true,
         }
     }
@@ -104,6 +107,10 @@ impl LockError {
             Self::Unresolvable { offline: true, .. } => {
                 Some("check the network, and `[index]` of the pipeline".to_owned())
             }
+            Self::Unresolvable { output, .. } if output.contains(NO_PYTHON) => Some(
+                "resolving takes a Python of this machine, of any version: `apt-get install python3`; what is locked takes none"
+                    .to_owned(),
+            ),
             Self::Unresolvable { output, .. } if output.contains("the requested Python version") => {
                 Some("set `[app] python` to a version that all of them run on, or change the requirements".to_owned())
             }

@@ -171,12 +171,19 @@ fn a_failure_leaves_what_was_there() {
     let bench = Bench::new(&[("requirements.txt", "django\n")]);
     bench.ensure(&Mode::Keep).expect("a lock");
     let before = bench.read("pylock.toml");
-    fs::write(bench.directory.path().join("home/cache/uv/broken"), "").expect("a file");
+    let broken = bench.directory.path().join("home/cache/uv/broken");
+    fs::write(&broken, "no versions do").expect("a file");
     let error = bench.ensure(&Mode::Upgrade).expect_err("uv fails");
     assert!(error.to_string().ends_with("requirements.txt`:\nno versions do"), "{error}");
     assert_eq!(error.hint().as_deref(), Some("change the requirements so that they can be met together"));
     assert!(!error.is_environment());
     assert_eq!(bench.read("pylock.toml"), before);
+    fs::write(&broken, "No interpreter found for Python 3.11 in search path").expect("a file");
+    let error = bench.ensure(&Mode::Upgrade).expect_err("there is no Python");
+    assert!(
+        error.is_environment() && error.hint().is_some_and(|hint| hint.contains("apt-get install python3")),
+        "{error}"
+    );
     let error = Bench::new(&[]).ensure(&Mode::Keep).expect_err("nothing to lock");
     assert!(
         error.to_string().starts_with("step `lock`: nothing in the project says which packages it needs"),

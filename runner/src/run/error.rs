@@ -99,7 +99,7 @@ impl From<SecretError> for RunError {
 
 impl RunError {
     /// Whose fault it is.
-    pub const fn fault(&self) -> Fault {
+    pub fn fault(&self) -> Fault {
         match self {
             Self::Read { .. } | Self::NoSlug | Self::Init(_) | Self::Pipeline(_) => Fault::Pipeline,
             Self::Plugin(error) if error.is_the_files() => Fault::Plugin,
