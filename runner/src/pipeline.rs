@@ -409,6 +409,9 @@ pub struct TargetLimits {
     /// How long each release command may run, such as `10m`; `1h` by default.
     #[schemars(default, with = "Option<String>", regex(pattern = units::DURATION_PATTERN))]
     pub release: Option<Spanned<Duration>>,
+    /// How long a web process may take until its page answers, such as `5m`; `2m` by default.
+    #[schemars(default, with = "Option<String>", regex(pattern = units::DURATION_PATTERN))]
+    pub start: Option<Spanned<Duration>>,
     /// How much memory each process and release command may take, with all that it starts, in bytes, written such as `512MB`, `2GiB`; as
     /// much as there is by default. Where pipe is not root it counts for each single program.
     #[schemars(default, with = "Option<String>", regex(pattern = units::SIZE_PATTERN))]

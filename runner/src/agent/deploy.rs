@@ -35,6 +35,7 @@ use super::running::{Running, end_all};
 use super::wanted::{Wanted, wanted};
 use super::{Agent, lock};
 use crate::diagnostic::quoted;
+use crate::pipeline::duration_text;
 use crate::release::{How, Release, Stage, Target};
 
 /// How long Django may take to say what it is asked, and how many lines it may say.
@@ -336,7 +337,7 @@ impl Deploy<'_> {
             let what = format!("process `{}`", process.slot);
             let written = || self.last_lines(&process.slot, 1);
             let outcome = tokio::select! {
-                outcome = health::until_healthy(&process, path, &hosts) => outcome,
+                outcome = health::until_healthy(&process, path, &hosts, self.root.settings.limits.start) => outcome,
                 never = waiting::tell(&process, path, &hosts, written, &self.say) => match never {},
             };
             match outcome {
@@ -383,6 +384,10 @@ impl Deploy<'_> {
                     } else {
                         "it has to listen on the port that is in `$PORT`"
                     };
+                    let patience = duration_text(self.root.settings.limits.start);
+                    let hint = format!(
+                        "{hint}; if it is only slow, `start` in the target's `limits` gives it longer than {patience}"
+                    );
                     let message = format!("{what} runs, and does not answer `GET {path}`");
                     return Err(self.unhealthy(&process.slot, message).hint(hint));
                 }

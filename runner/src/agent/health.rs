@@ -15,9 +15,6 @@ use super::instance::Exit;
 use super::listening;
 use super::process::Process;
 
-/// How long a process may take until it answers.
-const PATIENCE: Duration = Duration::from_mins(2);
-
 /// How long a process may listen elsewhere alone: some that serve figures of theirs do so before they have loaded the rest.
 const ELSEWHERE: Duration = Duration::from_secs(15);
 
@@ -70,12 +67,17 @@ pub(crate) enum Unhealthy {
 }
 
 /// Asks for a page until it comes, under each of some host names: the first that is not refused counts.
-pub(crate) async fn until_healthy(process: &Process, path: &str, hosts: &[String]) -> Result<Healthy, Unhealthy> {
+pub(crate) async fn until_healthy(
+    process: &Process,
+    path: &str,
+    hosts: &[String],
+    patience: Duration,
+) -> Result<Healthy, Unhealthy> {
     tokio::select! {
         exit = process.ended() => Err(Unhealthy::Ended(exit.unwrap_or(Exit::Lost))),
         addresses = elsewhere(process) => Err(Unhealthy::Elsewhere(addresses)),
         () = restarting(process) => Err(Unhealthy::Restarting),
-        outcome = ask(process.port, path, hosts) => outcome,
+        outcome = ask(process.port, path, hosts, patience) => outcome,
     }
 }
 
@@ -119,13 +121,13 @@ fn reaches(address: SocketAddr, port: u16) -> bool {
     address.port() == port && (ip.is_unspecified() || ip.is_ipv4() && ip.is_loopback())
 }
 
-async fn ask(port: u16, path: &str, hosts: &[String]) -> Result<Healthy, Unhealthy> {
+async fn ask(port: u16, path: &str, hosts: &[String], patience: Duration) -> Result<Healthy, Unhealthy> {
     let began = Instant::now();
     let mut pause = Duration::from_millis(20);
     let mut errors = 0;
     let mut last = Unhealthy::Silent;
-    while began.elapsed() < PATIENCE {
-        match ask_once(port, path, hosts, PATIENCE.saturating_sub(began.elapsed())).await {
+    while began.elapsed() < patience {
+        match ask_once(port, path, hosts, patience.saturating_sub(began.elapsed())).await {
             Some(healthy) if !healthy.status.is_server_error() => return Ok(healthy),
             Some(healthy) => {
                 // These say themselves that it may pass.

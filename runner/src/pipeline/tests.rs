@@ -836,7 +836,7 @@ fn limits_of_targets_are_checked() {
               |
             8 | limits = { body = "1", answer = "never", memory = "much", disk = "1GiB" }
               |                                                           ^^^^
-              = hint: known here: `body`, `memory`, `answer` and `release`
+              = hint: known here: `body`, `memory`, `answer`, `release` and `start`
         "#]],
     );
     let pipeline =

@@ -133,7 +133,7 @@ fn settings(settings: &Settings) -> BTreeMap<String, String> {
         https,
         preflight,
         health,
-        limits: Limits { body, answer, release, memory },
+        limits: Limits { body, answer, release, start, memory },
     } = settings;
     let list = |list: &[String]| (!list.is_empty()).then(|| list.join(", "));
     let lines = [
@@ -152,6 +152,7 @@ fn settings(settings: &Settings) -> BTreeMap<String, String> {
         ("limits.body", Some(size_text(*body))),
         ("limits.memory", memory.map(size_text)),
         ("limits.release", Some(duration_text(*release))),
+        ("limits.start", Some(duration_text(*start))),
         ("preflight", Some(preflight.to_string())),
         ("release-commands", list(release_commands)),
         ("tls", tls.as_ref().map(certificates)),
@@ -210,6 +211,7 @@ mod tests {
                 body: 2 << 20,
                 answer: Duration::from_secs(90),
                 release: Duration::from_mins(10),
+                start: Duration::from_mins(5),
                 memory: Some(1 << 30),
             },
             ..usual.clone()
@@ -223,6 +225,7 @@ mod tests {
             "~ limits.body  100MB → 2MiB",
             "+ limits.memory  1GiB",
             "~ limits.release  1h → 10m",
+            "~ limits.start  2m → 5m",
             "~ preflight  true → false",
             "+ tls  acme, ops@example.org",
         ];

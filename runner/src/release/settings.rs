@@ -95,6 +95,7 @@ impl Target {
                 body: target.limits.body.as_deref().copied().unwrap_or(usual.body),
                 answer: target.limits.answer.as_deref().copied().unwrap_or(usual.answer),
                 release: target.limits.release.as_deref().copied().unwrap_or(usual.release),
+                start: target.limits.start.as_deref().copied().unwrap_or(usual.start),
                 memory: target.limits.memory.as_deref().copied().or(usual.memory),
             },
         };

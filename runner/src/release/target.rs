@@ -76,6 +76,9 @@ pub struct Limits {
     pub answer: Duration,
     /// How long each release command may run.
     pub release: Duration,
+    /// How long a web process may take until its page answers.
+    #[serde(default = "start")]
+    pub start: Duration,
     /// How many bytes of memory each process may take, with all that it starts; none: as many as there are.
     #[serde(default)]
     pub memory: Option<u64>,
@@ -83,8 +86,18 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { body: 100_000_000, answer: Duration::from_mins(5), release: Duration::from_hours(1), memory: None }
+        Self {
+            body: 100_000_000,
+            answer: Duration::from_mins(5),
+            release: Duration::from_hours(1),
+            start: start(),
+            memory: None,
+        }
     }
+}
+
+const fn start() -> Duration {
+    Duration::from_mins(2)
 }
 
 /// Where certificates come from.

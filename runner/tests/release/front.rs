@@ -159,4 +159,14 @@ fn an_application_that_takes_too_long_is_not_waited_for() {
     let late = request(&target, "/slow", "").expect("an answer");
     assert!(late.starts_with("HTTP/1.1 504 ") && late.contains("`answer` in the target's `limits`"), "{late}");
     assert_eq!(page(&target, "/"), "one");
+
+    // Nor is one whose page takes longer than it may when it starts.
+    target.settings.limits.start = Duration::from_millis(500);
+    let error = host.release(&target, &Slug::web("two", "exec sleep 617")).refused();
+    assert!(error.to_string().ends_with("runs, and does not answer `GET /`"), "{error}");
+    assert!(
+        error.hint().is_some_and(|hint| hint.contains("$PORT") && hint.ends_with("longer than 500ms")),
+        "{error:?}"
+    );
+    assert_eq!(page(&target, "/"), "one");
 }

@@ -114,9 +114,9 @@ fn limits(mut fields: Fields<'_, '_>) -> TargetLimits {
     let mut sizes = |key| fields.string(key).and_then(|text| size(reader, &text));
     let (body, memory) = (sizes("body"), sizes("memory"));
     let mut times = |key| fields.string(key).and_then(|text| time(reader, &text));
-    let (answer, release) = (times("answer"), times("release"));
+    let (answer, release, start) = (times("answer"), times("release"), times("start"));
     fields.finish();
-    TargetLimits { body, answer, release, memory }
+    TargetLimits { body, answer, release, start, memory }
 }
 
 fn driver(fields: &mut Fields<'_, '_>) -> Option<Driver> {
