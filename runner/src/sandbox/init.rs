@@ -98,6 +98,10 @@ fn set_up(
         confine::confine(spec, !request.memory_is_limited)?;
         // Changing ids has made the kernel forget it.
         prctl::set_pdeathsig(Signal::SIGKILL).map_err(setup)?;
+        // It is told only who has died since.
+        if !monitor.is_held() {
+            return Err(setup(Errno::EPIPE));
+        }
         open("/", OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()).map_err(setup)
     };
     let root = setup().map_err(Report::Refused)?;

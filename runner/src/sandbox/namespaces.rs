@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::io::{Read, Write};
+use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::CloneFlags;
 use nix::unistd::Pid;
 
@@ -35,6 +37,13 @@ impl Handshake {
 
     pub(super) fn go(&self) {
         let _ = (&self.0).write_all(&[1]);
+    }
+
+    /// Whether the other still holds its end.
+    pub(super) fn is_held(&self) -> bool {
+        // Nothing is asked for, and what is told in any case is that nobody is there.
+        let mut polled = [PollFd::new(self.0.as_fd(), PollFlags::empty())];
+        matches!(poll(&mut polled, PollTimeout::ZERO), Ok(0))
     }
 
     pub(super) fn ask_and_wait(&self) -> Result<(), Errno> {
