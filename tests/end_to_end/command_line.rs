@@ -254,3 +254,29 @@ fn config_that_no_process_can_be_given_is_refused_before_anything_is_released() 
         assert!(said.stderr.contains("e:") && said.stderr.contains("variable") || file == "nul", "{}", said.stderr);
     }
 }
+
+#[test]
+fn a_name_means_the_application_here_and_no_other() {
+    let theirs = small::project();
+    let port = small::free_port();
+    let target = format!("[targets.live]\ndriver = \"local\"\nrelease = \"slug\"\naddress = \"127.0.0.1:{port}\"\n");
+    small::release_to(&theirs, &target);
+    theirs.run(["run"]).success();
+    let ours = small::project();
+    small::release_to(&ours, &target);
+    ours.edit("release.pipeline", "name = \"demo\"", "name = \"other\"");
+    let home = theirs.home().display().to_string();
+    let run = |args: &[&str]| ours.run_with(&[("PIPE_HOME", &home)], args);
+    for command in
+        [&["stop", "live"][..], &["scale", "live", "web=2"], &["exec", "live", "--", "true"], &["rollback", "live"]]
+    {
+        let said = run(command).code(2);
+        assert!(said.stderr.contains("`demo/live` is another application's"), "{}", said.stderr);
+    }
+    // What may be said of a target before its first release is said of the one here.
+    run(&["config", "live", "set", "COLOUR=green"]).success();
+    assert_eq!(small::page(port), "one");
+    let releases = run(&["releases", "demo/live", "--json"]).success();
+    assert_eq!(serde_json::from_str::<Value>(&releases.stdout).expect("JSON")[0]["number"], 1);
+    theirs.run(["stop", "--all"]).success();
+}

@@ -220,9 +220,9 @@ pub(super) fn find(text: &str, context: &Context) -> Result<Known, Failure> {
         Some(wanted) => known.retain(|(app, name)| (app.as_str(), name.as_str()) == wanted),
         None => known.retain(|(_, name)| name == text),
     }
-    if known.len() > 1
-        && let Some(here) = pipeline
-    {
+    let others = known.clone();
+    if let Some(here) = pipeline.as_ref().filter(|_| !text.contains('/')) {
+        // What is meant elsewhere by the same name is not meant here.
         known.retain(|(app, _)| *app == *here.app.name);
     }
     match known.pop() {
@@ -236,6 +236,13 @@ pub(super) fn find(text: &str, context: &Context) -> Result<Known, Failure> {
         None if all.is_empty() => {
             Err(Failure::new(Kind::Usage, format!("no target `{text}`: nothing was released yet"))
                 .hint("`pipe run` releases"))
+        }
+        None if !others.is_empty() => {
+            let here = pipeline.map(|here| here.app.name.to_string()).unwrap_or_default();
+            let others: Vec<String> = others.iter().map(|(app, name)| format!("`{app}/{name}`")).collect();
+            let message = format!("target `{text}` of `{here}`, which is the application here, has taken no release");
+            Err(Failure::new(Kind::Usage, message)
+                .hint(format!("{} is another application's: name it so, if that is meant", others.join(", "))))
         }
         None => {
             let candidates = if text.contains('/') { full } else { short };
