@@ -46,6 +46,10 @@ pub(super) fn wanted(history: &History, order: &Order) -> Result<Option<Wanted>,
             for (name, value) in changes {
                 match value {
                     Some(value) => values.insert(name.clone(), value.clone()),
+                    // What the target makes up it has anew.
+                    None if makes_up(current.as_ref(), name) => {
+                        values.insert(name.clone(), history.at_random(name).map_err(failed)?)
+                    }
                     None => values.remove(name),
                 };
             }
@@ -91,6 +95,12 @@ impl Wanted {
     fn like(release: Release, how: How) -> Self {
         Self { contents: release.contents(), target: release.target, how }
     }
+}
+
+/// Whether a variable is one that what a target runs has it make up.
+fn makes_up(current: Option<&Release>, name: &String) -> bool {
+    let settings = current.map(|current| &current.target.settings);
+    settings.is_some_and(|settings| settings.generate.contains(name) && !settings.env.contains_key(name))
 }
 
 /// How many of each process a target has: what served last says it, also where it was stopped since.

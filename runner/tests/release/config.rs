@@ -91,6 +91,20 @@ fn what_a_target_is_to_make_up_is_its_own_and_stays() {
     assert_eq!(key(&staging), first);
     host.configure(&staging, &[("SECRET_KEY", Some("chosen"))]).expect("a release");
     assert_eq!(key(&staging), "chosen");
+    host.configure(&staging, &[("SECRET_KEY", None)]).expect("a release");
+    let anew = key(&staging);
+    assert!(anew.len() == 64 && anew != first, "{anew}");
+
+    // What a release has had that came to nothing, or that was gone back from, is had again.
+    let mut more = staging.clone();
+    more.settings.generate.push("OTHER".into());
+    let other = || page(&more, "/env").lines().find_map(|line| line.strip_prefix("OTHER=").map(str::to_owned));
+    host.release(&more, &next).up();
+    let had = other().expect("a value");
+    host.rollback(&more, None).up();
+    assert_eq!(other(), None);
+    host.release(&more, &next).up();
+    assert_eq!(other(), Some(had));
 }
 
 /// Refuses a change of config, and says why.

@@ -33,11 +33,7 @@ impl History {
             .filter(|release| was_refused(release))
             .map(|release| release.config)
             .collect();
-        let db = self.db();
-        let mut versions = db.prepare(
-            "SELECT version FROM configs JOIN targets ON targets.id = configs.target WHERE app = ?1 AND name = ?2 ORDER BY version DESC",
-        )?;
-        let versions = versions.query_map(params![app, target], |row| row.get(0))?.collect::<Result<Vec<u64>, _>>()?;
+        let versions = self.config_versions(app, target)?;
         Ok(versions.into_iter().find(|version| !refused.contains(version)).unwrap_or(0))
     }
 
@@ -56,10 +52,33 @@ impl History {
         let before = self.config(app, target, version)?;
         let mut values = before.clone();
         for name in names.filter(|name| !before.contains_key(*name)) {
-            let value = sealed::made_up().map_err(|source| self.sealed(format!("a value for `{name}`"), source))?;
-            values.insert(name.clone(), value);
+            values.insert(name.clone(), self.made_up(app, target, name)?);
         }
         if values == before { Ok(version) } else { self.add_config(app, target, &values) }
+    }
+
+    /// The value that a variable of a target had last, whatever became of that release; or else one at random.
+    fn made_up(&self, app: &str, target: &str, name: &str) -> Result<String, HistoryError> {
+        for version in self.config_versions(app, target)? {
+            if let Some(value) = self.config(app, target, version)?.remove(name) {
+                return Ok(value);
+            }
+        }
+        self.at_random(name)
+    }
+
+    /// Another value for a variable.
+    pub(crate) fn at_random(&self, name: &str) -> Result<String, HistoryError> {
+        sealed::made_up().map_err(|source| self.sealed(format!("a value for `{name}`"), source))
+    }
+
+    /// All versions of a target's config, the newest first.
+    fn config_versions(&self, app: &str, target: &str) -> Result<Vec<u64>, HistoryError> {
+        let db = self.db();
+        let mut versions = db.prepare(
+            "SELECT version FROM configs JOIN targets ON targets.id = configs.target WHERE app = ?1 AND name = ?2 ORDER BY version DESC",
+        )?;
+        Ok(versions.query_map(params![app, target], |row| row.get(0))?.collect::<Result<_, _>>()?)
     }
 
     /// Forgets what was to follow the config of what a target runs, and came to no release.
