@@ -162,24 +162,30 @@ impl Runtime {
 
     /// The runtime of a digest, without tools, or why this machine does not have it.
     pub fn find(digest: &Digest, store: &Store, home: &Path) -> Result<Self, RuntimeError> {
-        let record = store.action(&Record::key(digest))?.ok_or(RuntimeError::Unknown(*digest))?;
-        let record = serde_json::from_slice(&record).map_err(|_| RuntimeError::Unknown(*digest))?;
-        Self::of_record(digest, record, store, home)
+        Self::of_record(&Record::find(digest, store)?, store, home)?.if_it_is(digest)
     }
 
-    fn of_record(digest: &Digest, record: Record, store: &Store, home: &Path) -> Result<Self, RuntimeError> {
+    /// The same for what goes on where it was built: the machine's own runtime is taken as it is by now, and may have another digest.
+    pub fn by_now(digest: &Digest, store: &Store, home: &Path) -> Result<Self, RuntimeError> {
+        let record = Record::find(digest, store)?;
+        let found = Self::of_record(&record, store, home)?;
+        if matches!(record, Record::Host { .. }) { Ok(found) } else { found.if_it_is(digest) }
+    }
+
+    fn of_record(record: &Record, store: &Store, home: &Path) -> Result<Self, RuntimeError> {
         let mut identities = Identities::open(home);
         let parts = match record {
-            Record::Host { executable } => host::resolve(Some(&executable), None, &mut identities)?,
-            Record::Packages { tree, python } => packages::of_tree(store, &tree, &python)?,
-            Record::Archive { tree } => archive::of_tree(store, &tree, None, &mut identities)?,
+            Record::Host { executable } => host::resolve(Some(executable), None, &mut identities)?,
+            Record::Packages { tree, python } => packages::of_tree(store, tree, python)?,
+            Record::Archive { tree } => archive::of_tree(store, tree, None, &mut identities)?,
         };
         identities.save();
-        if parts.digest == *digest {
-            Ok(Self::assemble(parts, tools::Tools::default()))
-        } else {
-            Err(RuntimeError::Changed { wanted: *digest, found: parts.digest })
-        }
+        Ok(Self::assemble(parts, tools::Tools::default()))
+    }
+
+    fn if_it_is(self, wanted: &Digest) -> Result<Self, RuntimeError> {
+        let found = self.digest();
+        if found == *wanted { Ok(self) } else { Err(RuntimeError::Changed { wanted: *wanted, found }) }
     }
 
     /// How another machine can have the runtime too: its record, and the trees that this names.
@@ -202,7 +208,7 @@ impl Runtime {
         let record: Record = serde_json::from_str(record).map_err(|_| RuntimeError::Unknown(*digest))?;
         let trees = record.refs();
         if trees.is_empty() {
-            Self::of_record(digest, record, store, home)?;
+            Self::of_record(&record, store, home)?.if_it_is(digest)?;
         }
         Ok(trees)
     }
@@ -319,6 +325,11 @@ fn packages_key(digest: &str) -> Digest {
 }
 
 impl Record {
+    fn find(digest: &Digest, store: &Store) -> Result<Self, RuntimeError> {
+        let record = store.action(&Self::key(digest))?.ok_or(RuntimeError::Unknown(*digest))?;
+        serde_json::from_slice(&record).map_err(|_| RuntimeError::Unknown(*digest))
+    }
+
     fn key(digest: &Digest) -> Digest {
         KeyBuilder::new("runtime record").field("runtime", digest.as_bytes()).finish()
     }
@@ -328,5 +339,26 @@ impl Record {
             Self::Host { .. } => Vec::new(),
             Self::Packages { tree, .. } | Self::Archive { tree } => vec![*tree],
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_machines_own_runtime_goes_on_as_it_is_by_now_and_is_found_only_as_it_was() {
+        let home = tempfile::tempdir().expect("a directory");
+        let store = Store::open(home.path()).expect("a store");
+        let before = Digest::of(b"what the machine had before an update");
+        let found = host::resolve(None, None, &mut Identities::open(home.path())).expect("a runtime");
+        let record = serde_json::to_vec(&found.record).expect("a record");
+        store.put_action(&Record::key(&before), &record, &[]).expect("kept");
+        let found = Runtime::find(&before, &store, home.path());
+        assert!(matches!(found, Err(RuntimeError::Changed { .. })), "{found:?}");
+        let by_now = Runtime::by_now(&before, &store, home.path()).expect("it is there");
+        assert_ne!(by_now.digest(), before);
+        let unknown = Runtime::by_now(&Digest::of(b"another machine's"), &store, home.path());
+        assert!(matches!(unknown, Err(RuntimeError::Unknown(_))), "{unknown:?}");
     }
 }

@@ -736,6 +736,29 @@ fn processes_survive_a_killed_agent_and_the_next_one_comes_by_itself_and_takes_t
 }
 
 #[test]
+fn data_that_is_no_longer_named_is_told_and_nothing_empty_takes_its_place() {
+    let host = Host::new();
+    let mut target = host.target("staging");
+    target.settings.data = vec!["data/x.sqlite3".into(), "media".into()];
+    target.settings.release_commands = vec!["mkdir -p data media; echo 1 >>data/x.sqlite3; echo 1 >media/x".into()];
+    host.release(&target, &Slug::new("one")).up();
+    let kept = target.settings.data.clone();
+    target.settings.data = vec!["data".into(), "media".into()];
+    let error = host.release(&target, &Slug::new("two")).refused();
+    assert!(error.to_string().contains("has kept `data/x.sqlite3` by itself so far"), "{error}");
+    assert!(error.hint().is_some_and(|hint| hint.contains("data%2Fx.sqlite3")), "{error:?}");
+    assert_eq!(page(&target, "/"), "one");
+    target.settings.data = kept[..1].to_vec();
+    let said = host.release(&target, &Slug::new("two"));
+    assert!(said.warnings.contains("`media` was kept as data so far"), "{}", said.warnings);
+    said.up();
+    target.settings.data = kept;
+    let said = host.release(&target, &Slug::new("three"));
+    assert!(!said.warnings.contains("was kept as data"), "{}", said.warnings);
+    said.up();
+}
+
+#[test]
 fn a_process_that_ends_is_started_again() {
     let host = Host::new();
     let target = host.target("staging");

@@ -129,7 +129,11 @@ async fn carry_out(
         let hint = "what serves may still run on it: the disk or another program has changed it".to_owned();
         let _ = say.send(Progress::Warning { message: format!("{damage}; it was made anew"), hint: Some(hint) });
     }
+    if root.has_drifted {
+        let _ = say.send(remarks::drifted());
+    }
     refuse::unfit(&root, &target.name, &how, canary.is_some())?;
+    refuse::data_split(agent, &root, &target, &say)?;
     // Whoever goes back needs that most on a disk that is full, and what he goes back to is there.
     if target.settings.preflight && !matches!(how, How::Config { .. } | How::Rollback { .. }) {
         refuse::little_room(agent, &say)?;

@@ -68,6 +68,8 @@ pub(super) fn layer(directory: &Path) -> PathBuf {
 #[derive(Debug, Clone)]
 pub(crate) struct Root {
     pub(crate) arrived: Arrived,
+    /// Whether the machine's own runtime has become another one since the slug was built.
+    pub(crate) has_drifted: bool,
     /// The target's, with its config in their environment.
     pub(crate) settings: Settings,
     pub(crate) formation: Formation,
@@ -102,7 +104,7 @@ impl Root {
         let store = Store::open_for_releases(home).map_err(|error| Failure::hinted(&error, error.hint()))?;
         let arrived =
             Arrived::open(&store, &contents.slug, arrives).map_err(|error| Failure::hinted(&error, error.hint()))?;
-        let runtime = Runtime::find(&arrived.manifest.runtime, &store, home).map_err(|error| {
+        let runtime = Runtime::by_now(&arrived.manifest.runtime, &store, home).map_err(|error| {
             let hint = error.hint().unwrap_or_else(|| "release a slug that was built on this machine".into());
             Failure::of(&error).hint(hint)
         })?;
@@ -110,6 +112,7 @@ impl Root {
         settings.env.extend(config);
         let directory = target_directory(home, &target.app, &target.name);
         Ok(Self {
+            has_drifted: runtime.digest() != arrived.manifest.runtime,
             arrived,
             settings,
             formation: contents.formation.clone(),
@@ -303,6 +306,23 @@ impl Root {
         };
         let data = self.settings.data.iter().map(String::as_str);
         data.filter(|path| !is_database(path)).find(|path| Path::new(&inside(path)).ancestors().any(is_there))
+    }
+
+    /// Of what was kept `before`: what is no longer kept by itself, where it lies, and of a database the directory that is kept in its
+    /// place, if there is one.
+    pub(crate) fn no_longer_kept<'a>(&'a self, before: &'a [String]) -> Vec<(&'a str, PathBuf, Option<&'a str>)> {
+        let data = &self.settings.data;
+        let gone =
+            before.iter().map(String::as_str).filter(|path| !data.iter().any(|kept| folder(kept) == folder(path)));
+        let gone = gone.filter(|path| fs::read_dir(self.kept(path)).is_ok_and(|mut held| held.next().is_some()));
+        let around = |path: &str| {
+            let holds = |directory: &&str| {
+                let below = inside(path).strip_prefix(&format!("{}/", inside(directory))).map(str::to_owned);
+                below.is_some_and(|below| !self.kept(directory).join(below).exists())
+            };
+            data.iter().map(String::as_str).filter(|path| !is_database(path)).find(holds)
+        };
+        gone.map(|path| (path, self.kept(path), around(path).filter(|_| is_database(path)))).collect()
     }
 
     /// A database of the data that a directory of the data has a file for, and that directory.

@@ -125,6 +125,28 @@ fn data_for_static(root: &Root, target: &str) -> Result<(), Failure> {
         .hint("take it out of the target's `data`: static files come with each release; uploads belong in a directory of their own"))
 }
 
+/// What was kept so far is told where nobody will see it any more, and refuses the release where something empty would take its place.
+pub(super) fn data_split(agent: &Agent, root: &Root, target: &Target, say: &Say) -> Result<(), Failure> {
+    let current = agent.history.current(&target.app, &target.name).map_err(|error| Failure::of(&error))?;
+    let Some(before) = current.map(|current| current.target.settings.data) else { return Ok(()) };
+    for (path, place, around) in root.no_longer_kept(&before) {
+        let place = place.display();
+        if let Some(directory) = around {
+            let message = format!(
+                "target `{}` has kept `{path}` by itself so far, and would begin with a `{directory}` that does not have it",
+                target.name
+            );
+            return Err(Failure::new(message)
+                .hint(format!("name `{path}` in the target's `data` as before: what it holds is in `{place}`")));
+        }
+        let message =
+            format!("`{path}` was kept as data so far, and this release does not see it: it stays in `{place}`");
+        let hint = "name it in the target's `data` again, if it is to be seen".to_owned();
+        let _ = say.send(Progress::Warning { message, hint: Some(hint) });
+    }
+    Ok(())
+}
+
 /// A database that is to be kept by itself would take the place of one that a directory of data holds.
 fn data_in_the_way(root: &Root, target: &str) -> Result<(), Failure> {
     let Some((database, directory)) = root.database_in_data() else { return Ok(()) };

@@ -60,11 +60,22 @@ pub(super) fn lost_database(command: &str, path: &str) -> Progress {
     Progress::Warning { message, hint: Some(hint) }
 }
 
+/// A slug that was built before the machine's packages changed.
+pub(super) fn drifted() -> Progress {
+    let hint =
+        "`pipe run` builds it anew; a runtime of `kind = \"packages\"` stays the same through updates of the machine";
+    Progress::Warning {
+        message: "this machine's runtime has changed since the slug was built, which runs on what it is by now"
+            .to_owned(),
+        hint: Some(hint.to_owned()),
+    }
+}
+
 /// Static files that the target would serve, and is not asked for.
 pub(super) fn static_elsewhere(url: &str, target: &str) -> Progress {
     let message = format!("pages ask for static files at `{url}`, which is no domain of target `{target}`");
     let hint = "name it in the target's `domains`, or set `STATIC_URL` to a path such as `/static/`; whoever else serves that name, \
-                such as a CDN, is given the files by this target under the same name";
+                such as a CDN, is given the files by this target under names of its own";
     Progress::Warning { message, hint: Some(hint.to_owned()) }
 }
 
