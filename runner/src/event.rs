@@ -229,7 +229,7 @@ pub enum Event {
         target: String,
         /// The release that serves.
         release: u64,
-        /// Where it answers.
+        /// Where it answers; empty where the target is scaled to no web process.
         url: String,
     },
     /// The run has ended; the last event of its log.

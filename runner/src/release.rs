@@ -283,7 +283,7 @@ fn order(
             (Outcome::Succeeded, Some(url.clone()).filter(|url| !url.is_empty()), Ok(Some(Released { number, url })))
         }
         Ok(Answer::Unchanged { number, url }) => {
-            let url = place.seen(url);
+            let url = if url.is_empty() { url } else { place.seen(url) };
             events.send(Event::ReleaseUnchanged { target: target.to_owned(), release: number, url: url.clone() });
             return Ok(Some(Released { number, url }));
         }

@@ -114,7 +114,8 @@ async fn carry_out(
     if let Some(number) = wanted.served_by(&agent.history)?.filter(|number| running.is_whole(*number)) {
         let Target { app, name, .. } = &wanted.target;
         agent.history.set_failure(app, name, number, None).map_err(|error| Failure::of(&error))?;
-        return Ok(Answer::Unchanged { number, url: running.url() });
+        let answers = wanted.contents.formation.count(WEB) > 0;
+        return Ok(Answer::Unchanged { number, url: if answers { running.url() } else { String::new() } });
     }
     let Wanted { target, contents, how } = wanted;
     let scales = matches!(how, How::Scale { .. });

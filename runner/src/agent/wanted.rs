@@ -70,7 +70,7 @@ pub(super) fn wanted(history: &History, order: &Order) -> Result<Option<Wanted>,
         Wish::Scale(counts) => {
             let current = current.ok_or_else(|| {
                 Failure::usage(format!("target `{target}` runs nothing that could be scaled"))
-                    .hint("release to it first: `pipe run`")
+                    .hint(format!("release to it first: `pipe run`; what ran before a stop `pipe ps {target}` knows"))
             })?;
             let mut wanted = Wanted::like(current, How::Scale { formation: counts.clone() });
             wanted.contents.formation = wanted.contents.formation.and(counts);

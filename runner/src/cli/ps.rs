@@ -37,6 +37,9 @@ pub(super) fn ps(args: &PsArgs, context: &Context) -> Result<(), Failure> {
     for known in named.iter().filter(|known| !status.iter().any(|found| known.is(found))) {
         still.push_str(&known.nothing_runs()?);
     }
+    for found in status.iter().filter(|found| found.processes.is_empty()) {
+        let _ = writeln!(still, "no process of `{0}` runs: `pipe scale {0} web=1`", found.target);
+    }
     if status.is_empty() {
         return context.print(if named.is_empty() { "nothing runs; `pipe run` releases\n" } else { &still });
     }

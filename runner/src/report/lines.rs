@@ -184,7 +184,12 @@ impl Lines {
                 Some(self.about(target, &text))
             }
             Event::ReleaseUnchanged { target, release, url } => {
-                let text = format!("release {release} is this already, at {url}");
+                let text = match url.as_str() {
+                    "" => format!(
+                        "release {release} is this already, and no process answers: `pipe scale {target} web=1`"
+                    ),
+                    url => format!("release {release} is this already, at {url}"),
+                };
                 Some(self.about(target, &paint.dim(&text)))
             }
             // A run that ends with no steps never began: what is printed as the error says all.

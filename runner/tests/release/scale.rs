@@ -48,6 +48,8 @@ fn scaling_starts_and_stops_processes_and_leaves_the_others_alone() {
 
     assert_eq!(host.scale(&target, &["web=0"]).up().url, "", "it answers nowhere");
     eventually("nothing runs", || host.instances().is_empty());
+    let unchanged = host.release(&target, &Slug::new("one")).up();
+    assert_eq!((unchanged.number, unchanged.url.as_str()), (4, ""), "nor does it by a run that changes nothing");
     host.scale(&target, &["web=1"]).up();
     assert_eq!(page(&target, "/"), "one");
 }

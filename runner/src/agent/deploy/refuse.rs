@@ -68,9 +68,12 @@ fn missing_environment(root: &Root, target: &str) -> Result<(), Failure> {
     if missing.is_empty() {
         return Ok(());
     }
+    let made_up = missing.iter().find(|name| name.ends_with("SECRET_KEY"));
+    let made_up = made_up
+        .map_or_else(String::new, |key| format!("; `generate = [\"{key}\"]` in the target has one made up and kept"));
     Err(Failure::new(format!("the slug needs what the target does not give: `{}`", missing.join("`, `"))).hint(
         format!(
-            "`pipe config {target} set {}=…`, or put it into the file that the target's `env-file` names",
+            "`pipe config {target} set {}=…`, or put it into the file that the target's `env-file` names{made_up}",
             missing[0]
         ),
     ))

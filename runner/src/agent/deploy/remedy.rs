@@ -96,7 +96,9 @@ fn database(line: &str) -> Option<String> {
         ));
     }
     if line.contains("The SECRET_KEY setting must not be empty") {
-        return Some(format!("set the variable from which the settings read `SECRET_KEY`, {SAID}"));
+        return Some(format!(
+            "set the variable from which the settings read `SECRET_KEY`, {SAID}; named in its `generate` each target makes up one"
+        ));
     }
     if line.contains("settings.DATABASES is improperly configured") {
         return Some(format!("say which database it is {SAID} (`DATABASE_URL`, or what the settings read)"));
@@ -171,7 +173,12 @@ fn code(line: &str) -> Option<String> {
         .or_else(|| line.trim().strip_prefix("KeyError: '")?.strip_suffix('\'').filter(|name| is_variable(name)))
         .or_else(|| named(line.split_once("ImproperlyConfigured: ")?.1));
     if let Some(variable) = variable {
-        return Some(format!("set `{variable}` {SAID}"));
+        let made_up = if variable.ends_with("SECRET_KEY") {
+            format!("; `generate = [\"{variable}\"]` in the target has one made up and kept")
+        } else {
+            String::new()
+        };
+        return Some(format!("set `{variable}` {SAID}{made_up}"));
     }
     let module = between(line, "ModuleNotFoundError: No module named '", "'")?;
     if module == "psycopg2" {

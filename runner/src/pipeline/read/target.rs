@@ -196,6 +196,11 @@ fn env(reader: &Reader, item: &Item<'_>) -> BTreeMap<String, Spanned<String>> {
 
 fn variable(reader: &Reader, name: Spanned<String>) -> Option<Spanned<String>> {
     match check_variable(&name, "") {
+        Ok(()) if ["HOME", "PATH", "PORT"].contains(&name.as_str()) => {
+            let error = reader.error(name.span(), format!("`{name}` is not to be made up: every process is given one"));
+            reader.report(error.hint("name secret keys: `generate = [\"SECRET_KEY\"]`"));
+            None
+        }
         Ok(()) => Some(name),
         Err(error) => {
             reader.report(reader.error(name.span(), error.to_string()).hint(error.hint()));
