@@ -347,8 +347,9 @@ fn below_variable(text: &str, line: &str, path: String) -> String {
     }
 }
 
-/// The path that a line ends in.
+/// The path that a line ends in, whatever is taken off its end.
 fn path_in(line: &str) -> Option<String> {
+    let line = line.split(".rstrip(").next().unwrap_or(line);
     path_to(line, literals(line).len().checked_sub(1)?)
 }
 
@@ -392,6 +393,8 @@ mod tests {
         assert_eq!(database("IGNORED = ['.DS_Store', 'Thumbs.db']"), None);
         assert_eq!(path_in("MEDIA_ROOT = os.path.join(BASE_DIR, 'media')").as_deref(), Some("media"));
         assert_eq!(path_in("MEDIA_ROOT = '/var/media'"), None);
+        let of_netbox = "MEDIA_ROOT = getattr(configuration, 'MEDIA_ROOT', os.path.join(ROOT, 'media')).rstrip('/')";
+        assert_eq!(path_in(of_netbox).as_deref(), Some("media"));
     }
 
     #[test]
