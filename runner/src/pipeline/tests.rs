@@ -814,7 +814,9 @@ fn targets_of_branches_are_checked() {
 #[test]
 fn what_every_process_is_given_is_not_made_up() {
     let target = "[steps.slug]\nplugin = \"slug\"\n[targets.a]\ndriver = \"local\"\nrelease = \"slug\"\n";
-    refused(&format!("{target}generate = [\"SECRET_KEY\", \"PORT\", \"A-B\"]\n"), &expect![[r#"
+    refused(
+        &format!("{target}generate = [\"SECRET_KEY\", \"PORT\", \"A-B\"]\n"),
+        &expect![[r#"
         p:8:27: `PORT` is not to be made up: every process is given one
           |
         8 | generate = ["SECRET_KEY", "PORT", "A-B"]
@@ -826,7 +828,8 @@ fn what_every_process_is_given_is_not_made_up() {
         8 | generate = ["SECRET_KEY", "PORT", "A-B"]
           |                                   ^^^^^
           = hint: letters, digits and `_`, not starting with a digit
-    "#]]);
+    "#]],
+    );
     let pipeline = good(&format!("{APP}{target}generate = [\"SECRET_KEY\"]\n"));
     assert_eq!(pipeline.targets[0].generate[0].as_str(), "SECRET_KEY");
 }
