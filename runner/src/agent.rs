@@ -173,9 +173,9 @@ fn part(mut args: impl Iterator<Item = OsString>) -> Option<Result<Option<Follow
             let home = std::env::var_os("PIPE_HOME")?;
             let kept = match how.as_deref().and_then(OsStr::to_str) {
                 Some(keeper::WATCH) => keeper::watch(Path::new(&home)),
-                Some(keeper::SUCCEED) => keeper::keep(Path::new(&home), keeper::SUCCEED, Vec::new()),
+                Some(keeper::SUCCEED) => keeper::keep(Path::new(&home), keeper::SUCCEED),
                 Some(keeper::APART) => keeper::start_apart(Path::new(&home)),
-                _ => keeper::keep(Path::new(&home), keeper::SERVE, Vec::new()),
+                _ => keeper::keep(Path::new(&home), keeper::SERVE),
             };
             kept.map_err(|error| Failure::of(&error))
         }

@@ -87,7 +87,7 @@ pub(crate) enum Told {
 /// Runs the agent where something is to come back; or sees to it that it does, for a `target`, and tells what came of that.
 pub(super) fn run(home: &Path, target: Option<&str>) -> Result<(), AgentError> {
     let Some(target) = target else {
-        return if release::is_idle(home)? { Ok(()) } else { keeper::keep(home, keeper::SERVE, Vec::new()) };
+        return if release::is_idle(home)? { Ok(()) } else { keeper::keep(home, keeper::SERVE) };
     };
     let told = match on(home, target) {
         Ok(boot) => Told::Boot(boot),

@@ -96,7 +96,7 @@ pub(super) fn watch(home: &Path) -> Result<(), AgentError> {
     let agent = taken_from_stdin().map_err(failed("wait for the agent"))?;
     let mut sockets = Vec::new();
     held::hold(&agent, &mut sockets);
-    keep(home, SERVE, sockets)
+    keep_with(home, SERVE, sockets)
 }
 
 /// Says for as long as the lock is held that there is a keeper. Where that cannot be said, a second one does no harm: its agent
@@ -150,9 +150,13 @@ pub(super) fn is_there(home: &Path) -> bool {
     lock_file(home).is_ok_and(|file| file.try_lock().is_err())
 }
 
-/// Runs the agent of a home directory until it has nothing left to do; the `first` that it runs is one of the above, and begins with
-/// the `sockets` of an earlier one.
-pub(super) fn keep(home: &Path, first: &str, mut sockets: Vec<Inherited>) -> Result<(), AgentError> {
+/// Runs the agent of a home directory until it has nothing left to do; the `first` that it runs is one of the above.
+pub(super) fn keep(home: &Path, first: &str) -> Result<(), AgentError> {
+    keep_with(home, first, Vec::new())
+}
+
+/// The same, where the first begins with the `sockets` of an earlier one.
+fn keep_with(home: &Path, first: &str, mut sockets: Vec<Inherited>) -> Result<(), AgentError> {
     let failed = |doing| move |source| AgentError::Io { doing, source };
     // Not killed with the terminal of the command that needed it.
     let _ = nix::unistd::setsid();

@@ -315,22 +315,18 @@ impl Root {
         let gone =
             before.iter().map(String::as_str).filter(|path| !data.iter().any(|kept| folder(kept) == folder(path)));
         let gone = gone.filter(|path| fs::read_dir(self.kept(path)).is_ok_and(|mut held| held.next().is_some()));
-        let around = |path: &str| {
-            let holds = |directory: &&str| {
-                let below = inside(path).strip_prefix(&format!("{}/", inside(directory))).map(str::to_owned);
-                below.is_some_and(|below| !self.kept(directory).join(below).exists())
-            };
-            data.iter().map(String::as_str).filter(|path| !is_database(path)).find(holds)
+        let around = |database: &str| {
+            let lacks = |directory: &&str| self.place_in(directory, database).is_some_and(|place| !place.exists());
+            data.iter().map(String::as_str).filter(|path| !is_database(path)).find(lacks)
         };
-        gone.map(|path| (path, self.kept(path), around(path).filter(|_| is_database(path)))).collect()
+        gone.map(|path| (path, self.kept(path), if is_database(path) { around(path) } else { None })).collect()
     }
 
     /// A database of the data that a directory of the data has a file for, and that directory.
     pub(crate) fn database_in_data(&self) -> Option<(&str, &str)> {
         let data = || self.settings.data.iter().map(String::as_str);
         let holds = |database: &str, directory: &str| {
-            let below = inside(database).strip_prefix(&format!("{}/", inside(directory))).map(str::to_owned);
-            let file = below.and_then(|below| fs::symlink_metadata(self.kept(directory).join(below)).ok());
+            let file = self.place_in(directory, database).and_then(|place| fs::symlink_metadata(place).ok());
             file.is_some_and(|file| file.is_file())
         };
         data().filter(|path| is_database(path)).find_map(|database| {
@@ -358,6 +354,12 @@ impl Root {
 
     fn kept(&self, path: &str) -> PathBuf {
         self.data.join(folder(path))
+    }
+
+    /// Where a path that is below a directory of data lies with that; none where it is not below it.
+    fn place_in(&self, directory: &str, path: &str) -> Option<PathBuf> {
+        let (directory_inside, path) = (format!("{}/", inside(directory)), inside(path));
+        Some(self.kept(directory).join(path.strip_prefix(&directory_inside)?))
     }
 
     /// The whole environment of a process that listens on `port`.

@@ -1,7 +1,7 @@
 //! What an order comes to once it is its turn: the release to be made, out of what the target runs by then. Starts nothing.
 
 use super::protocol::{ConfigChange, Failure, Order, Wish};
-use crate::release::{Contents, Formation, History, HistoryError, How, Release, Settings, Target};
+use crate::release::{Contents, Formation, History, HistoryError, How, Release, Target};
 
 /// Names that a config cannot set.
 const RESERVED: [&str; 1] = ["PORT"];
@@ -20,9 +20,7 @@ pub(super) fn wanted(history: &History, order: &Order) -> Result<Option<Wanted>,
     let current = history.current(app, target).map_err(failed)?;
     match wish {
         Wish::Slug { target: settings, slug, how, .. } => {
-            let Settings { generate, env, .. } = &settings.settings;
-            let generated = generate.iter().filter(|name| !env.contains_key(*name));
-            let config = history.config_with(app, target, generated).map_err(failed)?;
+            let config = history.config_with(app, target, settings.settings.made_up()).map_err(failed)?;
             let formation = formation(history, app, target).map_err(failed)?;
             let contents = Contents { slug: *slug, config, formation };
             Ok(Some(Wanted { target: (**settings).clone(), contents, how: how.clone() }))
@@ -99,8 +97,7 @@ impl Wanted {
 
 /// Whether a variable is one that what a target runs has it make up.
 fn makes_up(current: Option<&Release>, name: &String) -> bool {
-    let settings = current.map(|current| &current.target.settings);
-    settings.is_some_and(|settings| settings.generate.contains(name) && !settings.env.contains_key(name))
+    current.is_some_and(|current| current.target.settings.made_up().any(|made_up| made_up == name))
 }
 
 /// How many of each process a target has: what served last says it, also where it was stopped since.

@@ -153,6 +153,11 @@ impl Settings {
     pub(crate) fn name(&self) -> Option<&str> {
         self.host.as_ref().or(self.domains.first()).map(String::as_str)
     }
+
+    /// Names of the variables that the config has at random where it has no others.
+    pub(crate) fn made_up(&self) -> impl Iterator<Item = &String> {
+        self.generate.iter().filter(|name| !self.env.contains_key(*name))
+    }
 }
 
 /// A slug: what it is, and where its files are.

@@ -4,6 +4,7 @@ use super::super::Agent;
 use super::super::process::RELEASE;
 use super::super::protocol::{Failure, Progress, Say};
 use super::super::root::Root;
+use super::remedy;
 use crate::diagnostic::nearest;
 use crate::disk::room;
 use crate::pipeline::duration_text;
@@ -68,9 +69,7 @@ fn missing_environment(root: &Root, target: &str) -> Result<(), Failure> {
     if missing.is_empty() {
         return Ok(());
     }
-    let made_up = missing.iter().find(|name| name.ends_with("SECRET_KEY"));
-    let made_up = made_up
-        .map_or_else(String::new, |key| format!("; `generate = [\"{key}\"]` in the target has one made up and kept"));
+    let made_up = missing.iter().find_map(|name| remedy::made_up(name)).unwrap_or_default();
     Err(Failure::new(format!("the slug needs what the target does not give: `{}`", missing.join("`, `"))).hint(
         format!(
             "`pipe config {target} set {}=…`, or put it into the file that the target's `env-file` names{made_up}",

@@ -121,6 +121,12 @@ fn database(line: &str) -> Option<String> {
     })
 }
 
+/// That a target can have a variable made up, of one for which that is enough.
+pub(super) fn made_up(variable: &str) -> Option<String> {
+    let is_key = variable.ends_with("SECRET_KEY");
+    is_key.then(|| format!("; `generate = [\"{variable}\"]` in the target has one made up and kept"))
+}
+
 /// The table that a line says is missing.
 pub(super) fn missing_table(line: &str) -> Option<&str> {
     between(line, "no such table: ", " ").or_else(|| between(line, "relation \"", "\" does not exist"))
@@ -173,11 +179,7 @@ fn code(line: &str) -> Option<String> {
         .or_else(|| line.trim().strip_prefix("KeyError: '")?.strip_suffix('\'').filter(|name| is_variable(name)))
         .or_else(|| named(line.split_once("ImproperlyConfigured: ")?.1));
     if let Some(variable) = variable {
-        let made_up = if variable.ends_with("SECRET_KEY") {
-            format!("; `generate = [\"{variable}\"]` in the target has one made up and kept")
-        } else {
-            String::new()
-        };
+        let made_up = made_up(variable).unwrap_or_default();
         return Some(format!("set `{variable}` {SAID}{made_up}"));
     }
     let module = between(line, "ModuleNotFoundError: No module named '", "'")?;

@@ -19,8 +19,7 @@ impl Deploy<'_> {
     /// Tells of files that processes do not see. What cannot be found out about them is no reason not to go on.
     pub(super) fn tell_of_hidden_files(&self) {
         let release = lock(&self.release).clone();
-        let serving = self.agent.history.current(&release.target.app, &release.target.name).ok().flatten();
-        for told in hidden::of_new(&self.agent.store, serving.as_ref(), &release).unwrap_or_default() {
+        for told in hidden::of_new(&self.agent.store, self.serving(&release).as_ref(), &release).unwrap_or_default() {
             let _ = self.say.send(told);
         }
     }
@@ -29,8 +28,9 @@ impl Deploy<'_> {
     pub(super) fn tell_of_static_files(&self) {
         let release = lock(&self.release).clone();
         let Some(url) = asked_elsewhere(&self.agent.store, &release) else { return };
-        let serving = self.agent.history.current(&release.target.app, &release.target.name).ok().flatten();
-        if serving.and_then(|serving| asked_elsewhere(&self.agent.store, &serving)).as_ref() != Some(&url) {
+        if self.serving(&release).and_then(|serving| asked_elsewhere(&self.agent.store, &serving)).as_ref()
+            != Some(&url)
+        {
             let _ = self.say.send(remarks::static_elsewhere(&url, &release.target.name));
         }
     }
@@ -52,10 +52,15 @@ impl Deploy<'_> {
     /// What serves, and how the migrations of this release differ from its.
     pub(super) fn migrations(&self) -> Option<(Release, Vec<Change>)> {
         let release = lock(&self.release).clone();
-        let serving = self.agent.history.current(&release.target.app, &release.target.name).ok()??;
+        let serving = self.serving(&release)?;
         let is_other = serving.slug != release.slug;
         let difference = is_other.then(|| slug::diff(&self.agent.store, &serving.slug.tree, &release.slug.tree).ok());
         Some((serving, difference??.migrations))
+    }
+
+    /// What serves while a release is made, as far as that is known.
+    fn serving(&self, release: &Release) -> Option<Release> {
+        self.agent.history.current(&release.target.app, &release.target.name).ok().flatten()
     }
 
     /// Those of them that this release may apply.
